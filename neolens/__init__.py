@@ -1,0 +1,33 @@
+"""neolens: what do local attention layers do that global ones do not, and rotary positions that absolute ones do not?
+
+A mechanistic-interpretability plugin on TransformerLens 4 for GPT-2, GPT-Neo and Pythia. Names are imported when
+they are first used, so that `import neolens` does no work.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Anatomy": "models",
+    "AttentionSpan": "models",
+    "Position": "models",
+    "anatomy": "models",
+    "load": "models",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"neolens.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'neolens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,105 @@
+"""The arms: networks that are to differ in one thing only, as rows of a table.
+
+Each arm is an ordinary Hugging Face class. What the classes do differently besides attention and position is set alike
+where a config allows it (tied embedding, activation, no dropout); what is left is in `DIFFERENCES`. All arms start from
+the same values, wherever the shapes allow: `starting_values` draws them by role, and each family says under which name
+and in which layout it keeps a role.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, GPTNeoXConfig, PreTrainedConfig
+from transformers import PreTrainedModel
+
+from neolens.lab.words import BOS_ID, VOCABULARY
+
+
+@dataclass(frozen=True)
+class Size:
+    """What all arms share: the shape of the network."""
+
+    layers: int = 4
+    heads: int = 4
+    width: int = 64
+    context: int = 128
+    window: int = 16
+    """How many tokens a local layer sees, the present one among them."""
+    vocabulary: int = len(VOCABULARY)
+    spread: float = 0.08
+    """Standard deviation of the starting values."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network of the family."""
+
+    name: str
+    config: Callable[[Size], PreTrainedConfig]
+    scores_scaled: bool
+    """Whether the class divides scores by the square root of the head's width. Where it does not, queries and keys
+    start smaller by the fourth root and learn at that fraction of the rate, which under Adam comes to the same."""
+
+
+def _shared(size: Size) -> dict[str, object]:
+    special = {"bos_token_id": BOS_ID, "eos_token_id": BOS_ID}
+    return {"vocab_size": size.vocabulary, "initializer_range": size.spread, "tie_word_embeddings": True, **special}
+
+
+def gpt2_config(size: Size) -> PreTrainedConfig:
+    """All layers global, learned absolute positions, attention before MLP."""
+    shape = {"n_layer": size.layers, "n_head": size.heads, "n_embd": size.width, "n_positions": size.context}
+    return GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **shape, **_shared(size))
+
+
+def gpt_neo_config(size: Size) -> PreTrainedConfig:
+    """Global and local layers in turn, the first global; otherwise as GPT-2."""
+    return GPTNeoConfig(
+        num_layers=size.layers,
+        num_heads=size.heads,
+        hidden_size=size.width,
+        max_position_embeddings=size.context,
+        attention_types=[[["global", "local"], size.layers // 2]],
+        window_size=size.window,
+        **_shared(size),
+    )
+
+
+def pythia_config(size: Size) -> PreTrainedConfig:
+    """All layers global, a quarter of each head rotary, attention and MLP side by side."""
+    return GPTNeoXConfig(
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        hidden_size=size.width,
+        intermediate_size=4 * size.width,
+        max_position_embeddings=size.context,
+        hidden_act="gelu_new",
+        rotary_pct=0.25,
+        use_parallel_residual=True,
+        **_shared(size),
+    )
+
+
+ARMS: Mapping[str, Arm] = MappingProxyType(
+    {
+        arm.name: arm
+        for arm in (
+            Arm("gpt2", gpt2_config, scores_scaled=True),
+            Arm("gpt-neo", gpt_neo_config, scores_scaled=False),
+            Arm("pythia", pythia_config, scores_scaled=True),
+        )
+    }
+)
+"""Arm's name -> arm."""
+
+DIFFERENCES = (
+    "GPT-Neo has no biases on queries, keys and values, and does not scale its scores",
+    "the pythia arm differs from the gpt2 arm in two things, rotary positions and parallel blocks",
+)
+"""What the arms do not share although no question asks about it."""
+
+

@@ -1,0 +1,56 @@
+"""The words of the lab's language, one token each, and the two special tokens.
+
+The language is English enough to read in a figure ("farmer sells corn near river today .") and small enough for a
+network of a quarter of a million parameters. Words belong to classes that take fixed places in a sentence; the order
+of `VOCABULARY` is the order of the token ids.
+"""
+
+from types import MappingProxyType
+
+BOS, UNK = "<bos>", "<unk>"
+"""Start of a document, and the stand-in for a word outside the language. Training texts never hold the second."""
+
+CLASSES = MappingProxyType(
+    {
+        "name": tuple(
+            "Mary John Anna Paul Lucy Mark Sara Luke Emma Adam Rose Jack Nina Karl Ruth Hugo".split()
+        ),
+        "trade": tuple(
+            "farmer baker sailor teacher doctor painter miner singer "
+            "soldier writer hunter tailor pilot nurse king queen".split()
+        ),
+        "verb": tuple("sells buys trades carries brings takes sees finds wants makes mends cleans".split()),
+        "object": tuple(
+            "corn bread salt fish books maps coats shoes apples pears milk wine "
+            "silk gold coal wood rope bricks lamps cups knives bells drums pens "
+            "rings boats carts tables chairs doors clocks hats bags seeds eggs honey".split()
+        ),
+        "preposition": tuple("near beside behind under inside above".split()),
+        "place": tuple(
+            "river bridge market church school castle forest garden harbor island mill tower "
+            "field village cave lake palace road shop barn station temple valley well".split()
+        ),
+        "time": tuple(
+            "today tonight daily weekly often early late soon again first last twice once alone now".split()
+        ),
+        "stop": (".",),
+    }
+)
+"""Word class -> its words. Subjects of a sentence are names and trades."""
+
+WORDS = tuple(word for words in CLASSES.values() for word in words)
+VOCABULARY = (BOS, UNK, *WORDS)
+"""Token id -> token."""
+
+BOS_ID, UNK_ID, FIRST_WORD = 0, 1, 2
+"""Ids of the special tokens, and of the first word: words are the ids from it to the end."""
+
+
+def ids(*classes: str) -> range:
+    """Token ids of adjoining word classes, in the order of the vocabulary.
+
+    Raises:
+        KeyError: no such class.
+    """
+    first = VOCABULARY.index(CLASSES[classes[0]][0])
+    return range(first, first + sum(len(CLASSES[name]) for name in classes))

@@ -1,0 +1,199 @@
+"""What a model is made of: the facts in which GPT-2, GPT-Neo and Pythia differ.
+
+`Anatomy` holds them as one frozen value, read from the Hugging Face config and never guessed, so that a
+comparison can say what else differs between two models besides the thing asked about. Parameter counts follow
+from the shapes. Sources: the architectures' reference code in transformers; GPT-Neo's alternation of global and
+local layers (counting from 0, layer 0 is global) in the released checkpoints' `attention_types`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+Family = Literal["gpt2", "gpt_neo", "gpt_neox"]
+
+FAMILY_TITLES: dict[str, str] = {"gpt2": "GPT-2", "gpt_neo": "GPT-Neo", "gpt_neox": "GPT-NeoX (Pythia)"}
+
+
+@dataclass(frozen=True)
+class AttentionSpan:
+    """Which keys a query at position i sees: all j <= i (global), or those with i - j <= window - 1 (local)."""
+
+    kind: Literal["global", "local"]
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("global", "local"):
+            raise ValueError(f"attention kind {self.kind!r} is unknown: expected 'global' or 'local'")
+        if self.kind == "global" and self.window is not None:
+            raise ValueError(f"a global layer has no window, got {self.window}: pass window=None")
+        if self.kind == "local" and (self.window is None or self.window < 1):
+            raise ValueError(f"a local layer needs a window of at least 1 key, got {self.window}")
+
+    def __str__(self) -> str:
+        return self.kind if self.window is None else f"{self.kind} {self.window}"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How the model knows where a token is: a learned absolute embedding, a rotation of q and k, or not at all."""
+
+    kind: Literal["absolute", "rotary", "none"]
+    rotary_dims: int = 0
+    base: float | None = None
+
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """Radians a position by which each pair (m, m + rotary_dims / 2) turns: base ** (-2 m / rotary_dims)."""
+        if self.base is None:
+            return ()
+        return tuple(self.base ** (-2 * m / self.rotary_dims) for m in range(self.rotary_dims // 2))
+
+    def __str__(self) -> str:
+        if self.kind != "rotary":
+            return self.kind
+        return f"rotary, {self.rotary_dims} dimensions a head, base {self.base:g}"
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The architecture of one model.
+
+    `scale` multiplies the score q . k before the softmax (1 in GPT-Neo, d_head ** -0.5 elsewhere). `parallel`: the
+    MLP reads the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves
+    out token, position and output embeddings. `data` and `tokenizer` are known for catalogue names only.
+    """
+
+    name: str
+    family: Family
+    layers: int
+    heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    context: int
+    attention: tuple[AttentionSpan, ...]
+    position: Position
+    scale: float
+    parallel: bool
+    activation: str
+    norm_eps: float
+    qkv_bias: bool
+    tied_embedding: bool
+    dropout: float
+    parameters: int
+    parameters_without_embeddings: int
+    data: str | None = None
+    tokenizer: str | None = None
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The distinct windows of the local layers, ascending; empty where every layer is global."""
+        return tuple(sorted({span.window for span in self.attention if span.window is not None}))
+
+    def layers_of_kind(self, kind: str) -> tuple[int, ...]:
+        """The layers whose attention is `kind` ("global" or "local")."""
+        return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
+
+
+def from_config(
+    config: PretrainedConfig, name: str, *, data: str | None = None, tokenizer: str | None = None
+) -> Anatomy:
+    """The anatomy that a (supported) Hugging Face config describes."""
+    facts = _READERS[config.model_type](config)
+    d_model, layers = facts["d_model"], facts["layers"]
+    facts["d_head"] = d_model // facts["heads"]
+    total, inner = _parameter_counts(facts)
+    return Anatomy(
+        name=name,
+        family=config.model_type,  # type: ignore[arg-type]
+        parameters=total,
+        parameters_without_embeddings=inner,
+        data=data,
+        tokenizer=tokenizer,
+        **{**facts, "attention": tuple(facts["attention"][:layers])},
+    )
+
+
+def _gpt2(config: PretrainedConfig) -> dict:
+    return {
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "d_model": config.n_embd,
+        "d_mlp": config.n_inner or 4 * config.n_embd,
+        "d_vocab": config.vocab_size,
+        "context": config.n_positions,
+        "attention": [AttentionSpan("global")] * config.n_layer,
+        "position": Position("absolute"),
+        "scale": (config.n_embd // config.n_head) ** -0.5,
+        "parallel": False,
+        "activation": config.activation_function,
+        "norm_eps": config.layer_norm_epsilon,
+        "qkv_bias": True,
+        "tied_embedding": config.tie_word_embeddings,
+        "dropout": max(config.attn_pdrop, config.resid_pdrop, config.embd_pdrop),
+    }
+
+
+def _gpt_neo(config: PretrainedConfig) -> dict:
+    spans = {"global": AttentionSpan("global"), "local": AttentionSpan("local", config.window_size)}
+    return {
+        "layers": config.num_layers,
+        "heads": config.num_heads,
+        "d_model": config.hidden_size,
+        "d_mlp": config.intermediate_size or 4 * config.hidden_size,
+        "d_vocab": config.vocab_size,
+        "context": config.max_position_embeddings,
+        "attention": [spans[kind] for kind in config.attention_layers],
+        "position": Position("absolute"),
+        "scale": 1.0,
+        "parallel": False,
+        "activation": config.activation_function,
+        "norm_eps": config.layer_norm_epsilon,
+        "qkv_bias": False,
+        "tied_embedding": config.tie_word_embeddings,
+        "dropout": max(config.attention_dropout, config.resid_dropout, config.embed_dropout),
+    }
+
+
+def _gpt_neox(config: PretrainedConfig) -> dict:
+    d_head = config.hidden_size // config.num_attention_heads
+    rotary_dims = int(d_head * config.rope_parameters["partial_rotary_factor"])
+    base = float(config.rope_parameters["rope_theta"])
+    return {
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "d_model": config.hidden_size,
+        "d_mlp": config.intermediate_size,
+        "d_vocab": config.vocab_size,
+        "context": config.max_position_embeddings,
+        "attention": [AttentionSpan("global")] * config.num_hidden_layers,
+        "position": Position("rotary", rotary_dims, base) if rotary_dims else Position("none"),
+        "scale": d_head**-0.5,
+        "parallel": config.use_parallel_residual,
+        "activation": config.hidden_act,
+        "norm_eps": config.layer_norm_eps,
+        "qkv_bias": True,
+        "tied_embedding": config.tie_word_embeddings,
+        "dropout": max(config.attention_dropout, config.hidden_dropout),
+    }
+
+
+_READERS = {"gpt2": _gpt2, "gpt_neo": _gpt_neo, "gpt_neox": _gpt_neox}
+
+
+def _parameter_counts(facts: dict) -> tuple[int, int]:
+    """Parameters in all, and without token, position and output embeddings."""
+    d, m = facts["d_model"], facts["d_mlp"]
+    attention = 4 * d * d + d + (3 * d if facts["qkv_bias"] else 0)
+    block = attention + 2 * d * m + m + d + 4 * d
+    inner = facts["layers"] * block + 2 * d
+    embeddings = facts["d_vocab"] * d * (1 if facts["tied_embedding"] else 2)
+    if facts["position"].kind == "absolute":
+        embeddings += facts["context"] * d
+    return inner + embeddings, inner

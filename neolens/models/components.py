@@ -1,0 +1,150 @@
+"""TransformerLens components whose hooks act, for the three families.
+
+What is wrong upstream (4.3.0), and mended here without touching anything global: GPT-Neo's attention fires
+`hook_attn_scores` and `hook_pattern` after Hugging Face has used their values; `hook_resid_mid` is an alias of the
+second layer norm's input, so a returned edit misses the skip connection; Pythia's `hook_rot_q` and `hook_rot_k`
+never fire; `hook_pos_embed` is an expanded view that cannot be edited in place; dropout inside attention is lost
+in training mode. The arithmetic is that of Hugging Face's eager attention, operation by operation, so that logits
+stay the same to the bit.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge.generalized_components import (
+    BlockBridge,
+    JointQKVAttentionBridge,
+    JointQKVPositionEmbeddingsAttentionBridge,
+    PosEmbedBridge,
+    PositionEmbeddingsAttentionBridge,
+)
+
+
+class JointAttention(JointQKVAttentionBridge):
+    """GPT-2 attention: as upstream, with the dropout on its output that Hugging Face applies in training."""
+
+    def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        out, pattern = super()._reconstruct_attention(q, k, v, **kwargs)
+        return self.original_component.resid_dropout(out), pattern
+
+
+class RotaryAttention(JointQKVPositionEmbeddingsAttentionBridge):
+    """Pythia attention: `hook_rot_q` and `hook_rot_k` fire on the rotated vectors that the scores are made of."""
+
+    def _apply_rotary_pos_emb(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = super()._apply_rotary_pos_emb(q, k, cos, sin)
+        return self.hook_rot_q(q), self.hook_rot_k(k)
+
+    def _apply_attn_dropout(self, attn_weights: Tensor) -> Tensor:
+        rate = self.original_component.attention_dropout
+        return nn.functional.dropout(attn_weights, p=rate, training=self.training)
+
+
+class WindowedAttention(PositionEmbeddingsAttentionBridge):
+    """GPT-Neo attention, global or local, step by step: scores in fp32 and unscaled, hooks where the values are."""
+
+    rope_optional = True
+
+    def __init__(self, name: str, config: Any, submodules: dict[str, Any]):
+        super().__init__(name, config, submodules)
+        # Nothing is rotated here, and a hook that exists must fire.
+        for absent in ("hook_cos", "hook_sin", "hook_hidden_states"):
+            delattr(self, absent)
+            self._hook_registry.pop(absent, None)
+
+    def set_original_component(self, component: nn.Module) -> None:
+        super().set_original_component(component)
+        self._layer_idx = component.layer_id  # Hugging Face's name for it differs here; the cache needs it
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
+        hidden_states = self.hook_in(hidden_states)
+        q, k, v = (x.transpose(1, 2) for x in self._project(hidden_states))
+        k, v = self._update_kv_cache(k, v, **kwargs)
+        scores = torch.matmul(q.to(torch.float32), k.to(torch.float32).transpose(-1, -2))
+        scores = self.hook_attn_scores(self._mask(scores, attention_mask))
+        pattern = nn.functional.softmax(scores, dim=-1).to(v.dtype)
+        pattern = self.hook_pattern(self.original_component.attn_dropout(pattern))
+        z = torch.matmul(pattern, v).transpose(1, 2).contiguous()
+        out = self.original_component.resid_dropout(self._project_out(z))
+        return self.hook_out(out), pattern
+
+    def _project(self, x: Tensor) -> list[Tensor]:
+        """q, k and v as [batch, pos, head, d_head]; from one residual stream a head where that is switched on."""
+        heads, d_head = self.config.n_heads, self.config.d_head
+        linears = (self.q, self.k, self.v)
+        residual = x if self._captured_pre_ln_residual is None else self._captured_pre_ln_residual
+        if self.config.use_split_qkv_input:
+            hooks = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+            inputs = [self._fork_and_norm_per_head(residual, hook, heads) for hook in hooks]
+        elif self.config.use_attn_in:
+            inputs = [self._fork_and_norm_per_head(residual, self.hook_attn_in, heads)] * 3
+        else:
+            return [linear(x).view(*x.shape[:-1], heads, d_head) for linear in linears]
+        return [self._project_per_head_qkv(linear, y, heads, d_head) for linear, y in zip(linears, inputs)]
+
+    def _mask(self, scores: Tensor, attention_mask: Tensor | None) -> Tensor:
+        queries, keys = scores.shape[-2:]
+        visible = self.original_component.bias[:, :, keys - queries : keys, :keys]
+        lowest = torch.tensor(torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
+        scores = torch.where(visible, scores, lowest)
+        return scores if attention_mask is None else scores + attention_mask
+
+    def _project_out(self, z: Tensor) -> Tensor:
+        heads, d_head = self.config.n_heads, self.config.d_head
+        flat = z.reshape(*z.shape[:2], heads * d_head)
+        if not self.config.use_attn_result:
+            return self.o(flat)
+        flat = self.o.hook_in(flat)
+        return self._compute_per_head_result(flat.view(*z.shape[:2], heads, d_head), heads, d_head)
+
+
+class SequentialBlock(BlockBridge):
+    """A block that owns `hook_resid_mid`: what the hook returns feeds the MLP and the skip connection alike.
+
+    `returns_pattern`: GPT-Neo's block hands back (residual, pattern), the others the residual alone.
+    """
+
+    def __init__(self, name: str, config: Any, submodules: dict[str, Any], *, returns_pattern: bool = False):
+        super().__init__(name, config, submodules)
+        self.hook_aliases = {k: v for k, v in self.hook_aliases.items() if k != "hook_resid_mid"}
+        self.hook_resid_mid = HookPoint()
+        self.returns_pattern = returns_pattern
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self._maybe_wire_capture_hooks()
+        self._clear_attention_capture()
+        args, kwargs = self._maybe_inject_start_residual(args, kwargs)
+        self._check_stop_at_layer(*args, **kwargs)
+        args, kwargs = self._hook_input_hidden_states(args, kwargs)
+        called = inspect.signature(self.original_component.forward).bind(*args, **kwargs).arguments
+        extra = called.pop("kwargs", {})
+        try:
+            output = self._block(**called, **extra)
+        finally:
+            self._clear_attention_capture()
+        standalone = self._is_standalone_hidden_state_call(args, kwargs)
+        return self._apply_output_hook(output, force_tuple_for_bare_tensor=standalone)
+
+    def _block(self, hidden_states: Tensor, **kwargs: Any) -> Tensor | tuple[Tensor, Tensor]:
+        drop_attention = getattr(self.original_component, "post_attention_dropout", nn.Identity())
+        drop_mlp = getattr(self.original_component, "post_mlp_dropout", nn.Identity())
+        attn_out, pattern = self.attn(self.ln1(hidden_states), **kwargs)
+        mid = self.hook_resid_mid(drop_attention(attn_out) + hidden_states)
+        post = mid + drop_mlp(self.mlp(self.ln2(mid)))
+        return (post, pattern) if self.returns_pattern else post
+
+
+class PositionEmbedding(PosEmbedBridge):
+    """Learned position embeddings, one tensor a prompt, so that a hook may edit it in place."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        batch, self._current_batch_size = getattr(self, "_current_batch_size", None), None
+        output = self.original_component(self.hook_in(args[0]), *args[1:], **kwargs)
+        if batch and batch > 1 and output.shape[0] == 1 and self.hook_out.has_hooks():
+            output = output.repeat(batch, 1, 1)
+        return self.hook_out(output)

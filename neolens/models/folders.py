@@ -1,0 +1,139 @@
+"""From a name to a folder: a lab model in the package, a local folder, or the Hugging Face hub through its cache.
+
+The hub is asked for config.json first, so that a model that neolens does not handle is refused before its weights
+are fetched. Nothing from the hub is ever executed, and safetensors are preferred over pickled weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from neolens.models.catalogue import Entry, catalogue, find, near_misses
+
+LAB_FOLDER = Path(__file__).resolve().parent.parent / "lab" / "weights"
+
+_TEXT_FILES = ["*.json", "*.txt"]
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a local folder, or a repository on the hub at a revision."""
+
+    name: str
+    local: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    entry: Entry | None = None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What the model's config.json holds; from the catalogue where the name stands there."""
+        if self.entry is not None and self.revision is None:
+            return dict(self.entry.config)
+        return self.read_config(self.local or _download(self, ["config.json"]))
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder with the weights, fetched if it is not in the cache."""
+        if self.local is not None:
+            return self.local
+        _download(self, ["config.json"])
+        folder = _download(self, [*_TEXT_FILES, "*.safetensors"])
+        return folder if any(folder.glob("*.safetensors")) else _download(self, [*_TEXT_FILES, "pytorch_model*.bin"])
+
+    def read_config(self, folder: Path) -> dict[str, Any]:
+        """The parsed config.json of a folder.
+
+        Raises:
+            ValueError: there is none, or it is not a JSON object.
+        """
+        path = folder / "config.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{self.name}: the folder has no config.json: expected a model folder written by save_pretrained"
+            )
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.name}: config.json is not valid JSON ({error}): save the model anew") from error
+        if not isinstance(raw, dict):
+            raise ValueError(f"{self.name}: config.json holds a {type(raw).__name__}: expected a JSON object")
+        return raw
+
+
+def lab_names() -> list[str]:
+    """The names of the lab models shipped in the package, such as `lab/gpt-neo`."""
+    return sorted(f"lab/{path.parent.name}" for path in LAB_FOLDER.glob("*/config.json"))
+
+
+def resolve(name: str | Path, revision: str | None = None) -> Source:
+    """The source that a catalogue name, a hub id or a folder stands for. Touches no network.
+
+    Raises:
+        TypeError: `name` is neither a string nor a path.
+        ValueError: no model goes by that name; the nearest names are given.
+    """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"a model is named by a string or a path, got {type(name).__name__}")
+    text = str(name).strip()
+    if text.lower().startswith("lab/"):
+        return _lab_source(text, revision)
+    if text and Path(text).is_dir() and ((Path(text) / "config.json").is_file() or find(text) is None):
+        if revision is not None:
+            raise ValueError(f"{text}: a local folder has no revision {revision!r}: leave it out")
+        return Source(text, local=Path(text))
+    entry = find(text)
+    if entry is not None:
+        return Source(entry.name, hub_id=entry.hub_id, revision=revision, entry=entry)
+    if isinstance(name, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
+        return Source(text, hub_id=text, revision=revision)
+    raise ValueError(
+        f"no model {text!r}: {near_misses(text, [*lab_names(), *catalogue()])}"
+        "expected a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "
+        "or a folder that holds config.json"
+    )
+
+
+def _lab_source(name: str, revision: str | None) -> Source:
+    names = lab_names()
+    if name.lower() not in names:
+        raise ValueError(f"no lab model {name!r}: {near_misses(name, names)}there are {', '.join(names)}")
+    if revision is not None:
+        raise ValueError(f"{name} has no revision {revision!r}: lab models are shipped as trained; leave it out")
+    return Source(name.lower(), local=LAB_FOLDER / name.lower().removeprefix("lab/"))
+
+
+def _download(source: Source, patterns: list[str]) -> Path:
+    """The local snapshot of a repository with the files that match, fetched or from the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=patterns))
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"no model {source.hub_id!r} on the Hugging Face hub, or it is private: "
+            f"{near_misses(source.name, [*lab_names(), *catalogue()])}check the name or log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"{source.hub_id} has no revision {source.revision!r}: expected a branch, tag or commit "
+            "(Pythia: step0 to step143000)"
+        ) from error
+    except (OSError, HfHubHTTPError) as error:
+        raise ValueError(_unreachable(source)) from error
+
+
+def _unreachable(source: Source) -> str:
+    revision = f" --revision {source.revision}" if source.revision else ""
+    return (
+        f"{source.name} is not in the cache and the Hugging Face hub cannot be reached: fetch it beforehand with "
+        f"`hf download {source.hub_id}{revision}`, or give the folder of a saved copy; "
+        f"without a network these work at once: {', '.join(lab_names()) or 'local folders'}"
+    )

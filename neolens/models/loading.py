@@ -1,0 +1,176 @@
+"""From a name to facts (`anatomy`) and to a hooked model (`load`).
+
+`load` checks everything that can be checked before it builds anything: the name, the config, the weight files.
+It makes no copy of the weights beyond those that TransformerLens makes (GPT-2 and Pythia hold q, k and v jointly,
+and TransformerLens splits them).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neolens.models.anatomy import Anatomy, from_config
+from neolens.models.folders import Source, resolve
+from neolens.models.support import refuse_unsupported, supported_config
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
+    """The architecture of a model, read from its config; needs no weights, and for catalogue names no network.
+
+    Args:
+        model_or_name: a model from `neolens.load` (or any bridge or Hugging Face model of the three families), a
+            catalogue name, a hub id or a folder.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ValueError: no such model, or an architecture or config field that neolens does not handle.
+    """
+    if isinstance(model_or_name, (str, Path)):
+        source = resolve(model_or_name, revision)
+        return _source_anatomy(source, supported_config(source.config, source.name))
+    known = getattr(model_or_name, "anatomy", None)
+    if isinstance(known, Anatomy):
+        return known
+    config = getattr(getattr(model_or_name, "original_model", model_or_name), "config", None)
+    if config is None or not hasattr(config, "to_dict"):
+        raise TypeError(f"expected a model or a model's name, got {type(model_or_name).__name__}")
+    name = getattr(config, "_name_or_path", "") or type(model_or_name).__name__
+    if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
+        supported_config({"model_type": config.model_type}, name)
+    refuse_unsupported(config, config.to_dict(), name)
+    return from_config(config, name)
+
+
+def load(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> TransformerBridge:
+    """A TransformerLens `TransformerBridge` of the model, with hooks that act.
+
+    Args:
+        name: a catalogue name (`gpt2`, `gpt-neo-125M`, `pythia-160m`, `lab/gpt-neo`; letter case does not matter),
+            a hub id, or a folder saved by `save_pretrained`, with or without a tokenizer.
+        revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`).
+        device: a torch device; by default the GPU if there is one, else the CPU.
+        dtype: of the weights, as a `torch.dtype` or its name; float32 by default.
+
+    Returns:
+        The model in evaluation mode. `model.anatomy` holds its facts; logits are those of Hugging Face's eager
+        attention, to the bit.
+
+    Raises:
+        ValueError: no such model, or not handled, or weights that are missing, truncated or not finite.
+    """
+    import torch
+
+    from neolens.models.bridge import build_bridge
+
+    dtype = _dtype(dtype)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    source = resolve(name, revision)
+    supported_config(source.config, source.name)
+    folder = source.folder
+    config = supported_config(source.read_config(folder), source.name)
+    model = _read_model(source, folder, config, dtype).to(device)
+    _refuse_not_finite(model, source.name)
+    return build_bridge(model, _source_anatomy(source, config), tokenizer=_read_tokenizer(source, folder))
+
+
+def _source_anatomy(source: Source, config: PretrainedConfig) -> Anatomy:
+    entry = source.entry
+    return from_config(
+        config,
+        source.name if source.revision is None else f"{source.name}@{source.revision}",
+        data="the lab's synthetic language" if source.name.startswith("lab/") else entry.data if entry else None,
+        tokenizer="the lab's words" if source.name.startswith("lab/") else entry.tokenizer if entry else None,
+    )
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    import torch
+
+    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(f"dtype {dtype!r} is not a floating type: expected float32, bfloat16, float16 or float64")
+    return value
+
+
+# Buffers of older checkpoints that transformers has stopped storing; they hold no learned number.
+_OLD_BUFFERS = ("attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "rotary_emb.inv_freq")
+
+
+def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The Hugging Face model of a folder, every weight read from the file and none made up."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise ValueError(f"{source.name}: no weights in the folder: expected model.safetensors beside config.json")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            weights_only=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
+        raise ValueError(
+            f"{source.name}: the weights cannot be read ({_first_line(error)}): "
+            "the file is truncated, damaged or of another model; fetch or save it anew"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        keys = [key for key in map(str, report[problem]) if not key.endswith(_OLD_BUFFERS)]
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ValueError(
+                f"{source.name}: {problem.replace('_keys', '')} weight {keys[0]}{more}: "
+                "the file does not belong to this config.json; fetch or save the folder anew"
+            )
+    return model.eval()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+
+
+def _refuse_not_finite(model: PreTrainedModel, name: str) -> None:
+    import torch
+
+    for key, weight in model.named_parameters():
+        low, high = torch.aminmax(weight.detach())
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise ValueError(
+                f"{name}: weight {key} holds NaN or infinite values: expected finite numbers; "
+                "the file is damaged or the training diverged, or the dtype is too narrow"
+            )
+
+
+def _read_tokenizer(source: Source, folder: Path) -> Any | None:
+    """The folder's tokenizer, or None where it has none."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises plain exceptions
+        raise ValueError(
+            f"{source.name}: the tokenizer cannot be read ({_first_line(error)}): fetch or save the folder anew"
+        ) from error

@@ -1,0 +1,131 @@
+"""Which Hugging Face configs neolens handles, and a refusal by name of every other.
+
+A config field that we do not know may change the mathematics (a sliding window, a logit cap, a scaled rotation),
+and a wrong number without a warning is the one thing this package must not give. So fields are known, known to be
+harmless, or refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+ACTIVATIONS = ("gelu_new", "gelu", "gelu_pytorch_tanh", "relu")
+
+_CAUSAL = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
+_BASE = {"gpt2": "GPT2Model", "gpt_neo": "GPTNeoModel", "gpt_neox": "GPTNeoXModel"}
+
+# Fields whose other values would change the mathematics in a way that neolens does not compute.
+_FIXED: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+        "add_cross_attention": False,
+    },
+    "gpt_neo": {},
+    "gpt_neox": {"attention_bias": True},
+}
+
+# Keys seen in published config.json files that the config classes do not define and that change no logit.
+_HARMLESS = {
+    *("torch_dtype", "dtype", "transformers_version", "_name_or_path", "_commit_hash", "architectures", "name"),
+    *("n_ctx", "task_specific_params", "gradient_checkpointing", "output_past", "pad_token_id", "sep_token_id"),
+    *("bos_token_id", "eos_token_id", "unk_token_id", "decoder_start_token_id", "output_attentions"),
+    *("output_hidden_states", "return_dict", "use_cache", "use_return_dict", "is_decoder", "finetuning_task"),
+    *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
+    *("summary_first_dropout", "classifier_dropout", "initializer_range", "_num_labels", "id2label", "label2id"),
+    *("problem_type", "chunk_size_feed_forward", "do_sample", "max_length", "temperature", "top_k", "top_p"),
+    *("attention_types", "attention_layers", "rotary_pct", "rotary_emb_base", "rope_theta", "rope_parameters"),
+    *("partial_rotary_factor", "_attn_implementation_autoset", "attn_implementation", "model_type"),
+    *("is_encoder_decoder", "num_labels"),
+}
+
+
+def supported_config(raw: dict[str, Any], name: str) -> PretrainedConfig:
+    """The config object of a config.json that neolens handles.
+
+    Raises:
+        ValueError: the architecture, or a field that would change the mathematics, is not handled; named.
+    """
+    from transformers import GPT2Config, GPTNeoConfig, GPTNeoXConfig
+
+    classes = {"gpt2": GPT2Config, "gpt_neo": GPTNeoConfig, "gpt_neox": GPTNeoXConfig}
+    family = raw.get("model_type")
+    if family not in classes:
+        raise ValueError(
+            f"{name}: model_type {family!r} is not handled: neolens handles gpt2, gpt_neo and gpt_neox "
+            "(GPT-2, GPT-Neo, Pythia); use transformer_lens directly for others"
+        )
+    try:
+        config = classes[family].from_dict(dict(raw))
+    except Exception as error:  # transformers raises errors of its own kinds for bad values
+        raise ValueError(f"{name}: config.json is not a valid {family} config: {_first_line(error)}") from error
+    refuse_unsupported(config, raw, name)
+    return config
+
+
+def refuse_unsupported(config: PretrainedConfig, raw: dict[str, Any], name: str) -> None:
+    """Raise a ValueError that names the first field of the config that neolens does not handle."""
+    family = config.model_type
+    _refuse_architecture(family, raw.get("architectures"), name)
+    for field, expected in _FIXED[family].items():
+        if getattr(config, field) != expected:
+            _refuse(name, field, getattr(config, field), f"neolens computes {expected!r} only")
+    known = set(type(config)().to_dict()) | set(type(config).attribute_map) | _HARMLESS
+    for field, value in raw.items():
+        if field not in known and value not in (None, False, [], {}):
+            _refuse(name, field, value, "unknown to neolens, it may change the mathematics")
+    activation = getattr(config, "hidden_act", None) or getattr(config, "activation_function", None)
+    if activation not in ACTIVATIONS:
+        _refuse(name, "activation", activation, f"neolens knows {', '.join(ACTIVATIONS)}")
+    _refuse_shapes(config, name)
+    if family == "gpt_neo":
+        _refuse_spans(config, name)
+    if family == "gpt_neox":
+        _refuse_rope(config, name)
+
+
+def _refuse_architecture(family: str, architectures: list[str] | None, name: str) -> None:
+    expected = (_CAUSAL[family], _BASE[family])
+    if architectures and not set(architectures) & set(expected):
+        _refuse(name, "architectures", architectures, f"neolens handles the language model {expected[0]}")
+
+
+def _refuse_shapes(config: PretrainedConfig, name: str) -> None:
+    heads, d_model = config.num_attention_heads, config.hidden_size
+    if d_model % heads:
+        raise ValueError(f"{name}: {heads} heads do not divide the width {d_model}")
+    if getattr(config, "head_dim", None) not in (None, d_model // heads):
+        _refuse(name, "head_dim", config.head_dim, f"neolens computes width / heads = {d_model // heads}")
+
+
+def _refuse_spans(config: PretrainedConfig, name: str) -> None:
+    kinds = list(config.attention_layers)
+    unknown = sorted(set(kinds) - {"global", "local"})
+    if unknown or len(kinds) != config.num_layers:
+        _refuse(name, "attention_layers", kinds, f"expected 'global' or 'local' for {config.num_layers} layers")
+    if "local" in kinds and config.window_size < 1:
+        _refuse(name, "window_size", config.window_size, "expected at least 1 key")
+
+
+def _refuse_rope(config: PretrainedConfig, name: str) -> None:
+    rope = config.rope_parameters
+    if rope.get("rope_type", "default") != "default":
+        _refuse(name, "rope_type", rope["rope_type"], "neolens rotates by the default frequencies only")
+    extra = sorted(set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"})
+    if extra:
+        _refuse(name, f"rope_parameters.{extra[0]}", rope[extra[0]], "unknown to neolens")
+    dims = int(config.hidden_size // config.num_attention_heads * rope["partial_rotary_factor"])
+    if dims % 2:
+        _refuse(name, "partial_rotary_factor", rope["partial_rotary_factor"], f"{dims} rotated dimensions are odd")
+
+
+def _refuse(name: str, field: str, value: Any, reason: str) -> None:
+    raise ValueError(f"{name}: config field {field} = {value!r} is not handled: {reason}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
