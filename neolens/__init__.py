@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
+    from neolens.network import fingerprint
+    from neolens.scores import attention
 
 __version__ = "0.1.0"
 
@@ -17,6 +19,8 @@ _HOMES = {
     "AttentionSpan": "models",
     "Position": "models",
     "anatomy": "models",
+    "attention": "scores",
+    "fingerprint": "network",
     "load": "models",
 }
 

@@ -14,7 +14,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from neolens.models.anatomy import Anatomy
+from neolens.models.facts import Anatomy
 from neolens.models.components import (
     JointAttention,
     PositionEmbedding,
@@ -57,14 +57,22 @@ class Bridge(TransformerBridge):
 
     @property
     def hook_dict(self) -> dict[str, HookPoint]:
-        """All hook points by name, aliases included; a name that does not exist is refused with the reason."""
-        return HookDict(super().hook_dict, self.anatomy)
+        """All hook points that fire, by name, aliases included; any other name is refused with the reason."""
+        points = super().hook_dict
+        return HookDict({name: points[name] for name in points if not _never_fires(name, self.anatomy)}, self.anatomy)
 
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; a name that cannot act is refused with the reason."""
         if isinstance(name, str):
             self.hook_dict[name]
         super().add_hook(name, *args, **kwargs)
+
+
+def _never_fires(name: str, anatomy: Anatomy) -> bool:
+    """Hook points that TransformerLens registers but never calls; an edit there would silently do nothing."""
+    if name.endswith(("attn.qkv.hook_in", "attn.qkv.hook_out")):
+        return True
+    return anatomy.family == "gpt_neox" and name in ("hook_pos_embed", "rotary_emb.hook_out")
 
 
 def absence(name: str, anatomy: Anatomy, names: list[str]) -> str:
@@ -84,6 +92,8 @@ def absence(name: str, anatomy: Anatomy, names: list[str]) -> str:
         )
     if name.endswith(("hook_rot_q", "hook_rot_k")) and anatomy.family != "gpt_neox":
         return f"{anatomy.name} has no {name}: positions are absolute, q and k are not rotated; use hook_q and hook_k"
+    if ".qkv." in name:
+        return f"{anatomy.name} has no {name}: TransformerLens splits the joint projection; use hook_q, hook_k, hook_v"
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     return f"{anatomy.name} has no hook {name!r}: " + (
         f"did you mean {' or '.join(close)}?" if close else "names are those of model.hook_dict"

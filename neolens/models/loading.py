@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neolens.models.anatomy import Anatomy, from_config
+from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
 from neolens.models.support import refuse_unsupported, supported_config
 

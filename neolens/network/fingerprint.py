@@ -1,0 +1,49 @@
+"""A hash of a model's weights, so that a result says which numbers it was computed from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neolens.network.weights import weights_of
+
+
+def fingerprint(model: Any) -> str:
+    """Sixteen hexadecimal digits that change with any weight's value, shape or dtype (BLAKE2b).
+
+    The hash covers the weights that the forward pass uses, whatever file they came from. It reads every weight
+    once; the value is kept with the model and computed anew only when a weight was edited or replaced.
+    """
+    tensors = list(_tensors(weights_of(model)))
+    key = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+    kept = getattr(model, "_neolens_fingerprint", None)
+    if kept is None or kept[0] != key:
+        kept = (key, _hash(tensors))
+        object.__setattr__(model, "_neolens_fingerprint", kept)
+    return kept[1]
+
+
+def _tensors(part: Any) -> Iterator[Tensor]:
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from _tensors(item)
+    elif is_dataclass(part):
+        for name in part.__dataclass_fields__:
+            if name != "anatomy":
+                yield from _tensors(getattr(part, name))
+
+
+def _hash(tensors: list[Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()

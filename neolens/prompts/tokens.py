@@ -1,0 +1,67 @@
+"""Prompts as tokens: one integer tensor [prompt, pos], or a list of one-dimensional ones; no padding anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens.models.facts import Anatomy
+
+Prompts = Int[Tensor, "prompt pos"] | Sequence[Int[Tensor, " pos"]]
+
+
+def validated(tokens: Prompts, anatomy: Anatomy, *, shortest: int = 1) -> list[Tensor]:
+    """The prompts one by one, on the CPU.
+
+    Raises:
+        TypeError: not integer tensors.
+        ValueError: no prompt, or one that is too short, too long, or holds an id outside the vocabulary; named.
+    """
+    if isinstance(tokens, Tensor) and tokens.ndim != 2:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected [prompt, pos]; for one use tokens[None]")
+    prompts = list(tokens)
+    if not prompts:
+        raise ValueError("there is no prompt: expected at least one")
+    for index, prompt in enumerate(prompts):
+        if not isinstance(prompt, Tensor) or prompt.is_floating_point() or prompt.ndim != 1:
+            raise TypeError(f"prompt {index} is not a one-dimensional integer tensor: tokenize it first")
+        if not shortest <= len(prompt) <= anatomy.context:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens: {anatomy.name} takes {shortest} to {anatomy.context} here; "
+                "cut it (neolens.prompts.chunks) or use a model with a longer context"
+            )
+        low, high = int(prompt.min()), int(prompt.max())
+        if low < 0 or high >= anatomy.d_vocab:
+            raise ValueError(
+                f"prompt {index} holds token {low if low < 0 else high}: {anatomy.name} has 0 to "
+                f"{anatomy.d_vocab - 1}; tokenize with the model's own tokenizer"
+            )
+    return [prompt.cpu().long() for prompt in prompts]
+
+
+def repeat_length(prompt: Int[Tensor, " pos"]) -> int | None:
+    """n where the prompt is [first, r_1..r_n, r_1..r_n] with n >= 2, else None."""
+    n, odd = divmod(len(prompt) - 1, 2)
+    if odd or n < 2 or not torch.equal(prompt[1 : n + 1], prompt[n + 1 :]):
+        return None
+    return n
+
+
+def repeated(
+    candidates: Sequence[int] | Int[Tensor, " token"], n: int, *, bos: int, prompts: int = 1, seed: int = 0
+) -> Int[Tensor, "prompt pos"]:
+    """Prompts [bos, r_1..r_n, r_1..r_n], each r drawn without replacement from `candidates`.
+
+    Raises:
+        ValueError: n < 2, or fewer than n candidates.
+    """
+    pool = torch.as_tensor(candidates, dtype=torch.long)
+    pool = pool[pool != bos].unique()
+    if not 2 <= n <= len(pool):
+        raise ValueError(f"a repeat length of {n} is not within 2 to {len(pool)}, the number of tokens to draw from")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [pool[torch.randperm(len(pool), generator=generator)[:n]] for _ in range(prompts)]
+    return torch.stack([torch.cat([torch.tensor([bos]), r, r]) for r in drawn])

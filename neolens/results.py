@@ -1,0 +1,131 @@
+"""Labelled results: one vocabulary of axes, provenance in the attributes, one netCDF file a result.
+
+Every function of the package that measures returns an `xarray.Dataset` built here. A cell that does not exist is
+NaN, never 0. A file is written beside its name and renamed, so that a crash leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neolens.models.facts import Anatomy
+from neolens.network.fingerprint import fingerprint
+
+AXES = (
+    *("prompt", "pos", "query_pos", "key_pos", "layer", "head", "group", "distance", "metric", "seed", "model"),
+    *("shift", "band", "step", "d_model", "d_head", "d_vocab"),
+)
+
+
+def build(
+    variables: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    anatomy: Anatomy,
+    *,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """A checked dataset; axes `layer` and `head` get their numbers, layers their `attention_kind` and `window`."""
+    result = xr.Dataset(dict(variables), coords=dict(coords or {}), attrs=dict(attrs or {}))
+    if "layer" in result.dims:
+        windows = [np.nan if span.window is None else float(span.window) for span in anatomy.attention]
+        result = result.assign_coords(
+            layer=np.arange(anatomy.layers),
+            attention_kind=("layer", [span.kind for span in anatomy.attention]),
+            window=("layer", windows),
+        )
+    if "head" in result.dims:
+        result = result.assign_coords(head=np.arange(anatomy.heads))
+    return check(result)
+
+
+def check(result: xr.Dataset) -> xr.Dataset:
+    """The dataset itself, if its axes are those of the vocabulary.
+
+    Raises:
+        ValueError: an axis outside the vocabulary, or `layer` without its kinds.
+    """
+    unknown = sorted(set(map(str, result.dims)) - set(AXES))
+    if unknown:
+        raise ValueError(f"axis {unknown[0]!r} is not in the vocabulary: expected {', '.join(AXES)}")
+    if "layer" in result.dims and "attention_kind" not in result.coords:
+        raise ValueError("a result with a layer axis needs the coordinate attention_kind: build it with results.build")
+    return result
+
+
+def provenance(model: Any, anatomy: Anatomy, **more: Any) -> dict[str, Any]:
+    """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
+    return {
+        "model": anatomy.name,
+        "fingerprint": fingerprint(model),
+        "anatomy": json.dumps(asdict(anatomy)),
+        "versions": json.dumps(versions()),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "device": str(model.cfg.device),
+        **{name: value for name, value in more.items() if value is not None},
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of neolens and of the libraries whose arithmetic it uses."""
+    return {name: version(name) for name in ("neolens", "transformer_lens", "transformers", "torch")}
+
+
+def save(result: xr.Dataset, path: str | Path) -> Path:
+    """Write a result as one netCDF file, whole or not at all."""
+    return write_whole(path, lambda beside: result.to_netcdf(beside, engine="h5netcdf"))
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Read a result that `save` wrote, into memory.
+
+    Raises:
+        ValueError: no such file, or not a netCDF file.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file: expected a result written by neolens (.nc)")
+    try:
+        return check(xr.load_dataset(path, engine="h5netcdf"))
+    except OSError as error:
+        raise ValueError(f"{path}: not a netCDF file: expected a result written by neolens (.nc)") from error
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
+    """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one."""
+    path = Path(path)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    try:
+        write(Path(beside))
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    return path
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        ValueError: it is a file, or cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"out folder {str(path)!r} cannot be written to ({error.strerror}): give a folder that can be"
+        ) from error
+    return folder
