@@ -1,5 +1,7 @@
 """Shared tiny models, built once a session and saved as ordinary Hugging Face folders."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import oracles
@@ -33,29 +35,35 @@ def tiny_folders(tiny_models: dict, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def _bridges(tiny_folders: dict[str, Path]) -> dict:
+def bridges(tiny_folders: dict[str, Path]) -> dict:
+    """Every tiny model loaded by neolens, shared by all tests: each puts back what it switches or hooks."""
     import neolens
 
     return {name: neolens.load(folder) for name, folder in tiny_folders.items()}
-
-
-@pytest.fixture
-def bridges(_bridges: dict):
-    """Every tiny model loaded by neolens, shared by all tests; switches and hooks are put back after each."""
-    yield _bridges
-    for bridge in _bridges.values():
-        bridge.reset_hooks()
-        bridge.eval()
-        for switch in (
-            "set_use_attn_result",
-            "set_use_split_qkv_input",
-            "set_use_attn_in",
-            "set_use_hook_mlp_in",
-        ):
-            getattr(bridge, switch)(False)
 
 
 @pytest.fixture(scope="session")
 def networks(tiny_models: dict) -> dict:
     """The oracle's weights of every tiny model, in float64."""
     return {name: oracles.network(model) for name, model in tiny_models.items()}
+
+
+@pytest.fixture(scope="session")
+def leaf_networks(tiny_models: dict) -> dict:
+    """The same with every weight a leaf of autograd."""
+    return {name: oracles.network(model, grad=True) for name, model in tiny_models.items()}
+
+
+@pytest.fixture(scope="session")
+def nudged_truth(leaf_networks: dict) -> Callable:
+    """What the oracle says of `tiny.nudged` at one site: the logits, and their gradient at the embedding matrix."""
+
+    @functools.cache
+    @torch.enable_grad()
+    def truth(name: str, hook_name: str | None, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        net, tokens = leaf_networks[name], tiny.tokens(seed)
+        logits = oracles.forward(net, tokens, {hook_name: tiny.nudged} if hook_name else {}).logits
+        (gradient,) = torch.autograd.grad(tiny.weighted_sum(logits), net.embed)
+        return logits.detach(), gradient
+
+    return truth

@@ -276,6 +276,7 @@ def forward(
 
     def site(name: str, value: Tensor) -> Tensor:
         run.before[name] = value
+        value = value.clone()  # a tensor of its own, so that the gradient here is that of this site alone
         run.after[name] = edit[name](value) if name in edit else value
         return run.after[name]
 

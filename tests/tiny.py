@@ -94,3 +94,9 @@ def nudge_(value: torch.Tensor) -> None:
 def _noise(value: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sum(7**place * size for place, size in enumerate(value.shape)))
     return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
+
+
+def weighted_sum(logits: torch.Tensor) -> torch.Tensor:
+    """A scalar in which every logit has a part of its own."""
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    return (logits * weights.to(logits.dtype)).sum()

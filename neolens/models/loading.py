@@ -7,6 +7,8 @@ and TransformerLens splits them).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,30 +113,26 @@ _OLD_BUFFERS = ("attn.bias", "attn.masked_bias", "attention.bias", "attention.ma
 def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The Hugging Face model of a folder, every weight read from the file and none made up."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise ValueError(f"{source.name}: no weights in the folder: expected model.safetensors beside config.json")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            attn_implementation="eager",
-            trust_remote_code=False,
-            weights_only=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _quiet_transformers():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                weights_only=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
         raise ValueError(
             f"{source.name}: the weights cannot be read ({_first_line(error)}): "
             "the file is truncated, damaged or of another model; fetch or save it anew"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         keys = [key for key in map(str, report[problem]) if not key.endswith(_OLD_BUFFERS)]
         if keys:
@@ -144,6 +142,22 @@ def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: t
                 "the file does not belong to this config.json; fetch or save the folder anew"
             )
     return model.eval()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

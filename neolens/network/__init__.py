@@ -1,12 +1,13 @@
 """The pure forward pass: weights, tokens, spans and positions in; residual stream, patterns and logits out."""
 
-from neolens.network.blockwise import Observer, PatternBlock, attend, visible
+from neolens.network.blockwise import Edit, Observer, PatternBlock, attend, visible
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
 from neolens.network.patterns import patterns
 from neolens.network.weights import Weights, weights_of
 
 __all__ = [
+    "Edit",
     "Observer",
     "PatternBlock",
     "Weights",

@@ -42,6 +42,14 @@ class PatternBlock:
 
 Observer = Callable[[PatternBlock], None]
 
+Edit = Callable[[str, int | None, Tensor], Tensor]
+"""(site, layer, activation) -> activation to go on with; sites and shapes are TransformerLens's (see `sites`)."""
+
+
+def edited(edit: Edit | None, site: str, layer: int | None, x: Tensor) -> Tensor:
+    """The activation that the pass goes on with."""
+    return x if edit is None else edit(site, layer, x)
+
 
 def attend(
     q: Float[Tensor, "prompt head pos d_head"],
@@ -52,11 +60,13 @@ def attend(
     scale: float = 1.0,
     layer: int = 0,
     observer: Observer | None = None,
+    edit: Edit | None = None,
     block: int = BLOCK,
 ) -> Float[Tensor, "prompt head pos d_head"]:
     """z = softmax(scale * q k^T within the span) v, a block of queries at a time.
 
     Scores and softmax are computed in fp32 for half-precision inputs (as Hugging Face does for GPT-Neo and Pythia).
+    An `edit` of `attn_scores` or `pattern` is handed one block at a time.
     """
     length = q.shape[2]
     exact = torch.promote_types(q.dtype, torch.float32)
@@ -69,7 +79,8 @@ def attend(
         if scale != 1.0:
             scores = scores * scale
         hidden = ~visible(range(first, last), range(start, last), span, device=q.device)
-        pattern = torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1)
+        scores = edited(edit, "attn_scores", layer, scores.masked_fill(hidden, -torch.inf))
+        pattern = edited(edit, "pattern", layer, torch.softmax(scores, dim=-1))
         if observer is not None:
             observer(PatternBlock(layer, first, start, pattern))
         z.append(torch.matmul(pattern.to(v.dtype), v[:, :, start:last]))

@@ -8,6 +8,7 @@ and the what-if questions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan, Position
-from neolens.network.blockwise import BLOCK, Observer, attend
+from neolens.network.blockwise import BLOCK, Edit, Observer, attend, edited
 from neolens.network.weights import Layer, Linear, Norm, Weights
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -33,6 +34,7 @@ def residual(
     spans: Sequence[AttentionSpan] | None = None,
     positions: Int[Tensor, " pos"] | None = None,
     observer: Observer | None = None,
+    edit: Edit | None = None,
     block: int = BLOCK,
     stop_after: int | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
@@ -42,19 +44,22 @@ def residual(
         spans: which keys each layer's queries see; by default the model's own.
         positions: the position index of each token; by default 0, 1, 2, ...
         observer: is handed every block of every layer's attention pattern.
+        edit: is handed every activation by its site and layer, and gives back the one to go on with.
         block: queries computed at a time.
         stop_after: the last layer whose attention is needed; the pass ends there, before its output.
     """
     spans = weights.anatomy.attention if spans is None else spans
     if positions is None:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-    x = embed(weights, tokens, positions)
+    x = embed(weights, tokens, positions, edit=edit)
     rotation = rotations(weights.anatomy.position, positions, x.dtype)
-    for index, (layer, span) in enumerate(zip(weights.layers, spans, strict=True)):
-        attn_out = _attention(weights, layer, index, x, span, rotation, observer, block)
+    for index, span in enumerate(spans):
+        at = _Place(weights, index, edit)
+        x = at("resid_pre", x)
+        attn_out = _attention(at, x, span, rotation, observer, block)
         if index == stop_after:
             break
-        x = _add_mlp(weights, layer, x, attn_out)
+        x = at("resid_post", _add_mlp(at, x, attn_out))
     return x
 
 
@@ -66,11 +71,18 @@ def logits(
 
 
 def embed(
-    weights: Weights, tokens: Int[Tensor, "prompt pos"], positions: Int[Tensor, " pos"]
+    weights: Weights,
+    tokens: Int[Tensor, "prompt pos"],
+    positions: Int[Tensor, " pos"],
+    *,
+    edit: Edit | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
     """Token embedding plus, where it is learned, the position embedding."""
-    x = F.embedding(tokens, weights.embedding)
-    return x if weights.position is None else x + F.embedding(positions, weights.position)
+    x = edited(edit, "embed", None, F.embedding(tokens, weights.embedding))
+    if weights.position is None:
+        return x
+    where = F.embedding(positions, weights.position).expand_as(x)
+    return x + edited(edit, "pos_embed", None, where)
 
 
 def rotations(
@@ -98,33 +110,69 @@ def rotate(
     return torch.cat([turned, kept], dim=-1)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """One layer of the network, and the edit of its activations: `place(site, x)` is what to go on with."""
+
+    weights: Weights
+    index: int
+    edit: Edit | None
+
+    def __call__(self, site: str, x: Tensor) -> Tensor:
+        return edited(self.edit, site, self.index, x)
+
+    @property
+    def layer(self) -> Layer:
+        return self.weights.layers[self.index]
+
+    def normalise(self, norm: Norm, x: Tensor) -> Tensor:
+        return _normalise(self.weights, norm, x)
+
+
 def _attention(
-    weights: Weights,
-    layer: Layer,
-    index: int,
-    x: Tensor,
+    at: _Place,
+    x: Float[Tensor, "prompt pos d_model"],
     span: AttentionSpan,
     rotation: tuple[Tensor, Tensor] | None,
     observer: Observer | None,
     block: int,
 ) -> Float[Tensor, "prompt pos d_model"]:
-    heads = weights.anatomy.heads
-    normed = _normalise(weights, layer.norm_attention, x)
-    q, k, v = (
-        _apply(linear, normed).unflatten(-1, (heads, -1)).transpose(1, 2) for linear in (layer.q, layer.k, layer.v)
-    )
+    facts, layer = at.weights.anatomy, at.layer
+    normed = at.normalise(layer.norm_attention, x)
+    linears = {"q": layer.q, "k": layer.k, "v": layer.v}
+    q, k, v = (at(site, _apply(linear, normed).unflatten(-1, (facts.heads, -1))) for site, linear in linears.items())
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if rotation is not None:
-        q, k = rotate(q, *rotation), rotate(k, *rotation)
-    z = attend(q, k, v, span, scale=weights.anatomy.scale, layer=index, observer=observer, block=block)
-    return _apply(layer.o, z.transpose(1, 2).flatten(2))
+        q, k = (
+            at(site, rotate(y, *rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))
+        )
+    z = attend(
+        *(q, k, v, span), scale=facts.scale, layer=at.index, observer=observer, edit=at.edit, block=block
+    ).transpose(1, 2)
+    return at("attn_out", _add_heads(at, at("z", z)))
 
 
-def _add_mlp(weights: Weights, layer: Layer, x: Tensor, attn_out: Tensor) -> Float[Tensor, "prompt pos d_model"]:
+def _add_heads(at: _Place, z: Float[Tensor, "prompt pos head d_head"]) -> Float[Tensor, "prompt pos d_model"]:
+    """The sum of what the heads write, z_h W_O_h, plus the bias; head by head only where it may be edited."""
+    output = at.layer.o
+    if at.edit is None:
+        return _apply(output, z.flatten(2))
+    by_head = output.weight.unflatten(1, (at.weights.anatomy.heads, -1))
+    result = at("result", torch.einsum("bphe,mhe->bphm", z, by_head))
+    return result.sum(2) + output.bias
+
+
+def _add_mlp(
+    at: _Place, x: Float[Tensor, "prompt pos d_model"], attn_out: Float[Tensor, "prompt pos d_model"]
+) -> Float[Tensor, "prompt pos d_model"]:
     """The block's output: the MLP reads the stream after attention, or before it in a parallel block."""
+    facts, layer = at.weights.anatomy, at.layer
     mid = x + attn_out
-    read = x if weights.anatomy.parallel else mid
-    hidden = _ACTIVATIONS[weights.anatomy.activation](_apply(layer.up, _normalise(weights, layer.norm_mlp, read)))
-    return mid + _apply(layer.down, hidden)
+    read = x
+    if not facts.parallel:
+        read = mid = at("resid_mid", mid)
+    hidden = _ACTIVATIONS[facts.activation](_apply(layer.up, at.normalise(layer.norm_mlp, read)))
+    return mid + at("mlp_out", _apply(layer.down, hidden))
 
 
 def _normalise(weights: Weights, norm: Norm, x: Tensor) -> Tensor:

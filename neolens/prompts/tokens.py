@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neolens.models.facts import Anatomy
 
-Prompts = Int[Tensor, "prompt pos"] | Sequence[Int[Tensor, " pos"]]
+Prompts = Tensor | Sequence[Tensor]
+"""Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""
 
 
 def validated(tokens: Prompts, anatomy: Anatomy, *, shortest: int = 1) -> list[Tensor]:

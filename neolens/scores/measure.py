@@ -68,7 +68,7 @@ def attention(
     shape = (len(prompts), facts.layers, facts.heads)
     values = {name: np.full(shape, np.nan) for name in names}
     mass = np.full((*shape, len(kept)), np.nan)
-    with tqdm(total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2) as bar:
+    with tqdm(total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2, leave=False) as bar:
         for group in _groups(prompts):
             batch = torch.stack([prompts[index] for index in group]).to(weights.embedding.device)
             sums = Sums(facts, *batch.shape, repeat_length(prompts[group[0]]), batch.device)

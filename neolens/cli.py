@@ -1,0 +1,87 @@
+"""The command line: `neolens models`, `neolens describe`, `neolens check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Mechanistic interpretability of GPT-2, GPT-Neo and Pythia: local against global attention, "
+    "rotary against absolute positions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids or folders", metavar="MODEL...")]
+Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub, such as step3000")]
+
+
+@app.command()
+def models() -> None:
+    """List the names that neolens knows."""
+    from neolens.models import catalogue, lab_names
+    from neolens.models.describe import as_text
+
+    rows = [[name, "in the package", "the lab's synthetic language"] for name in lab_names()]
+    rows += [[entry.name, entry.hub_id, entry.data] for entry in catalogue().values()]
+    typer.echo(as_text(["name", "where", "training data"], rows))
+    typer.echo("\nAlso any hub id or local folder of these architectures. Letter case does not matter.")
+
+
+@app.command()
+def describe(
+    names: Names,
+    question: Annotated[str, typer.Option(help="what the comparison asks about: attention or position")] = "attention",
+    revision: Revision = None,
+) -> None:
+    """Print models side by side, and what differs besides the thing asked about. Needs no weights."""
+    from neolens.models import anatomy
+    from neolens.models.describe import as_text, differences, side_by_side
+
+    anatomies = [anatomy(name, revision=revision) for name in names]
+    lines = differences(anatomies, question)  # type: ignore[arg-type]
+    typer.echo(as_text(*side_by_side(anatomies)))
+    if len(anatomies) > 1:
+        typer.echo(f"\nBesides {question}, these models differ in:" if lines else f"\nThey differ in {question} alone.")
+    for line in lines:
+        typer.echo(f"- {line}")
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="a catalogue name, hub id or folder", metavar="MODEL")],
+    revision: Revision = None,
+    device: Annotated[str | None, typer.Option(help="torch device; by default the GPU if there is one")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64")] = "float32",
+    every_layer: Annotated[bool, typer.Option("--every-layer", help="try the hooks of every layer")] = False,
+) -> None:
+    """Compare logits with Hugging Face and every hook with the pure forward pass; exit code 1 on a mismatch."""
+    from neolens.checking import check as run
+    from neolens.models.describe import as_text
+
+    lines = run(name, revision=revision, device=device, dtype=dtype, every_layer=every_layer)
+    rows = [[line.what, line.figure, line.bound, "ok" if line.holds else "MISMATCH"] for line in lines]
+    typer.echo(as_text([name, "figure", "bound", ""], rows))
+    if not all(line.holds for line in lines):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and exit code 2."""
+    run_cleanly(app)
+
+
+def run_cleanly(command: typer.Typer) -> None:
+    """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback."""
+    try:
+        command()
+    except (ValueError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Where in a model: the sites of the residual stream, of attention and of the MLP, and their TransformerLens names.
+
+This is the one file (besides `models`, which builds the hooks) that spells hook names. Shapes are
+TransformerLens's: [prompt, pos, d_model] for the residual stream and what is added to it, [prompt, pos, head,
+d_head] for q, k, v, z and their rotations, [prompt, head, query_pos, key_pos] for scores and pattern, [prompt, pos,
+head, d_model] for `result`.
+"""
+
+from __future__ import annotations
+
+from neolens.models.catalogue import near_misses
+from neolens.models.facts import Anatomy
+
+_EMBEDDING = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
+_BLOCK = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+_ATTENTION = ("q", "k", "v", "rot_q", "rot_k", "attn_scores", "pattern", "z", "result")
+
+SITES = (*_EMBEDDING, *_BLOCK, *_ATTENTION)
+
+
+def hook_name(site: str, layer: int | None = None) -> str:
+    """TransformerLens's name of a site, such as `blocks.3.attn.hook_pattern`.
+
+    Raises:
+        ValueError: no such site, or a layer missing or given where there is none.
+    """
+    if site not in SITES:
+        raise ValueError(f"no site {site!r}: {near_misses(site, list(SITES))}sites are {', '.join(SITES)}")
+    if (layer is None) != (site in _EMBEDDING):
+        raise ValueError(f"site {site} {'needs a layer' if layer is None else 'belongs to no layer'}, got {layer}")
+    if site in _EMBEDDING:
+        return _EMBEDDING[site]
+    return f"blocks.{layer}.hook_{site}" if site in _BLOCK else f"blocks.{layer}.attn.hook_{site}"
+
+
+def sites_of(anatomy: Anatomy) -> tuple[str, ...]:
+    """The sites that a model of this anatomy has, in the order of the forward pass within each group."""
+    absent = set()
+    if anatomy.parallel:
+        absent.add("resid_mid")
+    if anatomy.position.kind != "absolute":
+        absent.add("pos_embed")
+    if anatomy.family != "gpt_neox":
+        absent |= {"rot_q", "rot_k"}
+    return tuple(site for site in SITES if site not in absent)
