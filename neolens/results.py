@@ -62,6 +62,16 @@ def check(result: xr.Dataset) -> xr.Dataset:
     return result
 
 
+def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Results of several models as one, with a `model` axis; what a model does not have is NaN (or "" for words)."""
+    parts = [part.reset_coords(["attention_kind", "window", "length"]) for part in by_model.values()]
+    names = xr.DataArray(list(by_model), dims="model", name="model")
+    both = xr.concat(parts, dim=names, join="outer", data_vars="all", combine_attrs="drop")
+    both["attention_kind"] = both["attention_kind"].fillna("").astype(str)
+    both.attrs = {"provenance": json.dumps({name: dict(part.attrs) for name, part in by_model.items()}, default=str)}
+    return check(both.set_coords(["attention_kind", "window", "length"]))
+
+
 def provenance(model: Any, anatomy: Anatomy, **more: Any) -> dict[str, Any]:
     """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
     return {

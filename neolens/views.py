@@ -35,7 +35,7 @@ _STYLE = """<style>
 .neolens-view p { margin: 4px 0; font-size: 14px; line-height: 1.7; }
 .neolens-view .neolens-tokens { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 13px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-.neolens-view .neolens-tokens span { background: #f0f2f5; }
+.neolens-view .neolens-tokens span { background: #f0f2f5; padding: 1px 2px; margin-right: 1px; }
 .neolens-view .neolens-tokens span:nth-child(even) { background: #dfe4ea; }
 .neolens-view h2, .neolens-view h3 { border: 0; font-size: 13px; line-height: 1.3; }
 .neolens-view h4 { font-size: 9px; line-height: 1.3; }
@@ -162,17 +162,18 @@ def bundled_script() -> str:
 
 
 def _tokens(model: Any, given: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"]) -> Int[Tensor, " pos"]:
-    if isinstance(given, str):
-        if getattr(model, "tokenizer", None) is None:
-            raise ValueError(
-                "the model has no tokenizer, so it takes no text: pass an integer tensor of tokens"
-            )
-        given = model.to_tokens(given, prepend_bos=True, truncate=False)
-    if given.ndim == 2 and len(given) == 1:
-        given = given[0]
-    if given.ndim != 1:
-        raise ValueError(f"tokens of shape {tuple(given.shape)} are not one prompt: pass one row of them")
-    return given
+    tokens = given if isinstance(given, Tensor) else _of_text(model, given)
+    if tokens.ndim == 2 and len(tokens) == 1:
+        tokens = tokens[0]
+    if tokens.ndim != 1:
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)} are not one prompt: pass one row of them")
+    return tokens
+
+
+def _of_text(model: Any, text: str) -> Int[Tensor, "1 pos"]:
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("the model has no tokenizer, so it takes no text: pass an integer tensor of tokens")
+    return model.to_tokens(text, prepend_bos=True, truncate=False)
 
 
 def _existing(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -69,3 +70,12 @@ def chunks(tokenizer: Any, text: str, length: int, *, prompts: int | None = None
     rows = torch.tensor(ids[: count * body]).reshape(count, -1)
     bos = torch.full((count, 1), beginning_of_sequence(tokenizer))
     return torch.cat([bos, rows], dim=1)
+
+
+def lab_text(sentences: int, *, seed: int = 0) -> str:
+    """Sentences of the lab's synthetic English, which every tokenizer can read, one after another."""
+    from neolens.lab.language import sentences as draw
+    from neolens.lab.words import VOCABULARY
+
+    rows = draw(np.random.default_rng(seed), sentences)
+    return " ".join(VOCABULARY[token] for token in rows.ravel())

@@ -1,0 +1,208 @@
+"""Where do local and global layers look, and what reaches beyond the window?
+
+GPT-Neo (Black et al. 2021) alternates global layers with local ones that see only the last `window` tokens. For
+each model this measures every head on text that crosses the window (attention mass by distance, mean distance,
+entropy, previous-token and sink scores) and on repeated random sequences inside and beyond it (induction, Olsson et
+al. 2022, and how much is copied), groups the heads by the kind of their layer, and tests the laws that must hold
+exactly. The lab models take under a minute on two cores. Expect local layers to stay within the window to the last
+cell, and whatever is copied beyond it to be read by global heads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import xarray as xr
+from tqdm.auto import tqdm
+
+from neolens import figures, findings, report, results, views
+from neolens.cli import run_cleanly
+from neolens.models import Anatomy, anatomy, load
+from neolens.models.describe import differences, side_by_side
+from neolens.prompts import beginning_of_sequence, chunks, lab_text, read_text, repeated
+from neolens.scores import REPEATED_SCORES, attention, laws
+
+
+@dataclass(frozen=True)
+class Config:
+    models: tuple[str, ...] = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
+    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    text: str | None = None
+    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    out: str = "results/local_vs_global"
+    """The folder for result.nc, record.json and report.html."""
+    prompts: int = 8
+    """Prompts of text, and of repeated sequences, for each model; at most so many where the text is short."""
+    length: int = 2048
+    """Tokens a prompt of text, BOS included; less where a context is shorter."""
+    seed: int = 0
+    """Seed of the text and of the repeated sequences."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of every model alike, settled before the first is loaded."""
+
+    anatomies: tuple[Anatomy, ...]
+    text: str
+    length: int
+    window: int
+    inside: int
+    beyond: int
+
+
+def plan(config: Config) -> Plan:
+    """Check all input; repeat lengths are half the narrowest window and, where the contexts allow, twice it."""
+    if config.prompts < 1 or config.length < 8:
+        raise ValueError(f"{config.prompts} prompts of {config.length} tokens: expected 1 or more, of 8 or more")
+    if len(set(config.models)) < len(config.models) or not config.models:
+        raise ValueError(f"models {', '.join(config.models) or '(none)'}: give at least one, and each only once")
+    anatomies = tuple(anatomy(name) for name in config.models)
+    window = laws.narrowest_window(list(anatomies))
+    context = min(facts.context for facts in anatomies)
+    beyond = min(2 * window, (context - 1) // 2)
+    return Plan(
+        anatomies=anatomies,
+        text=lab_text(config.prompts * config.length, seed=config.seed) if config.text is None else read_text(config.text),
+        length=min(config.length, context),
+        window=window,
+        inside=min(max(2, window // 2), beyond),
+        beyond=beyond,
+    )
+
+
+def measure(model: Any, config: Config, asked: Plan) -> xr.Dataset:
+    """Scores of every head on text and on repeated sequences, the share that is copied, and the laws."""
+    if model.tokenizer is None:
+        raise ValueError(f"{model.anatomy.name} has no tokenizer: save one into its folder to read text with it")
+    bos, words = beginning_of_sequence(model.tokenizer), set(model.tokenizer.all_special_ids)
+    text = chunks(model.tokenizer, asked.text, asked.length, prompts=config.prompts)
+    result = attention(model, text).drop_vars(list(REPEATED_SCORES), errors="ignore")
+    pool = [token for token in range(min(len(model.tokenizer), model.anatomy.d_vocab)) if token not in words]
+    for name, n in (("", asked.inside), ("_beyond", asked.beyond)):
+        tokens = repeated(pool, min(n, len(pool)), bos=bos, prompts=config.prompts, seed=config.seed)
+        scores = attention(model, tokens, scores=["induction"], distances=[0])
+        copied = xr.DataArray(laws.repeat_accuracy(model, tokens), dims="prompt", coords={"prompt": scores["prompt"]})
+        more = {f"induction{name}": scores["induction"].drop_vars("length"), f"copied{name}": copied}
+        result = result.merge(more, join="outer", compat="no_conflicts")
+    unknown = (text == model.tokenizer.unk_token_id).double().mean() if model.tokenizer.unk_token_id != bos else 0.0
+    held = measure_laws(model, result, pool, config.seed)
+    return result.assign_attrs(held, seed=config.seed, unknown=float(unknown))
+
+
+def measure_laws(model: Any, result: xr.Dataset, pool: list[int], seed: int) -> dict[str, float]:
+    """The figures of the laws "window" and "out of reach"; empty where no layer is local."""
+    windows = model.anatomy.windows
+    if not windows or windows[0] + 1 > model.anatomy.context:
+        return {}
+    drawn = torch.randint(len(pool), (1, windows[0] + 1), generator=torch.Generator().manual_seed(seed))
+    tokens = torch.tensor(pool)[drawn]
+    return {
+        "difference_at_window": laws.window_difference(model, tokens[:, :-1]),
+        "difference_past_window": laws.window_difference(model, tokens),
+        "mass_out_of_reach": laws.mass_out_of_reach(result),
+        "induction_out_of_reach": laws.induction_out_of_reach(result, "induction_beyond"),
+    }
+
+
+def pictures(model: Any, result: xr.Dataset, asked: Plan, config: Config) -> list[report.Figure]:
+    """The pattern of the most inductive layer of each kind, on the beginning of the text, past the window."""
+    length = min(asked.length, 3 * asked.window, asked.window + 32 if asked.window > 32 else asked.length)
+    tokens = chunks(model.tokenizer, asked.text, asked.length, prompts=1)[0, :length]
+    drawn = []
+    for kind in ("local", "global"):
+        if length > views.MAX_TOKENS or kind not in result["attention_kind"].values:
+            continue
+        of_kind = result["induction"].isel(layer=result["attention_kind"].values == kind).mean("prompt")
+        layer = int(of_kind.max("head").idxmax("layer"))
+        best = of_kind.sel(layer=layer).argsort().values[::-1]
+        heads = sorted(int(head) for head in best[: max(1, views.MAX_CELLS // length**2)])
+        caption = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]}): the first {length} tokens of the text"
+        drawn.append(report.Figure(views.attention(model, tokens, layers=[layer], heads=heads), caption))
+    return drawn
+
+
+def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report.Figure]]:
+    """Each model in turn: load, measure, draw its patterns, let it go."""
+    measured, drawn = {}, []
+    for name in tqdm(config.models, desc="models", unit="model"):
+        model = load(name)
+        measured[name] = measure(model, config, asked)
+        drawn += pictures(model, measured[name], asked, config)
+    return measured, drawn
+
+
+def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn: list[report.Figure]) -> str:
+    """The report: findings first, then the laws, the figures, the patterns, and what else differs."""
+    header, rows = side_by_side(asked.anatomies)
+    source = config.text or "sentences of the lab's synthetic English"
+    confounds = differences(asked.anatomies) or ["Nothing: they differ in attention alone."]
+    blocks = [
+        report.Paragraph(__doc__.split("\n\n")[1].replace("\n", " ")),
+        *(report.Note(text, "finding") for text in findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))),
+        *(report.Note(text, "warning") for text in findings.warnings(measured)),
+        report.Heading("Laws that must hold exactly"),
+        report.Table(*findings.law_table(measured), caption="On the models with local layers."),
+        report.Heading("Local and global heads"),
+        report.Table(*findings.kind_table(measured, asked.window), caption=f"Means over prompts, heads and layers; text: {source}."),
+        report.Figure(figures.mass_by_distance(measured), "Where attention lies, by how far back the key is."),
+        report.Figure(figures.scores_by_kind(measured), "Every head, by model and kind of layer."),
+        *(report.Figure(figures.heads(measured, score)) for score in ("mean_distance", "previous_token", "induction")),
+        report.Heading("Attention patterns across the window"),
+        *(drawn or [report.Paragraph(f"None drawn: a prompt that crosses a window of {asked.window} is too long for the view.")]),
+        report.Heading("The models side by side"),
+        report.Table(header, rows),
+        report.Heading("What else differs between them"),
+        report.Paragraph("\n\n".join(confounds)),
+        report.Heading("How to repeat this"),
+        report.Code(json.dumps(asdict(config), indent=2)),
+    ]  # fmt: skip
+    return report.page("Local and global attention", blocks)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models", show_default=False)] = None,
+    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="catalogue names, hub ids or folders")] = None,
+    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    out: Annotated[str, typer.Option(help="folder for the result, its record and the report")] = Config.out,
+    prompts: Annotated[int, typer.Option(help="prompts for each model")] = Config.prompts,
+    length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
+    seed: Annotated[int, typer.Option(help="seed of text and repeats")] = Config.seed,
+) -> None:
+    """Where do local and global layers look, and what reaches beyond the window?"""
+    began = time.perf_counter()
+    config = Config(tuple([*(models or []), *(names or [])]) or Config.models, text, out, prompts, length, seed)
+    folder = results.writable_folder(out)
+    asked = plan(config)
+    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
+        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    measured, drawn = run(config, asked)
+    written = page(config, asked, measured, drawn)
+    record = {
+        "config": asdict(config),
+        "versions": results.versions(),
+        "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
+        "seconds": round(time.perf_counter() - began, 1),
+        "findings": findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
+    }
+    results.save(results.stack(measured), folder / "result.nc")
+    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+    report.write(folder / "report.html", written)
+    for sentence in record["findings"]:
+        typer.echo(sentence)
+    typer.echo(f"{record['seconds']} s; report: {Path(folder) / 'report.html'}")
+    if not findings.laws_hold(measured):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_cleanly(app)

@@ -1,0 +1,25 @@
+"""Labelled results as plotly figures: a function takes a result and returns a figure, nothing else happens.
+
+Each takes what `neolens.attention` returned, for one model or for several: a mapping from a name to a result,
+or a list of results that carry the name of their model. One module for each question that a figure answers;
+what all have in common (the two colours of local and global layers, titles, captions, escaping) is in
+`style`.
+"""
+
+from neolens.figures.heatmap import heads
+from neolens.figures.reach import mass_by_distance
+from neolens.figures.strip import scores_by_kind
+from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
+
+__all__ = [
+    "GLOBAL_COLOUR",
+    "KIND_COLOURS",
+    "LOCAL_COLOUR",
+    "SCORES",
+    "Results",
+    "Score",
+    "escape",
+    "heads",
+    "mass_by_distance",
+    "scores_by_kind",
+]

@@ -1,0 +1,157 @@
+"""How far attention reaches: its mass against the distance from query to key.
+
+The axes are logarithmic, because attention mass falls roughly as a power of the distance and contexts differ
+by a factor of 16. Two values that a log axis has not are still shown: distance 0, by drawing log(d + 1), and
+mass 0, which is exact beyond a window, on a line of its own marked 0. Far distances are averaged in geometric
+bins; a bin never crosses a window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from jaxtyping import Float, Int
+
+from neolens.figures import style
+from neolens.figures.style import KIND_COLOURS, LOCAL_COLOUR, Results
+
+_DECADES = 7  # drawn below the largest mass
+_BINS_PER_DECADE = 32  # single distances up to about 13
+_TICKS = 9
+
+
+def mass_by_distance(results: Results) -> go.Figure:
+    """Attention mass against distance: a line for each kind of layer, thin ones for its layers.
+
+    The mass at distance d is the mean of A[i, i - d] over queries i >= d, prompts and heads. The dashed line
+    marks the first distance out of a window.
+
+    Raises:
+        ValueError: a result has no `mass_by_distance`.
+    """
+    models = style.by_model(results)
+    masses = [_binned(style.mean_over_prompts(result, "mass_by_distance")) for result in models.values()]
+    floor, top = _range([mass.values for mass in masses])
+    figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.18)
+    shown: set[str] = set()
+    for result, mass, place in zip(models.values(), masses, places, strict=True):
+        for kind, layers in style.layers_by_kind(result):
+            lines = _lines(mass.sel(layer=layers), kind, floor)
+            lines[-1].showlegend = kind not in shown
+            shown.add(kind)
+            for line in lines:
+                figure.add_trace(line, **place)
+        for window in style.windows(result):
+            _mark_window(figure, window, place)
+        figure.update_xaxes(**_distance_axis(int(result["distance"].max()) + 1), **place)
+    beneath = any(bool(((mass > 0) & (mass < floor)).any()) for mass in masses)
+    figure.update_yaxes(**_mass_axis(floor, top, beneath))
+    figure.update_yaxes(title_text="mean attention probability", col=1)
+    title = "<b>Attention mass by distance</b> (mean attention probability)"
+    caption = f"{style.caption(models)}. Thin lines: single layers; distance on a log(d + 1) axis."
+    return style.style(figure, title, caption, height=320 * places[-1]["row"])
+
+
+def _edges(distances: int, windows: Iterable[int]) -> Int[np.ndarray, " edge"]:
+    """First distance of each bin, and the end: single distances, then geometric bins, cut at each window."""
+    steps = np.geomspace(1, distances + 1, 2 + round(_BINS_PER_DECADE * math.log10(distances + 1)))
+    cuts = [window for window in windows if window < distances]
+    return np.unique([0, distances, *(np.round(steps).astype(int) - 1), *cuts])
+
+
+def _binned(mass: xr.DataArray) -> xr.DataArray:
+    """The mass of each layer, averaged over heads and the distances measured in each bin."""
+    mass = mass.mean("head", skipna=True).transpose("layer", "distance").sortby("distance")
+    distances = mass["distance"].values
+    edges = np.searchsorted(distances, _edges(int(distances[-1]) + 1, style.windows(mass)))
+    bins = [slice(a, b) for a, b in pairwise(edges) if a < b]
+    means = [mass[:, members].mean("distance", skipna=True).values for members in bins]
+    first, last = ([distances[members][end] for members in bins] for end in (0, -1))
+    return xr.DataArray(
+        np.stack(means, axis=1),
+        dims=("layer", "bin"),
+        coords={"layer": mass["layer"], "first": ("bin", first), "last": ("bin", last)},
+    )
+
+
+def _range(masses: list[Float[np.ndarray, "layer bin"]]) -> tuple[float, float]:
+    """The level that stands for 0, below everything else that is drawn, and the largest mass."""
+    positive = np.concatenate([mass[mass > 0] for mass in masses])
+    if not positive.size:
+        return 1e-3, 1.0
+    top = float(positive.max())
+    lowest = max(float(positive.min()), top * 10.0**-_DECADES)
+    return 10 ** (math.log10(lowest) - 0.4), top
+
+
+def _lines(mass: xr.DataArray, kind: str, floor: float) -> list[go.Scatter]:
+    """A thin line for each layer, unless there is one only, and then the line of their mean."""
+    layers = [int(layer) for layer in mass["layer"].values]
+    thin = [_line(mass.sel(layer=layer), kind, f"layer {layer}, {kind}", floor) for layer in layers]
+    for line in thin:
+        line.update(line_width=1, opacity=0.35, showlegend=False)
+    whole = _line(mass.mean("layer", skipna=True), kind, f"{kind} layers", floor)
+    return [*(thin if len(layers) > 1 else []), whole.update(line_width=3)]
+
+
+def _line(mass: xr.DataArray, kind: str, label: str, floor: float) -> go.Scatter:
+    first, last, values = mass["first"].values, mass["last"].values, mass.values
+    distances = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(first, last, strict=True)]
+    return go.Scatter(
+        x=np.sqrt((first + 1.0) * (last + 1.0)),
+        y=np.where(np.isnan(values), np.nan, np.maximum(values, floor)),
+        customdata=[[at, f"{value:.3g}"] for at, value in zip(distances, values, strict=True)],
+        hovertemplate=f"{label}<br>distance %{{customdata[0]}}: %{{customdata[1]}}<extra></extra>",
+        mode="lines",
+        line={"color": KIND_COLOURS[kind]},
+        name=label,
+        legendgroup=kind,
+        connectgaps=False,
+    )
+
+
+def _mark_window(figure: go.Figure, window: int, place: dict[str, int]) -> None:
+    line = {"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}
+    figure.add_vline(x=window + 1, line=line, **place)
+    text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+    at = {
+        "x": math.log10(window + 1),
+        "y": 1,
+        "yref": "y domain",
+        "xanchor": "left",
+        "yanchor": "top",
+        "xshift": 4,
+    }
+    figure.add_annotation(**text, **at, **place)
+
+
+def _distance_axis(distances: int) -> dict[str, object]:
+    base = 2 if math.log2(max(distances, 2)) < _TICKS else 4
+    marks = [0, 1, *(base**power for power in range(1, 30) if base**power < distances)]
+    return {
+        "type": "log",
+        "tickvals": [mark + 1 for mark in marks],
+        "ticktext": [str(mark) for mark in marks],
+        "range": [-0.03, math.log10(distances + 1) + 0.02],
+        "title_text": "distance from query to key (tokens)",
+    }
+
+
+def _mass_axis(floor: float, top: float, beneath: bool) -> dict[str, object]:
+    lowest, highest = math.log10(floor) + 0.25, math.log10(top) + 0.05
+    steps = (1, 2, 5) if highest - lowest < 2 else (1,)
+    powers = range(math.floor(lowest), math.ceil(highest) + 1)
+    marks = [(step, power) for power in powers for step in steps]
+    marks = [(step, power) for step, power in marks if lowest <= math.log10(step) + power <= highest]
+    labels = [f"{step}e{power}" if power < -3 else f"{step * 10.0**power:g}" for step, power in marks]
+    return {
+        "type": "log",
+        "tickvals": [floor, *(step * 10.0**power for step, power in marks)],
+        "ticktext": [f"under {floor:.0e}" if beneath else "0", *labels],
+        "range": [math.log10(floor) - 0.12, math.log10(top) + 0.3],
+    }

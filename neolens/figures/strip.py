@@ -1,0 +1,113 @@
+"""Local against global, head by head: a point for every head, grouped by model and kind of layer.
+
+A mean alone hides that a score such as induction is carried by a few heads, so every head is shown beside the
+mean of its group. Within a group the layers stand from left to right; nothing is placed at random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from neolens.figures import style
+from neolens.figures.style import KIND_COLOURS, SCORES, Results, escape
+
+_COLUMNS = 3
+_HALF_WIDTH, _APART = 0.15, 0.4  # of a group, and between the groups of one model
+
+
+def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.Figure:
+    """Each score of each head, averaged over the prompts, by model and kind of layer: a panel for each score.
+
+    `scores` defaults to all that any of the results has; a model without a score has no points in its panel.
+
+    Raises:
+        ValueError: none of the results has one of the scores.
+    """
+    models = style.by_model(results)
+    chosen = _chosen(models, scores)
+    columns = min(_COLUMNS, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    titles = [f"<b>{style.meaning(score).title}</b><br>{style.meaning(score).unit}" for score in chosen]
+    spacing = {"vertical_spacing": 0.34 / max(rows, 2), "horizontal_spacing": 0.07}
+    figure = make_subplots(rows, columns, subplot_titles=titles, **spacing)
+    figure.update_annotations(font_size=13)
+    shown: set[str] = set()
+    for index, score in enumerate(chosen):
+        place = {"row": index // columns + 1, "col": index % columns + 1}
+        for trace in _groups(models, score):
+            trace.showlegend = trace.mode == "markers" and trace.legendgroup not in shown
+            shown.add(trace.legendgroup)
+            figure.add_trace(trace, **place)
+        share = style.meaning(score).share
+        figure.update_yaxes(range=[-0.03, 1.03] if share else None, rangemode="tozero", **place)
+    names = {"tickvals": list(range(len(models))), "ticktext": [escape(name) for name in models]}
+    figure.update_xaxes(**names, range=[-0.55, len(models) - 0.45], showgrid=False, zeroline=False)
+    title = "<b>Scores of the heads by kind of layer</b>"
+    caption = f"{style.caption(models)}. A point is a head, first layers left; a bar is the mean."
+    return style.style(figure, title, caption, height=250 * rows)
+
+
+def _chosen(models: dict[str, xr.Dataset], scores: Sequence[str] | None) -> list[str]:
+    present = {str(name) for result in models.values() for name in result.data_vars}
+    chosen = [score for score in SCORES if score in present] if scores is None else list(scores)
+    missing = [repr(score) for score in chosen if score not in present]
+    if missing or not chosen:
+        raise ValueError(
+            f"no result has {', '.join(missing) or 'a score'}. There are: {', '.join(sorted(present))}"
+        )
+    return chosen
+
+
+def _groups(models: dict[str, xr.Dataset], score: str) -> list[go.Scatter]:
+    """The points and the mean of every group, models from left to right."""
+    traces = []
+    for position, (name, result) in enumerate(models.items()):
+        if score not in result.data_vars:
+            continue
+        values = style.mean_over_prompts(result, score).transpose("layer", "head")
+        groups = list(style.layers_by_kind(result))
+        for index, (kind, layers) in enumerate(groups):
+            centre = position + (index - (len(groups) - 1) / 2) * _APART
+            traces += [
+                _points(values.sel(layer=layers), kind, name, centre),
+                _mean(values.sel(layer=layers), kind, centre),
+            ]
+    return traces
+
+
+def _points(values: xr.DataArray, kind: str, model: str, centre: float) -> go.Scatter:
+    layers, heads = values["layer"].values, values["head"].values
+    across = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, len(layers)) if len(layers) > 1 else np.zeros(1)
+    return go.Scatter(
+        x=np.repeat(centre + across, len(heads)),
+        y=values.values.ravel(),
+        customdata=[[escape(model), f"{layer}.{head}", kind] for layer in layers for head in heads],
+        hovertemplate="%{customdata[0]} %{customdata[1]} (%{customdata[2]}): %{y:.4f}<extra></extra>",
+        mode="markers",
+        marker={
+            "color": KIND_COLOURS[kind],
+            "size": 7,
+            "opacity": 0.6,
+            "line": {"width": 0.5, "color": "white"},
+        },
+        name=f"{kind} layers",
+        legendgroup=kind,
+    )
+
+
+def _mean(values: xr.DataArray, kind: str, centre: float) -> go.Scatter:
+    return go.Scatter(
+        x=[centre - _HALF_WIDTH - 0.03, centre + _HALF_WIDTH + 0.03],
+        y=[float(values.mean(skipna=True))] * 2,
+        hovertemplate=f"mean of the {kind} heads: %{{y:.4f}}<extra></extra>",
+        mode="lines",
+        line={"color": KIND_COLOURS[kind], "width": 3},
+        name=f"mean, {kind}",
+        legendgroup=kind,
+    )

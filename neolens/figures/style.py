@@ -1,0 +1,186 @@
+"""What every figure shares: colours, the names and units of the scores, titles, captions, escaping.
+
+Local and global layers have the same two colours everywhere, vermillion and blue of Okabe and Ito's palette
+(2008), which are told apart with any colour vision. The title names the quantity and its unit, the caption
+under it the models and their prompts. Plotly reads some markup in its labels, so every text from outside is
+escaped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+GLOBAL_COLOUR = "#0072B2"
+LOCAL_COLOUR = "#D55E00"
+KIND_COLOURS: dict[str, str] = {"global": GLOBAL_COLOUR, "local": LOCAL_COLOUR}
+
+Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
+
+_INK, _GREY = "#1f2933", "#616e7c"
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_PANELS_PER_ROW = 3
+_ABOVE, _BELOW = 112, 62  # pixels for title and caption, and for the lowest axis
+_CAPTION_WIDTH = 120  # characters
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one score is written: its title, its unit, and whether it is a share (between 0 and 1)."""
+
+    title: str
+    unit: str
+    share: bool = False
+
+
+_PROBABILITY = "mean attention probability"
+SCORES: dict[str, Score] = {
+    "previous_token": Score("Previous-token score", _PROBABILITY, share=True),
+    "current_token": Score("Current-token score", _PROBABILITY, share=True),
+    "duplicate_token": Score("Duplicate-token score", _PROBABILITY, share=True),
+    "induction": Score("Induction score", _PROBABILITY, share=True),
+    "sink": Score("Sink score", "mean attention probability of key 0", share=True),
+    "mean_distance": Score("Mean distance", "tokens from query to key"),
+    "mean_distance_without_key_0": Score("Mean distance without key 0", "tokens from query to key"),
+    "entropy": Score("Entropy of attention", "nats"),
+    "entropy_normalised": Score(
+        "Normalised entropy of attention", "share of the largest possible", share=True
+    ),
+}
+
+
+def meaning(score: str) -> Score:
+    """How `score` is written, also when it is none of ours."""
+    return SCORES.get(score, Score(escape(score.replace("_", " ")), "unit not known"))
+
+
+def escape(text: str) -> str:
+    """`text` for a plotly label, so that markup, entities and TeX in it are shown as they stand."""
+    return html.escape(text, quote=True).replace("$", "&#36;")
+
+
+def by_model(results: Results) -> dict[str, xr.Dataset]:
+    """The results under the names of their models.
+
+    Raises:
+        ValueError: no result, or two of a list with the same name.
+    """
+    if isinstance(results, Mapping) and not isinstance(results, xr.Dataset):
+        models = {str(name): result for name, result in results.items()}
+    else:
+        listed = [results] if isinstance(results, xr.Dataset) else list(results)
+        names = [str(result.attrs.get("model", "model")) for result in listed]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"several results are named {', '.join(repeated)}: pass a dict from a name to a result"
+            )
+        models = dict(zip(names, listed, strict=True))
+    if not models:
+        raise ValueError("no results to draw: expected at least one dataset from neolens.attention")
+    return models
+
+
+def mean_over_prompts(result: xr.Dataset, variable: str) -> xr.DataArray:
+    """The variable averaged over prompts, those without a value left out.
+
+    Raises:
+        ValueError: the result has no such variable; the error lists what it has.
+    """
+    if variable not in result.data_vars:
+        present = [str(name) for name in result.data_vars]
+        near = difflib.get_close_matches(variable, present, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"the result has no {variable!r}.{hint} It has: {', '.join(present)}")
+    return result[variable].mean("prompt", skipna=True)
+
+
+def layers_by_kind(result: xr.Dataset) -> Iterator[tuple[str, list[int]]]:
+    """The kinds of attention that the model has, in a fixed order, each with its layers."""
+    kinds = [str(kind) for kind in result["attention_kind"].values]
+    for kind in KIND_COLOURS:
+        layers = [int(layer) for layer, its in zip(result["layer"].values, kinds, strict=True) if its == kind]
+        if layers:
+            yield kind, layers
+
+
+def panels(models: dict[str, xr.Dataset], **spacing: float) -> tuple[go.Figure, list[dict[str, int]]]:
+    """An empty figure with a panel for each model, named above it; the row and column of each panel."""
+    columns = min(_PANELS_PER_ROW, len(models))
+    rows = math.ceil(len(models) / columns)
+    titles = [f"<b>{escape(name)}</b>" for name in models] if len(models) > 1 else None
+    figure = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes="all", **spacing)
+    return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(models))]
+
+
+def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure:
+    """Give the figure title, caption, fonts and legend; `height` is that of the drawing itself, in pixels.
+
+    The button that would send the data to plotly's server, which plotly.js shows unless told not to, is
+    removed.
+    """
+    lines = textwrap.wrap(caption, _CAPTION_WIDTH, break_long_words=False, break_on_hyphens=False)
+    above = _ABOVE + 17 * max(len(lines) - 1, 0)
+    height += above + _BELOW
+    figure.update_layout(
+        template="plotly_white",
+        title={
+            "text": title,
+            "subtitle": {"text": "<br>".join(lines), "font": {"size": 13, "color": _GREY}},
+            **{"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 20}},
+        },
+        legend={
+            "orientation": "h",
+            **{"x": 1, "xanchor": "right", "y": 1 - 26 / height, "yanchor": "top", "yref": "container"},
+        },
+        font={"family": _FONT, "size": 13, "color": _INK},
+        margin={"l": 76, "r": 24, "t": above, "b": _BELOW},
+        height=height,
+        hoverlabel={"bgcolor": "white"},
+        modebar={
+            "remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
+        },
+    )
+    return figure
+
+
+def title(score: str) -> str:
+    """The title of a figure of one score: quantity and unit."""
+    return f"<b>{meaning(score).title}</b> ({meaning(score).unit})"
+
+
+def caption(models: dict[str, xr.Dataset]) -> str:
+    """Models, prompts and tokens: `lab/gpt2, lab/gpt-neo: 8 prompts of 128 tokens`."""
+    described: dict[str, list[str]] = {}
+    for name, result in models.items():
+        prompts = result.sizes.get("prompt", 0)
+        text = f"{prompts} prompt{'' if prompts == 1 else 's'}"
+        if "length" in result.coords and prompts:
+            low, high = int(result["length"].min()), int(result["length"].max())
+            text += f" of {low} tokens" if low == high else f" of {low} to {high} tokens"
+        described.setdefault(text, []).append(escape(name))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in described.items())
+
+
+def windows(result: xr.Dataset | xr.DataArray) -> list[int]:
+    """The distinct windows of the local layers, ascending."""
+    if "window" not in result.coords:
+        return []
+    return sorted({int(window) for window in result["window"].values if np.isfinite(window)})
+
+
+def span(result: xr.Dataset, layer: int) -> str:
+    """The kind of a layer with its window: `local 16`, or `global`."""
+    at = result.sel(layer=layer)
+    kind = str(at["attention_kind"].item())
+    size = float(at["window"]) if "window" in at.coords else math.nan
+    return f"{kind} {size:.0f}" if math.isfinite(size) else kind

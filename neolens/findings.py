@@ -1,0 +1,133 @@
+"""From numbers to sentences and tables: what a comparison found, said only as far as the numbers say it.
+
+Each function takes the results of several models by name, as `experiments.local_vs_global` measures them: scores on
+text; `induction` and `copied` on sequences repeated inside the window, `induction_beyond` and `copied_beyond` on
+sequences repeated beyond it; the figures of the laws in the attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import xarray as xr
+
+from neolens.scores import by_kind, top_head
+
+Measured = Mapping[str, xr.Dataset]
+
+_LAWS = {
+    "difference_at_window": ("window: logits change when every layer is made global, prompt as long as the window", True),
+    "difference_past_window": ("window: the same, one token longer", False),
+    "mass_out_of_reach": ("out of reach: largest mass of a local head at the window or beyond", True),
+    "induction_out_of_reach": ("out of reach: largest induction score of a local head beyond the window", True),
+}
+"""Attribute -> the law, and whether its figure has to be exactly 0 (else: anything but 0)."""
+
+_COLUMNS = {
+    "mean_distance": "mean distance",
+    "share_beyond": "share beyond the window",
+    "entropy_normalised": "normalised entropy",
+    "previous_token": "previous token",
+    "sink": "sink",
+    "induction": "induction inside",
+    "induction_beyond": "induction beyond",
+}
+
+
+def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) -> list[str]:
+    """Where local and global layers look, what is copied inside and beyond the window, and by which heads.
+
+    Args:
+        lengths: the repeat lengths inside and beyond the window.
+    """
+    mixed = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"local", "global"}]
+    plain = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"global"}]
+    sentences = [_where_they_look(name, measured[name], window) for name in mixed]
+    sentences += [_what_is_copied(name, measured[name], lengths) for name in mixed]
+    if plain:
+        parts = [_copied_by_global(name, measured[name]) for name in plain]
+        sentences.append(f"With global attention in every layer, at repeat lengths {lengths[0]} and {lengths[1]}: {'; '.join(parts)}.")
+    return sentences
+
+
+def laws_hold(measured: Measured) -> bool:
+    """Whether every figure that has to be exactly 0 is, and every one that must not be is not."""
+    return all(holds for *_, holds in _laws(measured))
+
+
+def law_table(measured: Measured) -> tuple[list[str], list[list[str | float]]]:
+    """Header and a row for each model and law: the figure, what it has to be, whether it is."""
+    rows: list[list[str | float]] = [
+        [f"{name}: {law}", figure, "0" if zero else "not 0", "holds" if holds else "BROKEN"]
+        for name, law, figure, zero, holds in _laws(measured)
+    ]
+    return ["law", "figure", "has to be", ""], rows or [["no model here has local layers", "", "", ""]]
+
+
+def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[str | float]]]:
+    """Header and a row for each model and kind of layer: means over prompts, heads and layers."""
+    rows: list[list[str | float]] = []
+    for name, result in measured.items():
+        kinds = by_kind(result, window)
+        for kind in kinds["attention_kind"].values:
+            row = kinds.sel(attention_kind=kind)
+            rows.append([f"{name}, {kind}", *(float(row[score]) for score in _COLUMNS)])
+    return ["layers", *_COLUMNS.values()], rows
+
+
+def warnings(measured: Measured) -> list[str]:
+    """What keeps a number from meaning what it seems to mean."""
+    return [
+        f"{name} does not know {_percent(result.attrs['unknown'])} of the text's words and reads each as <unk>: its "
+        "figures on text describe repeated <unk> more than the text. Use a public model for this text."
+        for name, result in measured.items()
+        if result.attrs.get("unknown", 0) > 0.05
+    ]
+
+
+def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
+    return [
+        (name, law, result.attrs[attribute], zero, (result.attrs[attribute] == 0) is zero)
+        for name, result in measured.items()
+        for attribute, (law, zero) in _LAWS.items()
+        if attribute in result.attrs
+    ]
+
+
+def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
+    kinds = by_kind(result, window)
+    local, everywhere = kinds.sel(attention_kind="local"), kinds.sel(attention_kind="global")
+    return (
+        f"In {name}, a local layer looks {float(local['mean_distance']):.1f} tokens back on average and a global one "
+        f"{float(everywhere['mean_distance']):.1f}; {_percent(float(local['share_beyond']))} of local and "
+        f"{_percent(float(everywhere['share_beyond']))} of global attention lies {window} or more tokens back "
+        f"({int(result['sink'].notnull().any(('layer', 'head')).sum())} prompts of {int(result['length'].max())} tokens)."
+    )
+
+
+def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> str:
+    kinds = result["attention_kind"].values
+    local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
+    return (
+        f"{name} copies {_percent(float(result['copied'].mean()))} of a sequence repeated after {lengths[0]} tokens, where "
+        f"its best induction head is {_top(result['induction'])}, and {_percent(float(result['copied_beyond'].mean()))} "
+        f"of one repeated after {lengths[1]}: there no local head can reach (largest induction score "
+        f"{float(local.max()):.2g}), and the best global head is {_top(everywhere)}."
+    )
+
+
+def _copied_by_global(name: str, result: xr.Dataset) -> str:
+    inside, beyond = (_percent(float(result[copied].mean())) for copied in ("copied", "copied_beyond"))
+    return f"{name} copies {inside} and {beyond} (best induction head beyond: {_top(result['induction_beyond'])})"
+
+
+def _top(score: xr.DataArray) -> str:
+    head, kind, value = top_head(score)
+    return f"{head} ({kind}, {value:.2f})"
+
+
+def _percent(share: float) -> str:
+    """A share in percent; 0 and 100 only where they are exact."""
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f} %"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"

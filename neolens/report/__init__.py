@@ -1,0 +1,9 @@
+"""One page that can be sent around: text, tables, figures and views in a single HTML file that loads nothing.
+
+`page(title, blocks)` gives the HTML of a list of blocks, `write(path, html)` puts it into a file.
+"""
+
+from neolens.report.blocks import Block, Code, Figure, Heading, Note, Paragraph, Table
+from neolens.report.page import page, write
+
+__all__ = ["Block", "Code", "Figure", "Heading", "Note", "Paragraph", "Table", "page", "write"]

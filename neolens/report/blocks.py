@@ -1,0 +1,152 @@
+"""What a report is made of: small values, each of which knows its HTML.
+
+All text is escaped here, so a block may hold anything that a prompt, a file or a model's name may hold. A
+figure leaves an empty element behind, into which the page draws it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Literal
+
+import plotly.graph_objects as go
+
+from neolens.views import View
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Opens a section; the page's table of contents lists it."""
+
+    text: str
+
+    def html(self, name: str) -> str:
+        return f'<h2 id="{name}">{html.escape(self.text)}</h2>'
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text; an empty line in it opens a new paragraph."""
+
+    text: str
+
+    def html(self, name: str) -> str:
+        return _paragraphs(self.text)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Text set apart: a remark, a warning, or a finding."""
+
+    text: str
+    kind: Literal["note", "warning", "finding"] = "note"
+
+    def html(self, name: str) -> str:
+        return (
+            f'<aside class="{self.kind}"><strong>{self.kind.title()}</strong>{_paragraphs(self.text)}</aside>'
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the first column names the row. None and NaN are blank.
+
+    Raises:
+        ValueError: a row that is not as long as the header.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.header):
+                raise ValueError(f"row {number} has {len(row)} cells under a header of {len(self.header)}")
+
+    def html(self, name: str) -> str:
+        columns = [_column([row[i] for row in self.rows]) for i in range(len(self.header))]
+        classes = [' class="number"' if numeric else "" for numeric, _ in columns]
+        head = "".join(
+            f"<th{c}>{html.escape(cell)}</th>" for cell, c in zip(self.header, classes, strict=True)
+        )
+        cells = zip(*(texts for _, texts in columns), strict=True)
+        body = "".join(f"<tr>{_row(row, classes)}</tr>" for row in cells)
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="table">{table}</div>'
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly figure or a view, with a caption under it."""
+
+    drawing: go.Figure | View = field(repr=False)
+    caption: str = ""
+
+    def html(self, name: str) -> str:
+        if isinstance(self.drawing, View):
+            area = f'<div class="neolens-view">{self.drawing.body}<div id="{name}"></div></div>'
+        else:
+            height = self.drawing.layout.height or 450
+            area = f'<div id="{name}" class="plot" style="height:{height:g}px"></div>'
+        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure><div class="paper">{area}</div>{caption}</figure>'
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text shown letter for letter, such as a command; folded away under `summary` if there is one."""
+
+    text: str
+    summary: str = ""
+
+    def html(self, name: str) -> str:
+        block = f"<pre><code>{html.escape(self.text)}</code></pre>"
+        if not self.summary:
+            return block
+        return f"<details><summary>{html.escape(self.summary)}</summary>{block}</details>"
+
+
+Block = Heading | Paragraph | Note | Table | Figure | Code
+
+
+def _paragraphs(text: str) -> str:
+    return "".join(f"<p>{html.escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
+
+
+def _row(row: Sequence[str], classes: Sequence[str]) -> str:
+    first, *others = (html.escape(cell) for cell in row)
+    cells = "".join(f"<td{c}>{cell}</td>" for cell, c in zip(others, classes[1:], strict=True))
+    return f'<th scope="row"{classes[0]}>{first}</th>{cells}'
+
+
+def _column(cells: Sequence[Cell]) -> tuple[bool, list[str]]:
+    """Whether the column holds numbers only, and its cells as text, all fractions with as many digits."""
+    numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
+    fractions = [abs(cell) for cell in numbers if isinstance(cell, float) and math.isfinite(cell)]
+    top = max(fractions, default=0.0)
+    digits = 3 if top < 10 else 2 if top < 100 else 1 if top < 1000 else 0
+    numeric = bool(numbers) and len(numbers) == sum(cell is not None for cell in cells)
+    return numeric, [_written(cell, digits) for cell in cells]
+
+
+def _written(cell: Cell, digits: int) -> str:
+    """A cell as text: 0 only where it is exact, what `digits` would round to 0 in powers of ten."""
+    if cell is None:
+        return ""
+    if isinstance(cell, str | bool):
+        return str(cell)
+    if math.isnan(cell):
+        return ""
+    if isinstance(cell, Integral) or math.isinf(cell):
+        return f"{cell:,}"
+    if cell == 0:
+        return "0"
+    return f"{cell:,.{digits}f}" if abs(cell) >= 0.5 * 10.0**-digits else f"{cell:.1e}"

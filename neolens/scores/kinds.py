@@ -1,0 +1,30 @@
+"""Local against global: a result's scores grouped by the kind of layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+
+def share_beyond(result: xr.Dataset, window: int) -> xr.DataArray:
+    """The share of a head's attention that lies `window` or more tokens back, with dims (prompt, layer, head).
+
+    The mass at distance d is a mean over T - d cells, so the attention there is mass * (T - d), of T in all.
+    """
+    far = result["mass_by_distance"].sel(distance=slice(window, None))
+    cells = (result["length"] - far["distance"]).clip(min=0)
+    return (far * cells).sum("distance") / result["length"]
+
+
+def by_kind(result: xr.Dataset, window: int) -> xr.Dataset:
+    """Each score, and `share_beyond` the window, averaged over prompts, heads and the layers of one kind."""
+    scores = result.drop_vars("mass_by_distance").assign(share_beyond=share_beyond(result, window))
+    return scores.groupby("attention_kind").mean(["prompt", "layer", "head"])
+
+
+def top_head(score: xr.DataArray) -> tuple[str, str, float]:
+    """The head with the highest score over the prompts: its name such as `3.7`, its layer's kind, the score."""
+    means = score.mean("prompt")
+    layer, head = np.unravel_index(int(means.fillna(-np.inf).values.argmax()), means.shape)
+    cell = means.isel(layer=layer, head=head)
+    return f"{int(cell['layer'])}.{int(cell['head'])}", str(cell["attention_kind"].values), float(cell)

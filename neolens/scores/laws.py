@@ -1,0 +1,77 @@
+"""The exact laws of windows, measured: what holds by construction, and so tells a true tool from a false one.
+
+Window: on a prompt of at most w tokens a local layer computes exactly what a global one would. Out of reach: in a
+local layer no attention lies at a distance of w or more, and so the induction score is exactly 0 where the token to
+copy is that far away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import xarray as xr
+
+from neolens.models.facts import Anatomy, AttentionSpan
+from neolens.network import logits, residual, weights_of
+from neolens.prompts.tokens import Prompts, repeat_length, validated
+
+
+@torch.no_grad()
+def window_difference(model: Any, tokens: Prompts) -> float:
+    """The largest difference of a logit, over prompts and positions, when every layer is made global.
+
+    By the law of the window it is exactly 0 where no prompt is longer than the narrowest window, and not 0 beyond.
+    """
+    weights = weights_of(model)
+    everywhere = [AttentionSpan("global")] * weights.anatomy.layers
+    largest = 0.0
+    for prompt in validated(tokens, weights.anatomy):
+        row = prompt[None].to(weights.embedding.device)
+        own, changed = (logits(weights, residual(weights, row, spans=spans)) for spans in (None, everywhere))
+        largest = max(largest, (own - changed).abs().max().item())
+    return largest
+
+
+def local_layers(result: xr.Dataset) -> xr.Dataset:
+    """The part of a result that belongs to local layers."""
+    return result.isel(layer=result["attention_kind"].values == "local")
+
+
+def mass_out_of_reach(result: xr.Dataset) -> float:
+    """The largest mass that a local layer puts on a distance of its window or more; by the law exactly 0."""
+    local = local_layers(result)
+    return float(local["mass_by_distance"].where(local["distance"] >= local["window"]).max(skipna=True))
+
+
+def induction_out_of_reach(result: xr.Dataset, score: str = "induction") -> float:
+    """The largest induction score of a local layer; by the law exactly 0 where n - 1 is its window or more."""
+    return float(local_layers(result)[score].max(skipna=True))
+
+
+@torch.no_grad()
+def repeat_accuracy(model: Any, tokens: Prompts) -> list[float]:
+    """For each prompt [first, r_1..r_n, r_1..r_n], the share of r_2..r_n of the second copy that is predicted.
+
+    Predicted: the likeliest next token is the right one.
+
+    Raises:
+        ValueError: a prompt that does not repeat.
+    """
+    weights = weights_of(model)
+    shares = []
+    for index, prompt in enumerate(validated(tokens, weights.anatomy)):
+        n = repeat_length(prompt)
+        if n is None:
+            raise ValueError(f"prompt {index} does not repeat: expected [first, r_1..r_n, r_1..r_n] with n >= 2")
+        row = prompt[None].to(weights.embedding.device)
+        asked = residual(weights, row)[:, n + 1 : 2 * n]
+        right = logits(weights, asked).argmax(-1)[0].cpu() == prompt[n + 2 :]
+        shares.append(right.double().mean().item())
+    return shares
+
+
+def narrowest_window(anatomies: list[Anatomy]) -> int:
+    """The narrowest window of the models; an eighth of the shortest context where all are global."""
+    windows = [window for anatomy in anatomies for window in anatomy.windows]
+    return min(windows) if windows else max(4, min(anatomy.context for anatomy in anatomies) // 8)

@@ -1,0 +1,248 @@
+"""Figures show the numbers of the result, in the colours of the kinds, with all text as it stands."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import xarray as xr
+from browser import Parsed
+
+from neolens import figures
+from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, reach
+
+HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
+KINDS = ("global", "local", "global", "local")
+
+
+def result(name="lab/neo", kinds=KINDS, heads=3, length=64, window=8, prompts=2, seed=0) -> xr.Dataset:
+    """A result of `neolens.attention`'s shape, all numbers different, mass exactly 0 beyond the window."""
+    rng = np.random.default_rng(seed)
+    shape = (prompts, len(kinds), heads)
+    distance = np.arange(length)
+    mass = rng.uniform(0.1, 1, (*shape, length)) / (distance + 1.0)
+    mass[:, [kind == "local" for kind in kinds]] *= distance < window
+    per_head = ("prompt", "layer", "head")
+    return xr.Dataset(
+        {
+            "induction": (per_head, rng.uniform(0, 1, shape)),
+            "mean_distance": (per_head, rng.uniform(0, 30, shape)),
+            "mass_by_distance": ((*per_head, "distance"), mass),
+        },
+        coords={
+            "layer": np.arange(len(kinds)),
+            "head": np.arange(heads),
+            "distance": distance,
+            "attention_kind": ("layer", list(kinds)),
+            "window": ("layer", [float(window) if kind == "local" else np.nan for kind in kinds]),
+            "length": ("prompt", [length] * prompts),
+        },
+        attrs={"model": name},
+    )
+
+
+def kind_lines(figure: go.Figure) -> dict[str, go.Scatter]:
+    """The thick line of each kind of layer."""
+    return {trace.legendgroup: trace for trace in figure.data if trace.line.width == 3}
+
+
+def texts(figure: go.Figure) -> list[str]:
+    layout = figure.layout
+    ticks = [text for axis in figure.select_xaxes() for text in axis.ticktext or ()]
+    return [layout.title.text, layout.title.subtitle.text, *(a.text for a in layout.annotations), *ticks]
+
+
+def test_a_cell_of_the_head_map_is_the_mean_over_prompts():
+    data = result()
+    (cells,) = figures.heads(data, "induction").data
+    by_hand = (float(data.induction[0, 3, 1]) + float(data.induction[1, 3, 1])) / 2
+    assert cells.z[3][1] == pytest.approx(by_hand)
+    assert cells.customdata[3][1] == "3.1"
+    assert cells.text[3][1] == f"{by_hand:.2f}"
+
+
+def test_a_head_without_a_value_is_blank_an_exact_0_is_0_and_a_prompt_without_a_value_is_left_out():
+    data = result()
+    data.induction[:, 0, 0] = np.nan
+    data.induction[0, 1, 1] = np.nan
+    data.induction[:, 2, 2] = 0
+    (cells,) = figures.heads(data, "induction").data
+    assert np.isnan(cells.z[0][0])
+    assert cells.text[0][0] == ""
+    assert cells.text[2][2] == "0"
+    assert cells.z[1][1] == pytest.approx(float(data.induction[1, 1, 1]))
+
+
+@pytest.mark.parametrize(("score", "top"), [("induction", 1.0), ("mean_distance", None)])
+def test_probabilities_have_one_scale_from_0_to_1_and_other_scores_one_from_0_to_their_largest(score, top):
+    models = [result("a", seed=1), result("b", seed=2)]
+    figure = figures.heads(models, score)
+    assert figure.layout.coloraxis.cmin == 0
+    expected = top or max(float(data[score].mean("prompt").max()) for data in models)
+    assert figure.layout.coloraxis.cmax == pytest.approx(expected)
+    assert all(trace.coloraxis == "coloraxis" for trace in figure.data)
+
+
+def test_layers_are_labelled_with_kind_and_window_in_the_colour_of_the_kind():
+    labels = figures.heads(result(), "induction").layout.yaxis.ticktext
+    assert labels[0] == f'0 <span style="color:{GLOBAL_COLOUR}">global</span>'
+    assert labels[1] == f'1 <span style="color:{LOCAL_COLOUR}">local 8</span>'
+
+
+def test_title_names_quantity_and_unit_and_caption_model_prompts_and_tokens():
+    figure = figures.heads(result(), "mean_distance")
+    assert figure.layout.title.text == "<b>Mean distance</b> (tokens from query to key)"
+    assert figure.layout.title.subtitle.text == "lab/neo: 2 prompts of 64 tokens"
+
+
+def test_models_with_different_prompts_are_captioned_apart():
+    figure = figures.heads([result("a"), result("b"), result("c", prompts=1, length=32)], "induction")
+    assert figure.layout.title.subtitle.text == "a, b: 2 prompts of 64 tokens; c: 1 prompt of 32 tokens"
+
+
+def test_a_line_of_mass_is_the_mean_over_prompts_heads_and_layers_of_its_kind():
+    data = result()
+    lines = kind_lines(figures.mass_by_distance(data))
+    for kind, layers in (("global", [0, 2]), ("local", [1, 3])):
+        by_hand = np.mean([data.mass_by_distance.values[:, layer, :, 1] for layer in layers])
+        assert list(lines[kind].x)[:2] == pytest.approx([1, 2])  # distances 0 and 1 on an axis of d + 1
+        assert lines[kind].y[1] == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("window", "length"), [(8, 64), (16, 128), (256, 2048)])
+def test_local_mass_ends_at_the_dashed_line_which_stands_at_the_window(window, length):
+    figure = figures.mass_by_distance(result(window=window, length=length))
+    (line,) = figure.layout.shapes
+    assert line.x0 == line.x1 == window + 1
+    assert line.line.color == LOCAL_COLOUR
+    local = kind_lines(figure)["local"]
+    x, y = np.array(local.x), np.array(local.y)
+    floor = figure.layout.yaxis.tickvals[0]
+    assert figure.layout.yaxis.ticktext[0] == "0"
+    assert (y[x < window + 1] > floor).all()
+    assert (y[x >= window + 1] == floor).all()
+    assert (x >= window + 1).any()
+
+
+def test_bins_cover_every_distance_once_and_do_not_cross_a_window():
+    edges = reach._edges(2048, [256])
+    assert edges[0] == 0
+    assert edges[-1] == 2048
+    assert (np.diff(edges) > 0).all()
+    assert 256 in edges
+    assert list(edges[:12]) == list(range(12))
+
+
+def test_a_bin_of_far_distances_holds_their_mean():
+    data = result(kinds=("global",), length=512)
+    (line,) = figures.mass_by_distance(data).data
+    first, last = map(int, line.customdata[-1][0].split(" to "))
+    assert last == 511
+    by_hand = data.mass_by_distance.values[..., first:].mean()
+    assert line.y[-1] == pytest.approx(by_hand)
+
+
+def test_a_choice_of_distances_stands_where_these_distances_are():
+    data = result(kinds=("global",)).sel(distance=[32, 1, 4])
+    (line,) = figures.mass_by_distance(data).data
+    assert list(line.x) == pytest.approx([2, 5, 33])
+    assert line.y[2] == pytest.approx(data.mass_by_distance.sel(distance=32).values.mean())
+
+
+def test_distance_ticks_say_the_distance_itself():
+    axis = figures.mass_by_distance(result()).layout.xaxis
+    assert list(axis.ticktext) == ["0", "1", "2", "4", "8", "16", "32"]
+    assert list(axis.tickvals) == [1, 2, 3, 5, 9, 17, 33]
+
+
+@pytest.mark.parametrize(
+    ("mass", "labels"),
+    [((0.03, 0.2), ["0.05", "0.1", "0.2"]), ((1e-5, 0.2), ["1e-5", "1e-4", "0.001", "0.01", "0.1"])],
+)
+def test_the_mass_axis_has_a_few_round_marks_between_0_and_the_largest(mass, labels):
+    data = result(kinds=("global",), length=2)
+    data.mass_by_distance[:] = np.array(mass)[::-1]
+    axis = figures.mass_by_distance(data).layout.yaxis
+    assert list(axis.ticktext) == ["0", *labels]
+    assert list(axis.tickvals[1:]) == pytest.approx([float(label) for label in labels])
+
+
+def test_mass_too_small_for_the_axis_is_not_called_0():
+    data = result()
+    data.mass_by_distance[:, :, :, 40:] = 1e-12
+    axis = figures.mass_by_distance(data).layout.yaxis
+    assert axis.ticktext[0].startswith("under ")
+
+
+@pytest.mark.parametrize("draw", [figures.mass_by_distance, figures.scores_by_kind])
+def test_local_and_global_have_their_colours_and_one_legend_entry_each(draw):
+    figure = draw([result("a"), result("b")])
+    for trace in figure.data:
+        colour = trace.marker.color if trace.mode == "markers" else trace.line.color
+        assert colour == {"local": LOCAL_COLOUR, "global": GLOBAL_COLOUR}[trace.legendgroup]
+    named = [trace.legendgroup for trace in figure.data if trace.showlegend]
+    assert sorted(named) == ["global", "local"]
+
+
+def test_every_head_is_a_point_beside_the_mean_of_its_kind():
+    data = result()
+    figure = figures.scores_by_kind(data, ["induction"])
+    points = {trace.legendgroup: trace for trace in figure.data if trace.mode == "markers"}
+    means = {trace.legendgroup: trace for trace in figure.data if trace.mode == "lines"}
+    local = data.induction.values.mean(axis=0)[[1, 3]]
+    assert sorted(points["local"].y) == pytest.approx(sorted(local.ravel()))
+    assert points["local"].customdata[-1][1] == "3.2"
+    assert means["local"].y[0] == pytest.approx(local.mean())
+
+
+def test_there_is_a_panel_for_every_score_that_any_model_has():
+    without = result("b").drop_vars("induction")
+    figure = figures.scores_by_kind([result("a"), without])
+    assert [a.text.split("<br>")[0] for a in figure.layout.annotations] == [
+        "<b>Induction score</b>",
+        "<b>Mean distance</b>",
+    ]
+    in_first_panel = {
+        trace.customdata[0][0] for trace in figure.data if trace.mode == "markers" and trace.yaxis == "y"
+    }
+    assert in_first_panel == {"a"}
+
+
+def test_several_models_come_as_a_list_or_under_names_of_ones_own():
+    listed = figures.mass_by_distance([result("a"), result("b")])
+    named = figures.mass_by_distance({"first": result("a"), "second": result("a")})
+    assert [a.text for a in listed.layout.annotations if a.text.startswith("<b>")] == ["<b>a</b>", "<b>b</b>"]
+    assert [a.text for a in named.layout.annotations if a.text.startswith("<b>")] == [
+        "<b>first</b>",
+        "<b>second</b>",
+    ]
+
+
+REFUSED = {
+    "near miss": (lambda: figures.heads(result(), "inductoin"), "Did you mean 'induction'"),
+    "no such score": (lambda: figures.scores_by_kind(result(), ["sink"]), "no result has 'sink'"),
+    "no results": (lambda: figures.mass_by_distance([]), "no results to draw"),
+    "one name twice": (lambda: figures.heads([result("a"), result("a")], "induction"), "pass a dict"),
+}
+
+
+@pytest.mark.parametrize(("draw", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_drawn_is_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda data: figures.heads(data, "induction"), figures.mass_by_distance, figures.scores_by_kind],
+)
+def test_markup_in_a_model_name_reaches_plotly_as_text(draw):
+    figure = draw([result(HOSTILE), result("other")])
+    ours = {"b", "br", "span", "sup"}
+    shown = [Parsed(text) for text in texts(figure)]
+    assert any(HOSTILE in parsed.text for parsed in shown)
+    assert {tag for parsed in shown for tag, _ in parsed.elements} <= ours
+    assert not any("$" in text for text in texts(figure))
+
+
+def test_no_figure_offers_to_send_its_data_to_a_server():
+    for figure in (figures.heads(result(), "induction"), figures.scores_by_kind(result())):
+        assert "sendChartToCloud" in figure.layout.modebar.remove

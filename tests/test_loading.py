@@ -1,0 +1,191 @@
+"""Loading: bad folders and files end in one clear error before anything is built; nothing is ever executed."""
+
+import json
+import os
+import pickle
+import shutil
+
+import neolens
+import pytest
+import tiny
+import torch
+from neolens.models import folders
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture
+def folder(tiny_folders, tmp_path):
+    """A copy of the tiny GPT-Neo folder that a test may damage."""
+    return shutil.copytree(tiny_folders["gpt-neo"], tmp_path / "model")
+
+
+def test_a_folder_without_config_is_refused(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"the folder has no config\.json: expected a model folder"):
+        neolens.load(folder)
+
+
+def test_a_folder_without_weights_is_refused(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no weights in the folder: expected model\.safetensors"):
+        neolens.load(folder)
+
+
+def test_a_config_that_is_not_json_is_refused(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
+        neolens.load(folder)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.99])
+def test_truncated_safetensors_are_refused(folder, keep):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(ValueError, match="the weights cannot be read .*truncated, damaged"):
+        neolens.load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"weight transformer\.h\.1\.mlp\.c_fc\.weight holds NaN or infinite"):
+        neolens.load(folder)
+
+
+def test_missing_weights_are_refused_and_not_made_up(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["transformer.h.2.attn.attention.q_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"missing weight transformer\.h\.2\.attn\.attention\.q_proj\.weight"):
+        neolens.load(folder)
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+    with pytest.raises(ValueError, match="the weights cannot be read|mismatched weight"):
+        neolens.load(folder)
+
+
+def test_weights_that_the_config_does_not_know_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"num_layers": 2, "attention_types": [[["global", "local"], 1]]}
+    config.pop("attention_layers", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"unexpected weight transformer\.h\.[23]"):
+        neolens.load(folder)
+
+
+def test_buffers_of_old_checkpoints_are_no_obstacle(folder, bridges):
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.0.attn.attention.bias"] = torch.ones(1, 1, tiny.CONTEXT, tiny.CONTEXT)
+    weights["transformer.h.0.attn.attention.masked_bias"] = torch.tensor(-1e9)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokens = tiny.tokens()
+    assert torch.equal(neolens.load(folder)(tokens), bridges["gpt-neo"](tokens))
+
+
+class Evil:
+    """Unpickles by making a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_pickled_weights_are_loaded_as_data_and_never_executed(folder, tmp_path, bridges):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    tokens = tiny.tokens()
+    assert torch.equal(neolens.load(folder)(tokens), bridges["gpt-neo"](tokens))
+
+    trap = tmp_path / "executed"
+    torch.save({**weights, "evil": Evil(str(trap))}, folder / "pytorch_model.bin", pickle_module=pickle)
+    with pytest.raises(ValueError, match="the weights cannot be read"):
+        neolens.load(folder)
+    assert not trap.exists()
+
+
+def test_code_beside_the_weights_is_never_run(folder, tmp_path):
+    trap = tmp_path / "executed"
+    (folder / "modeling_evil.py").write_text(f"import os; os.mkdir({str(trap)!r})\nclass Model: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="auto_map"):
+        neolens.load(folder)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float33", torch.int32])
+def test_a_dtype_that_is_not_floating_is_refused(dtype, folder):
+    with pytest.raises(ValueError, match="is not a floating type: expected float32"):
+        neolens.load(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
+def test_weights_come_in_the_dtype_asked_for(dtype, folder):
+    model = neolens.load(folder, dtype=dtype)
+    expected = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    assert {parameter.dtype for parameter in model.parameters()} == {expected}
+    assert model.cfg.dtype == expected
+
+
+def test_a_revision_of_a_local_folder_is_refused(folder):
+    with pytest.raises(ValueError, match="a local folder has no revision 'step1'"):
+        neolens.load(folder, revision="step1")
+
+
+def test_without_a_network_the_error_says_how_to_fetch_beforehand(monkeypatch, tmp_path):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def unreachable(*arguments, **options):
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(ValueError, match="hf download EleutherAI/pythia-70m --revision step3000"):
+        neolens.load("pythia-70m", revision="step3000")
+
+
+def test_a_hub_model_is_read_from_its_snapshot(monkeypatch, folder, bridges):
+    asked = []
+
+    def snapshot(repository, revision=None, allow_patterns=None):
+        asked.append((repository, revision, tuple(allow_patterns)))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    model = neolens.load("somebody/tiny-neo", revision="v2")
+    tokens = tiny.tokens()
+    assert torch.equal(model(tokens), bridges["gpt-neo"](tokens))
+    assert model.anatomy.name == "somebody/tiny-neo@v2"
+    assert {repository for repository, *_ in asked} == {"somebody/tiny-neo"}
+    assert asked[0] == ("somebody/tiny-neo", "v2", ("config.json",))
+    assert not any("bin" in pattern for *_, patterns in asked for pattern in patterns)
+
+
+def test_an_unsupported_hub_model_is_refused_before_its_weights_are_fetched(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    asked = []
+
+    def snapshot(repository, revision=None, allow_patterns=None):
+        asked.extend(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(ValueError, match="model_type 'llama' is not handled"):
+        neolens.load("somebody/llama")
+    assert asked == ["config.json"]
+
+
+def test_a_folder_named_like_a_catalogue_name_is_taken_only_if_it_is_a_model(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").mkdir()
+    assert folders.resolve("gpt2").hub_id == "openai-community/gpt2"
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps(tiny.config("gpt2").to_dict()))
+    assert folders.resolve("gpt2").local is not None

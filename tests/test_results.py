@@ -1,0 +1,75 @@
+"""Results: the axis vocabulary, a file that is whole or absent, provenance."""
+
+import json
+
+import neolens
+import numpy as np
+import pytest
+import tiny
+import xarray as xr
+from neolens import results
+
+
+@pytest.fixture
+def result(bridges):
+    return neolens.attention(bridges["gpt-neo"], tiny.tokens())
+
+
+def test_a_saved_result_is_read_back_the_same(result, tmp_path):
+    path = results.save(result, tmp_path / "result.nc")
+    xr.testing.assert_identical(results.load(path), result)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+def test_the_local_against_global_comparison_is_one_line(result):
+    by_kind = result["mean_distance"].groupby("attention_kind").mean(...)
+    expected = result["mean_distance"].values[:, [1, 3]].mean()
+    assert float(by_kind.sel(attention_kind="local")) == pytest.approx(expected)
+
+
+def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(result, tmp_path):
+    path = results.save(result, tmp_path / "result.nc")
+    before = path.read_bytes()
+
+    def crash(beside):
+        beside.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results.write_whole(path, crash)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+def test_an_axis_outside_the_vocabulary_is_refused():
+    with pytest.raises(ValueError, match="axis 'token' is not in the vocabulary: expected prompt, pos"):
+        results.check(xr.Dataset({"x": (("token",), np.zeros(2))}))
+
+
+def test_layers_without_their_kinds_are_refused():
+    with pytest.raises(ValueError, match="needs the coordinate attention_kind"):
+        results.check(xr.Dataset({"x": (("layer",), np.zeros(2))}))
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        results.load(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("not a netCDF file, whatever its name says")
+    with pytest.raises(ValueError, match="not a netCDF file"):
+        results.load(tmp_path / "text.nc")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        results.writable_folder(tmp_path / "file")
+
+
+def test_provenance_names_weights_versions_and_anatomy(bridges):
+    model = bridges["pythia"]
+    found = results.provenance(model, model.anatomy, seed=3, nothing=None)
+    assert found["fingerprint"] == neolens.fingerprint(model)
+    assert json.loads(found["versions"])["neolens"] == neolens.__version__
+    assert json.loads(found["anatomy"])["parallel"] is True
+    assert found["seed"] == 3
+    assert "nothing" not in found
