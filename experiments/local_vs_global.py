@@ -14,7 +14,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -70,7 +69,9 @@ def plan(config: Config) -> Plan:
     beyond = min(2 * window, (context - 1) // 2)
     return Plan(
         anatomies=anatomies,
-        text=lab_text(config.prompts * config.length, seed=config.seed) if config.text is None else read_text(config.text),
+        text=lab_text(config.prompts * config.length, seed=config.seed)
+        if config.text is None
+        else read_text(config.text),
         length=min(config.length, context),
         window=window,
         inside=min(max(2, window // 2), beyond),
@@ -112,64 +113,86 @@ def measure_laws(model: Any, result: xr.Dataset, pool: list[int], seed: int) -> 
     }
 
 
-def pictures(model: Any, result: xr.Dataset, asked: Plan, config: Config) -> list[report.Figure]:
+def pictures(model: Any, result: xr.Dataset, asked: Plan) -> list[report.Figure]:
     """The pattern of the most inductive layer of each kind, on the beginning of the text, past the window."""
-    length = min(asked.length, 3 * asked.window, asked.window + 32 if asked.window > 32 else asked.length)
+    length = min(asked.length, 3 * asked.window, max(asked.window + 32, 64))
+    if length > views.MAX_TOKENS:
+        return []
     tokens = chunks(model.tokenizer, asked.text, asked.length, prompts=1)[0, :length]
     drawn = []
-    for kind in ("local", "global"):
-        if length > views.MAX_TOKENS or kind not in result["attention_kind"].values:
-            continue
+    for kind in sorted(set(result["attention_kind"].values), reverse=True):
         of_kind = result["induction"].isel(layer=result["attention_kind"].values == kind).mean("prompt")
         layer = int(of_kind.max("head").idxmax("layer"))
         best = of_kind.sel(layer=layer).argsort().values[::-1]
-        heads = sorted(int(head) for head in best[: max(1, views.MAX_CELLS // length**2)])
-        caption = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]}): the first {length} tokens of the text"
+        heads = sorted(int(head) for head in best[: 12 if length <= 128 else 1])  # what browsers draw at once
+        name = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]})"
+        caption = f"{name}: the first {length} tokens of the text."
         drawn.append(report.Figure(views.attention(model, tokens, layers=[layer], heads=heads), caption))
     return drawn
 
 
 def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report.Figure]]:
     """Each model in turn: load, measure, draw its patterns, let it go."""
-    measured, drawn = {}, []
+    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
+        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    measured: dict[str, xr.Dataset] = {}
+    drawn: list[report.Figure] = []
     for name in tqdm(config.models, desc="models", unit="model"):
         model = load(name)
         measured[name] = measure(model, config, asked)
-        drawn += pictures(model, measured[name], asked, config)
+        drawn += pictures(model, measured[name], asked)
     return measured, drawn
 
 
 def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn: list[report.Figure]) -> str:
     """The report: findings first, then the laws, the figures, the patterns, and what else differs."""
-    header, rows = side_by_side(asked.anatomies)
-    source = config.text or "sentences of the lab's synthetic English"
+    sentences = findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))
+    means = (
+        f"Means over prompts, heads and layers. Text: {config.text or 'sentences of the synthetic English of the lab'}."
+    )
+    too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
     confounds = differences(asked.anatomies) or ["Nothing: they differ in attention alone."]
-    blocks = [
-        report.Paragraph(__doc__.split("\n\n")[1].replace("\n", " ")),
-        *(report.Note(text, "finding") for text in findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))),
-        *(report.Note(text, "warning") for text in findings.warnings(measured)),
-        report.Heading("Laws that must hold exactly"),
-        report.Table(*findings.law_table(measured), caption="On the models with local layers."),
-        report.Heading("Local and global heads"),
-        report.Table(*findings.kind_table(measured, asked.window), caption=f"Means over prompts, heads and layers; text: {source}."),
-        report.Figure(figures.mass_by_distance(measured), "Where attention lies, by how far back the key is."),
-        report.Figure(figures.scores_by_kind(measured), "Every head, by model and kind of layer."),
-        *(report.Figure(figures.heads(measured, score)) for score in ("mean_distance", "previous_token", "induction")),
-        report.Heading("Attention patterns across the window"),
-        *(drawn or [report.Paragraph(f"None drawn: a prompt that crosses a window of {asked.window} is too long for the view.")]),
-        report.Heading("The models side by side"),
-        report.Table(header, rows),
-        report.Heading("What else differs between them"),
-        report.Paragraph("\n\n".join(confounds)),
-        report.Heading("How to repeat this"),
-        report.Code(json.dumps(asdict(config), indent=2)),
-    ]  # fmt: skip
-    return report.page("Local and global attention", blocks)
+    return report.page(
+        "Local and global attention",
+        [
+            report.Paragraph(str(__doc__).split("\n\n")[1].replace("\n", " ")),
+            *(report.Note(text, "finding") for text in sentences),
+            *(report.Note(text, "warning") for text in findings.warnings(measured)),
+            report.Heading("Laws that must hold exactly"),
+            report.Table(*findings.law_table(measured)),
+            report.Heading("Local and global heads"),
+            report.Table(*findings.kind_table(measured, asked.window), caption=means),
+            report.Figure(figures.mass_by_distance(measured), "Where attention lies, by how far back the key is."),
+            report.Figure(figures.scores_by_kind(measured), "Every head, by model and kind of layer."),
+            *(report.Figure(figures.heads(measured, score)) for score in ("mean_distance", "induction")),
+            report.Heading("Attention patterns across the window"),
+            *drawn,
+            *([] if drawn else [report.Paragraph(too_long)]),
+            report.Heading("The models side by side"),
+            report.Table(*side_by_side(asked.anatomies)),
+            report.Heading("What else differs between them"),
+            report.Paragraph("\n\n".join(confounds)),
+            report.Heading("How to repeat this"),
+            report.Code(json.dumps(asdict(config), indent=2)),
+        ],
+    )
+
+
+def record(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], seconds: float) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found."""
+    return {
+        "config": asdict(config),
+        "versions": results.versions(),
+        "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
+        "seconds": round(seconds, 1),
+        "laws_hold": findings.laws_hold(measured),
+        "findings": findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
+    }
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models", show_default=False)] = None,
-    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="catalogue names, hub ids or folders")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")] = None,
+    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")] = None,
     text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
     out: Annotated[str, typer.Option(help="folder for the result, its record and the report")] = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts for each model")] = Config.prompts,
@@ -181,24 +204,17 @@ def main(
     config = Config(tuple([*(models or []), *(names or [])]) or Config.models, text, out, prompts, length, seed)
     folder = results.writable_folder(out)
     asked = plan(config)
-    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
-        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
     measured, drawn = run(config, asked)
     written = page(config, asked, measured, drawn)
-    record = {
-        "config": asdict(config),
-        "versions": results.versions(),
-        "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
-        "seconds": round(time.perf_counter() - began, 1),
-        "findings": findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
-    }
+    noted = record(config, asked, measured, time.perf_counter() - began)
     results.save(results.stack(measured), folder / "result.nc")
-    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(noted, indent=2) + "\n"))
     report.write(folder / "report.html", written)
-    for sentence in record["findings"]:
+    for sentence in noted["findings"]:
         typer.echo(sentence)
-    typer.echo(f"{record['seconds']} s; report: {Path(folder) / 'report.html'}")
-    if not findings.laws_hold(measured):
+    typer.echo(f"Done in {noted['seconds']} s. Open {folder / 'report.html'}")
+    if not noted["laws_hold"]:
+        typer.echo("A law that must hold exactly is broken: see the report.", err=True)
         raise typer.Exit(1)
 
 

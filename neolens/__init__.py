@@ -14,24 +14,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Anatomy": "models",
-    "AttentionSpan": "models",
-    "Position": "models",
-    "anatomy": "models",
-    "attention": "scores",
-    "fingerprint": "network",
-    "load": "models",
-}
+__all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "attention", "fingerprint", "load"]
 
-__all__ = [*_HOMES]
+_HOMES = {"attention": "scores", "fingerprint": "network"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"neolens.{_HOMES[name]}"), name)
+    if name in __all__:
+        return getattr(import_module(f"neolens.{_HOMES.get(name, 'models')}"), name)
     raise AttributeError(f"module 'neolens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

@@ -72,7 +72,10 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
     with torch.no_grad():
         ours = model(tokens)
         theirs = AutoModelForCausalLM.from_pretrained(
-            resolve(name, revision).folder, attn_implementation="eager", dtype=model.cfg.dtype, local_files_only=True
+            resolve(name, revision).folder,
+            attn_implementation="eager",
+            dtype=model.cfg.dtype,
+            local_files_only=True,
         ).to(model.cfg.device)
         difference = (ours - theirs.eval()(tokens).logits).abs().max().item()
     return Line(f"logits against Hugging Face, {tokens.shape[1]} tokens", f"{difference:.2g}", "0", difference == 0)
@@ -96,7 +99,10 @@ def _hooks(model: Any, every_layer: bool) -> Iterator[Line]:
                 error = (_hooked(model, tokens, site, layer, hook) - expected).abs().max().item()
                 worst = max(worst, error / effect if effect > 0 else float("inf"))
         yield Line(
-            f"{site}: error of an edit over its effect", f"{worst:.1e}", f"{tolerance:.0e}", worst <= tolerance
+            f"{site}: error of an edit over its effect",
+            f"{worst:.1e}",
+            f"{tolerance:.0e}",
+            worst <= tolerance,
         )
 
 

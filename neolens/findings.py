@@ -16,10 +16,16 @@ from neolens.scores import by_kind, top_head
 Measured = Mapping[str, xr.Dataset]
 
 _LAWS = {
-    "difference_at_window": ("window: logits change when every layer is made global, prompt as long as the window", True),
+    "difference_at_window": (
+        "window: logits change when every layer is made global, prompt as long as the window",
+        True,
+    ),
     "difference_past_window": ("window: the same, one token longer", False),
     "mass_out_of_reach": ("out of reach: largest mass of a local head at the window or beyond", True),
-    "induction_out_of_reach": ("out of reach: largest induction score of a local head beyond the window", True),
+    "induction_out_of_reach": (
+        "out of reach: largest induction score of a local head beyond the window",
+        True,
+    ),
 }
 """Attribute -> the law, and whether its figure has to be exactly 0 (else: anything but 0)."""
 
@@ -45,8 +51,9 @@ def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) 
     sentences = [_where_they_look(name, measured[name], window) for name in mixed]
     sentences += [_what_is_copied(name, measured[name], lengths) for name in mixed]
     if plain:
-        parts = [_copied_by_global(name, measured[name]) for name in plain]
-        sentences.append(f"With global attention in every layer, at repeat lengths {lengths[0]} and {lengths[1]}: {'; '.join(parts)}.")
+        at = f"at repeat lengths {lengths[0]} and {lengths[1]}"
+        copied = "; ".join(_copied_by_global(name, measured[name]) for name in plain)
+        sentences.append(f"With global attention in every layer, {at}: {copied}.")
     return sentences
 
 
@@ -96,23 +103,25 @@ def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
 
 def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
     kinds = by_kind(result, window)
-    local, everywhere = kinds.sel(attention_kind="local"), kinds.sel(attention_kind="global")
+    local, everywhere = (kinds.sel(attention_kind=kind) for kind in ("local", "global"))
+    near, far = (float(kind["mean_distance"]) for kind in (local, everywhere))
+    share_near, share_far = (_percent(float(kind["share_beyond"])) for kind in (local, everywhere))
+    prompts = int(result["sink"].notnull().any(("layer", "head")).sum())
     return (
-        f"In {name}, a local layer looks {float(local['mean_distance']):.1f} tokens back on average and a global one "
-        f"{float(everywhere['mean_distance']):.1f}; {_percent(float(local['share_beyond']))} of local and "
-        f"{_percent(float(everywhere['share_beyond']))} of global attention lies {window} or more tokens back "
-        f"({int(result['sink'].notnull().any(('layer', 'head')).sum())} prompts of {int(result['length'].max())} tokens)."
+        f"In {name}, a local layer looks {near:.1f} tokens back on average and a global one {far:.1f}; {share_near} of "
+        f"local and {share_far} of global attention lies {window} or more tokens back "
+        f"({prompts} {'prompt' if prompts == 1 else 'prompts'} of {int(result['length'].max())} tokens)."
     )
 
 
 def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> str:
     kinds = result["attention_kind"].values
     local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
+    inside, beyond = (_percent(float(result[copied].mean())) for copied in ("copied", "copied_beyond"))
     return (
-        f"{name} copies {_percent(float(result['copied'].mean()))} of a sequence repeated after {lengths[0]} tokens, where "
-        f"its best induction head is {_top(result['induction'])}, and {_percent(float(result['copied_beyond'].mean()))} "
-        f"of one repeated after {lengths[1]}: there no local head can reach (largest induction score "
-        f"{float(local.max()):.2g}), and the best global head is {_top(everywhere)}."
+        f"{name} copies {inside} of a sequence repeated after {lengths[0]} tokens, where its best induction head is "
+        f"{_top(result['induction'])}, and {beyond} of one repeated after {lengths[1]}: there no local head can reach "
+        f"(largest induction score {float(local.max()):.2g}), and the best global head is {_top(everywhere)}."
     )
 
 

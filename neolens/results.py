@@ -22,7 +22,19 @@ from neolens.models.facts import Anatomy
 from neolens.network.fingerprint import fingerprint
 
 AXES = (
-    *("prompt", "pos", "query_pos", "key_pos", "layer", "head", "group", "distance", "metric", "seed", "model"),
+    *(
+        "prompt",
+        "pos",
+        "query_pos",
+        "key_pos",
+        "layer",
+        "head",
+        "group",
+        "distance",
+        "metric",
+        "seed",
+        "model",
+    ),
     *("shift", "band", "step", "d_model", "d_head", "d_vocab"),
 )
 

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from neolens.figures import KIND_COLOURS
 
-MAX_TOKENS = 128
-MAX_CELLS = 20 * MAX_TOKENS**2
-"""Attention values that one view may hold: about 3 MB of HTML."""
+MAX_TOKENS = 320
+"""Tokens that one view may hold: past the window of 256 of the released GPT-Neo models."""
+MAX_CELLS = 20 * 128**2
+"""Attention values that one view may hold: about 3 MB of HTML, 20 heads of 128 tokens or 3 of 320."""
 
 _NEITHER = "#3d4852"
 _STYLE = """<style>
@@ -78,7 +79,7 @@ def attention(
     BOS is put before a text, not before tokens.
 
     Raises: ValueError: a layer or head that does not exist, a text without a tokenizer, or more than a
-    browser can draw (128 tokens; fewer where there are many heads).
+    browser can draw (320 tokens; fewer where there are many heads).
     """
     from neolens.models import anatomy
     from neolens.network import patterns
@@ -142,8 +143,7 @@ def visible(token: str) -> str:
     known = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
     hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
     return "".join(
-        known.get(char) or (f"\\u{ord(char):04x}" if unicodedata.category(char) in hidden else char)
-        for char in token
+        known.get(char) or (f"\\u{ord(char):04x}" if unicodedata.category(char) in hidden else char) for char in token
     )
 
 
@@ -191,9 +191,7 @@ def _refuse_too_large(tokens: int, heads: int) -> None:
         raise ValueError(f"{tokens} tokens are too many for an attention view: pass at most {MAX_TOKENS}")
     if heads * tokens**2 > MAX_CELLS:
         most = MAX_CELLS // tokens**2
-        raise ValueError(
-            f"{heads} heads of {tokens} tokens are too many for one view: choose at most {most} heads"
-        )
+        raise ValueError(f"{heads} heads of {tokens} tokens are too many for one view: choose at most {most} heads")
 
 
 def _colour(labels: Sequence[str]) -> str:
@@ -204,8 +202,7 @@ def _colour(labels: Sequence[str]) -> str:
 
 def _body(tokens: Sequence[str], title: str) -> str:
     numbered = "".join(
-        f'<span title="position {position}">{html.escape(token)}</span>'
-        for position, token in enumerate(tokens)
+        f'<span title="position {position}">{html.escape(token)}</span>' for position, token in enumerate(tokens)
     )
     head = f"<strong>{html.escape(title)}</strong>, " if title else ""
     return (

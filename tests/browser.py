@@ -21,9 +21,7 @@ _FLAGS = (
     *("--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0", "--window-size=1200,2000"),
 )
 
-needed = pytest.mark.skipif(
-    _CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)"
-)
+needed = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
 
 @dataclass(frozen=True)

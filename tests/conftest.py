@@ -56,7 +56,7 @@ def leaf_networks(tiny_models: dict) -> dict:
 
 @pytest.fixture(scope="session")
 def nudged_truth(leaf_networks: dict) -> Callable:
-    """What the oracle says of `tiny.nudged` at one site: the logits, and their gradient at the embedding matrix."""
+    """What the oracle says of `tiny.nudged` at a site: logits, and their gradient at the embedding matrix."""
 
     @functools.cache
     @torch.enable_grad()

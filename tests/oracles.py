@@ -1,10 +1,10 @@
 """A second implementation of everything that has a number: naive, plain, and sharing no code with neolens.
 
-`forward` is the forward pass of GPT-2, GPT-Neo and GPT-NeoX (parallel and sequential blocks), written from the
-definitions and read straight from a Hugging Face state dict. It stores every activation under TransformerLens's
-name and in TransformerLens's shape, lets any of them be edited on the way, runs in any precision and is
-differentiable, so that gradients are oracle values too. Below it stand the scores of one head, as loops over the
-cells of its pattern. Slow on purpose: nothing here is to be clever.
+`forward` is the forward pass of GPT-2, GPT-Neo and GPT-NeoX (parallel and sequential blocks), written from
+the definitions and read straight from a Hugging Face state dict. It stores every activation under
+TransformerLens's name and in TransformerLens's shape, lets any of them be edited on the way, runs in any
+precision and is differentiable, so that gradients are oracle values too. Below it stand the scores of one
+head, as loops over the cells of its pattern. Slow on purpose: nothing here is to be clever.
 """
 
 import math
@@ -17,9 +17,9 @@ from torch import Tensor
 Edit = Mapping[str, Callable[[Tensor], Tensor]]
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # Weights, as they stand in the checkpoint
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block. Attention weights are split by head: `w_q[head, d_model, d_head]`, `w_o[head, d_head, d_model]`."""
+    """One block; attention cut by head: `w_q[head, d_model, d_head]`, `w_o[head, d_head, d_model]`."""
 
     ln1: Norm
     ln2: Norm
@@ -160,9 +160,7 @@ def _read_gpt_neo(state: Mapping[str, Tensor], config) -> Network:
     for index in range(config.num_layers):
         at, heads = f"transformer.h.{index}", config.num_heads
         zeros = torch.zeros(heads, config.hidden_size // heads, dtype=state["transformer.wte.weight"].dtype)
-        w_q, w_k, w_v = (
-            _heads_out(state[f"{at}.attn.attention.{part}_proj.weight"].T, heads) for part in "qkv"
-        )
+        w_q, w_k, w_v = (_heads_out(state[f"{at}.attn.attention.{part}_proj.weight"].T, heads) for part in "qkv")
         layers.append(
             Layer(
                 ln1=_norm(state, f"{at}.ln_1"),
@@ -236,14 +234,14 @@ def _read_gpt_neox(state: Mapping[str, Tensor], config) -> Network:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # The forward pass
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Run:
-    """Logits `[batch, pos, d_vocab]`, and every activation by its TransformerLens name: before and after its edit."""
+    """Logits `[batch, pos, d_vocab]`, and every activation by name, before and after its edit."""
 
     logits: Tensor
     before: dict[str, Tensor] = field(default_factory=dict)
@@ -260,10 +258,10 @@ def forward(
 ) -> Run:
     """Run `tokens` `[batch, pos]`; `edit` maps a hook name to what replaces the tensor there.
 
-    Shapes are TransformerLens's: residual stream, attention and MLP outputs `[batch, pos, d_model]`; q, k, v, z and
-    rotated q, k `[batch, pos, head, d_head]`; scores and pattern `[batch, head, query, key]`; `hook_result` and the
-    split inputs `[batch, pos, head, d_model]`. `windows` (one per layer, `None` for global) and `positions` `[pos]`
-    replace the model's own.
+    Shapes are TransformerLens's: residual stream, attention and MLP outputs `[batch, pos, d_model]`; q, k, v,
+    z and rotated q, k `[batch, pos, head, d_head]`; scores and pattern `[batch, head, query, key]`;
+    `hook_result` and the split inputs `[batch, pos, head, d_model]`. `windows` (one per layer, `None` for
+    global) and `positions` `[pos]` replace the model's own.
 
     Raises:
         KeyError: for a name that is no site of this network; a typo must not pass as an edit without effect.
@@ -308,9 +306,7 @@ def _attention(net: Network, layer: Layer, resid: Tensor, at: str, site, places,
     heads = layer.w_q.shape[0]
     attn_in = site(f"{at}.hook_attn_in", torch.stack([resid] * heads, dim=2))
     projected = {}
-    for part, weight, bias in zip(
-        "qkv", (layer.w_q, layer.w_k, layer.w_v), (layer.b_q, layer.b_k, layer.b_v)
-    ):
+    for part, weight, bias in zip("qkv", (layer.w_q, layer.w_k, layer.w_v), (layer.b_q, layer.b_k, layer.b_v)):
         normed = layer_norm(site(f"{at}.hook_{part}_input", attn_in), layer.ln1, net.eps)
         value = torch.einsum("bphm,hmd->bphd", normed, weight) + bias
         projected[part] = site(f"{at}.attn.hook_{part}", value)
@@ -337,9 +333,10 @@ def _mlp(net: Network, layer: Layer, resid: Tensor, at: str, site) -> Tensor:
 def visible(length: int, window: int | None) -> Tensor:
     """`[query, key]`: True where `0 <= i - j <= window - 1`; without a window, where `0 <= i - j`."""
     mask = torch.zeros(length, length, dtype=torch.bool)
+    furthest = length if window is None else window - 1
     for i in range(length):
         for j in range(length):
-            mask[i, j] = 0 <= i - j and (window is None or i - j <= window - 1)
+            mask[i, j] = 0 <= i - j <= furthest
     return mask
 
 
@@ -350,7 +347,7 @@ def layer_norm(x: Tensor, norm: Norm, eps: float) -> Tensor:
 
 
 def rotate(x: Tensor, places: Tensor, dims: int, base: float) -> Tensor:
-    """Turn each pair of dimensions (m, m + dims/2) of `x[batch, pos, head, d_head]` by `place * base^(-2m/dims)`."""
+    """Turn the dimensions (m, m + dims/2) of `x[batch, pos, head, d_head]` by `place * base^(-2m/dims)`."""
     columns = list(x.unbind(dim=-1))
     turned = list(columns)
     for m in range(dims // 2):
@@ -373,9 +370,9 @@ def gelu_new(x: Tensor) -> Tensor:
 ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_new}
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # The scores of one head, from its whole pattern A[query, key]
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -428,7 +425,7 @@ def mean_distance_without_first_key(pattern: Tensor) -> float:
 
 
 def mean_distance_of_mass_without_first_key(pattern: Tensor) -> float:
-    """The same sum over keys j >= 1, divided by the attention mass on those keys: the mean of what is left."""
+    """The same sum over keys j >= 1, divided by the attention mass on those keys: the mean of the rest."""
     a = pattern.tolist()
     cells = [(i, j) for i in range(len(a)) for j in range(1, i + 1)]
     return sum(a[i][j] * (i - j) for i, j in cells) / sum(a[i][j] for i, j in cells)
@@ -445,7 +442,7 @@ def entropy(pattern: Tensor) -> float:
 
 
 def entropy_normalised(pattern: Tensor, window: int | None = None) -> float:
-    """Mean over i >= 1 of the row's entropy divided by log(min(i + 1, window)): 1 where all visible keys are equal."""
+    """Mean over i >= 1 of the row's entropy over log(min(i + 1, window)): 1 where visible keys are equal."""
     a = pattern.tolist()
     keys = [i + 1 if window is None else min(i + 1, window) for i in range(len(a))]
     return _mean(_row_entropy(a[i]) / math.log(keys[i]) for i in range(1, len(a)))

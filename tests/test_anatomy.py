@@ -2,14 +2,15 @@
 
 import json
 
-import neolens
 import pytest
 import tiny
 import torch
+from transformers import AutoModelForCausalLM
+
+import neolens
 from neolens.models import catalogue
 from neolens.models.facts import AttentionSpan, Position
 from neolens.models.support import supported_config
-from transformers import AutoModelForCausalLM
 
 # Published: gpt2 124M; "85M" without embeddings for the 125M-class; Biderman et al. 2023, table 1 for Pythia.
 PUBLISHED_COUNTS = {
@@ -80,7 +81,12 @@ def test_letter_case_does_not_matter(name):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("gpt-neo-125", "gpt-neo-125M"), ("pythia160m", "pythia-160m"), ("lab/gptneo", "lab/gpt-neo"), ("gpt22", "gpt2")],
+    [
+        ("gpt-neo-125", "gpt-neo-125M"),
+        ("pythia160m", "pythia-160m"),
+        ("lab/gptneo", "lab/gpt-neo"),
+        ("gpt22", "gpt2"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_its_near_misses(name, near):
     with pytest.raises(ValueError, match=f"did you mean .*{near}"):
@@ -90,7 +96,11 @@ def test_an_unknown_name_is_refused_with_its_near_misses(name, near):
 @pytest.mark.parametrize(
     ("family", "change", "message"),
     [
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not handled"),
+        (
+            "gpt2",
+            {"scale_attn_by_inverse_layer_idx": True},
+            "scale_attn_by_inverse_layer_idx = True is not handled",
+        ),
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights = False is not handled"),
         ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn = True"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),

@@ -200,9 +200,7 @@ def test_there_is_a_panel_for_every_score_that_any_model_has():
         "<b>Induction score</b>",
         "<b>Mean distance</b>",
     ]
-    in_first_panel = {
-        trace.customdata[0][0] for trace in figure.data if trace.mode == "markers" and trace.yaxis == "y"
-    }
+    in_first_panel = {trace.customdata[0][0] for trace in figure.data if trace.mode == "markers" and trace.yaxis == "y"}
     assert in_first_panel == {"a"}
 
 

@@ -84,16 +84,12 @@ def assert_close(ours: Tensor, truth: Tensor, about: str) -> None:
 
 def assert_large(edited: Tensor, plain: Tensor, about: str) -> None:
     effect = ((edited - plain).abs().max() / plain.std()).item()
-    assert effect > LARGE, (
-        f"{about}: the edit moves the logits by {effect:.1e} only, so it would prove nothing"
-    )
+    assert effect > LARGE, f"{about}: the edit moves the logits by {effect:.1e} only, so it would prove nothing"
 
 
 def assert_same_gradient(ours: Tensor | None, truth: Tensor, about: str) -> None:
     assert ours is not None, f"{about}: no gradient arrived"
-    assert ours.shape == truth.shape, (
-        f"{about}: gradient of shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
-    )
+    assert ours.shape == truth.shape, f"{about}: gradient of shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
     error = ((ours - truth).abs().max() / truth.abs().max()).item()
     assert error < TOLERANCE, f"{about}: gradient off by {error:.1e} of its largest entry"
 
@@ -120,9 +116,7 @@ def test_an_edit_acts_as_it_should(name, site, edit, bridges, nudged_truth):
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @pytest.mark.parametrize(("name", "site"), CASES)
-def test_an_edit_acts_with_gradients_on_and_the_gradient_passes_through_it(
-    name, site, edit, bridges, nudged_truth
-):
+def test_an_edit_acts_with_gradients_on_and_the_gradient_passes_through_it(name, site, edit, bridges, nudged_truth):
     model, seed = bridges[name], 0
 
     for hook_name in names_of(site, model.cfg.n_layers):
@@ -152,10 +146,7 @@ def test_the_gradient_at_a_hook_is_right(name, site, bridges, leaf_networks):
     names = names_of(site, len(net.layers))
 
     caught = {}
-    hooks = [
-        (hook_name, lambda gradient, hook, key=hook_name: caught.update({key: gradient}))
-        for hook_name in names
-    ]
+    hooks = [(hook_name, lambda gradient, hook, key=hook_name: caught.update({key: gradient})) for hook_name in names]
     with able(model, site), model.hooks(bwd_hooks=hooks):
         tiny.weighted_sum(model(tokens)).backward()
     model.zero_grad()
@@ -206,9 +197,7 @@ def test_every_hook_point_that_the_model_lists_fires(name, bridges):
     model.run_with_hooks(tiny.tokens(), fwd_hooks=hooks)
 
     assert set(names) - fired == set()
-    assert {full for site in sites_of(name) for full in names_of(site, model.cfg.n_layers)} <= set(
-        model.hook_dict
-    )
+    assert {full for site in sites_of(name) for full in names_of(site, model.cfg.n_layers)} <= set(model.hook_dict)
 
 
 @pytest.mark.parametrize("name", tiny.NAMES)
@@ -444,9 +433,7 @@ def test_patching_single_cells_of_a_pattern_agrees_with_the_oracle(bridges, netw
         for layer, head, query, key in cells
         for name in [f"blocks.{layer}.attn.hook_pattern"]
     ]
-    assert_sweep(
-        ours.detach(), torch.stack(truth), last_logits(oracles.forward(net, corrupted).logits), net, clean
-    )
+    assert_sweep(ours.detach(), torch.stack(truth), last_logits(oracles.forward(net, corrupted).logits), net, clean)
 
 
 SPLITS = [
@@ -482,9 +469,7 @@ def test_the_mlps_own_input_and_the_middle_of_the_block_are_two_sites(name, brid
     with torch.no_grad(), switched(model, "set_use_hook_mlp_in"):
         edited = model.run_with_hooks(tokens, fwd_hooks=[(hook_name, returned) for hook_name in names])
 
-    assert_close(
-        edited, oracles.forward(networks[name], tokens, dict.fromkeys(names, tiny.nudged)).logits, name
-    )
+    assert_close(edited, oracles.forward(networks[name], tokens, dict.fromkeys(names, tiny.nudged)).logits, name)
 
 
 @pytest.mark.parametrize("switch", ["set_use_split_qkv_input", "set_use_attn_in", "set_use_attn_result"])
@@ -509,9 +494,7 @@ def test_node_attribution_is_the_oracles_gradient_times_the_difference(name, bri
     run = oracles.forward(net, corrupted)
     source = oracles.forward(net, clean).after
     for node, score in scores.items():
-        (gradient,) = torch.autograd.grad(
-            last_logits(run.logits), run.after[node.hook_name], retain_graph=True
-        )
+        (gradient,) = torch.autograd.grad(last_logits(run.logits), run.after[node.hook_name], retain_graph=True)
         effect = ((source[node.hook_name] - run.after[node.hook_name]) * gradient)[0, node.position]
         effect = effect if node.head is None else effect[node.head]
         assert score == pytest.approx(effect.sum().item(), abs=1e-5 * largest(scores)), node
@@ -542,6 +525,4 @@ def test_edge_attribution_on_gpt_neo_is_the_oracles_gradient_times_the_differenc
         delta = delta if writer.head is None else delta[writer.head]
         gradient = gradient if reader.head is None else gradient[reader.head]
         truth = (delta * gradient).sum().item()
-        assert scores.edge_scores[writer, reader] == pytest.approx(
-            truth, abs=1e-5 * largest(scores.edge_scores)
-        )
+        assert scores.edge_scores[writer, reader] == pytest.approx(truth, abs=1e-5 * largest(scores.edge_scores))

@@ -8,17 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neolens.lab import NAMES, folder
-from neolens.lab.language import FOLLOWS, KINDS, document, repeated, sentences
+from neolens.lab.language import FOLLOWS, KINDS, NEAR, SHORTEST, document, repeated, sentences
 from neolens.lab.tokenizer import tokenizer
 from neolens.lab.words import BOS, BOS_ID, CLASSES, FIRST_WORD, UNK_ID, VOCABULARY, WORDS, ids
 
-seeds, lengths = st.integers(0, 2**32), st.integers(6, 129)
-kinds, repeating = st.sampled_from(sorted(KINDS)), st.sampled_from(["periodic", "spaced"])
+seeds, lengths = st.integers(0, 2**32), st.integers(2, 129)
+kinds, repeating = st.sampled_from(sorted(KINDS)), st.sampled_from(["periodic", "distant", "spaced"])
 few = settings(max_examples=60, deadline=None)
 
 
 def drawn(kind, seed, length):
-    return KINDS[kind](np.random.default_rng(seed), length)
+    """A document of this length, or as long as its kind needs."""
+    return KINDS[kind](np.random.default_rng(seed), max(length, SHORTEST[kind]))
 
 
 def test_the_language_has_at_least_120_different_words_without_white_space():
@@ -37,7 +38,7 @@ def test_ids_name_the_words_of_adjoining_classes():
 @given(kinds, seeds, lengths)
 def test_a_document_is_one_bos_and_then_words_only(kind, seed, length):
     tokens = drawn(kind, seed, length).tokens
-    assert tokens.shape == (length,)
+    assert tokens.shape == (max(length, SHORTEST[kind]),)
     assert tokens[0] == BOS_ID
     assert ((tokens[1:] >= FIRST_WORD) & (tokens[1:] < len(VOCABULARY))).all()
 
@@ -54,7 +55,7 @@ def test_every_repeat_stands_at_its_planted_distance_and_holds_no_word_twice(kin
     doc = drawn(kind, seed, length)
     for repeat in doc.repeats:
         first = doc.tokens[repeat.first : repeat.first + repeat.length]
-        assert repeat.first + repeat.length <= repeat.second + (kind == "periodic")
+        assert repeat.first + repeat.length <= repeat.second + (kind != "spaced")
         assert (doc.tokens[repeat.second : repeat.second + repeat.length] == first).all()
         assert len(set(first)) == repeat.length
 
@@ -63,11 +64,11 @@ def test_every_repeat_stands_at_its_planted_distance_and_holds_no_word_twice(kin
 @given(repeating, seeds, lengths)
 def test_the_predictable_tokens_are_those_that_a_plain_induction_rule_gets_right(kind, seed, length):
     doc = drawn(kind, seed, length)
-    planted = np.zeros(length, dtype=bool)
+    planted = np.zeros(len(doc.tokens), dtype=bool)
     for repeat in doc.repeats:
         planted[repeat.second + 1 : repeat.second + repeat.length] = True
-    if kind == "periodic":  # the end of one copy also says that the next begins
-        planted |= np.isin(np.arange(length), [repeat.second for repeat in doc.repeats[1:]])
+    if kind != "spaced":  # the end of one copy also says that the next begins
+        planted |= np.isin(np.arange(len(planted)), [repeat.second for repeat in doc.repeats[1:]])
     assert (doc.predictable == planted).all()
     for at in np.flatnonzero(doc.predictable):
         before = list(doc.tokens[: at - 1])
@@ -75,10 +76,17 @@ def test_the_predictable_tokens_are_those_that_a_plain_induction_rule_gets_right
 
 
 @few
+@given(seeds, st.integers(2 * NEAR + 3, 129))
+def test_no_word_of_a_distant_document_stands_twice_within_the_window(seed, length):
+    tokens = drawn("distant", seed, length).tokens.tolist()
+    assert all(len(set(tokens[at : at + NEAR + 1])) == len(tokens[at : at + NEAR + 1]) for at in range(length))
+
+
+@few
 @given(seeds, lengths)
 def test_words_between_spaced_copies_are_not_of_the_segment(seed, length):
     doc = drawn("spaced", seed, length)
-    copies = np.zeros(length, dtype=bool)
+    copies = np.zeros(len(doc.tokens), dtype=bool)
     for repeat in doc.repeats:
         copies[repeat.second : repeat.second + repeat.length] = True
         longest = max(r.length for r in doc.repeats)
@@ -138,9 +146,10 @@ def test_a_mix_draws_kinds_by_their_shares():
         (
             16,
             {"recall": 1.0},
-            r"no kind of document \['recall'\]: kinds are \['background', 'periodic', 'spaced'\]",
+            r"no kind of document \['recall'\]: kinds are \['background', 'distant', 'periodic', 'spaced'\]",
         ),
-        (5, {"spaced": 1.0}, "a document of 5 tokens has no room for a repeat"),
+        (4, {"spaced": 1.0}, "no spaced document has 4 tokens: at least 5"),
+        (34, {"distant": 1.0}, "no distant document has 34 tokens: at least 35"),
     ],
 )
 def test_a_document_that_cannot_be_drawn_is_refused(length, mix, message):

@@ -6,17 +6,19 @@ import math
 import numpy as np
 import pytest
 import torch
+import typer
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 from neolens.lab import keeping, training
 from neolens.lab.arms import ARMS, Size
 from neolens.lab.keeping import STATE, State, save_state, saved_state
 from neolens.lab.language import repeated
-from neolens.lab.recipe import Recipe, Stage, batch, learning_rate
+from neolens.lab.recipe import NEAR_MIX, Recipe, Stage, batch, learning_rate
 from neolens.lab.start import fresh_model, parameter_groups
 
 SIZE = Size(layers=2, heads=2, width=8, context=24, window=4)
-TINY = Recipe(size=SIZE, steps=8, tokens=64, warm=2, curriculum=(Stage(8, 0.5), Stage(16, 1.0)))
+TINY = Recipe(size=SIZE, steps=8, tokens=64, warm=2, curriculum=(Stage(8, 0.5, NEAR_MIX), Stage(16, 1.0, NEAR_MIX)))
 
 
 def weights(folder):
@@ -201,10 +203,31 @@ def test_an_unknown_arm_or_seed_is_refused(name, seed, message, tmp_path):
     ("change", "message"),
     [
         ({"steps": 0}, "0 steps: a training has at least 1"),
-        ({"curriculum": (Stage(200, 1.0),)}, "documents of 200 tokens in a context of 128"),
-        ({"curriculum": (Stage(64, 0.5),)}, "the curriculum's last stage must last until 1.0"),
+        ({"curriculum": (Stage(200, 1.0, NEAR_MIX),)}, "documents of 200 tokens in a context of 128"),
+        ({"curriculum": (Stage(64, 0.5, NEAR_MIX),)}, "the curriculum's last stage must last until 1.0"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**change)
+
+
+def test_the_command_tells_an_error_in_one_line(tmp_path):
+    app = typer.Typer()
+    app.command()(training.main)
+    result = CliRunner().invoke(app, ["--arm", "gptneo", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no arm 'gptneo': did you mean gpt-neo")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        training.train("gpt2", tmp_path / "file", recipe=TINY)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="device 'cuda': torch sees no GPU here"):
+        training.train("gpt2", tmp_path, recipe=TINY, device="cuda")

@@ -5,12 +5,13 @@ import os
 import pickle
 import shutil
 
-import neolens
 import pytest
 import tiny
 import torch
-from neolens.models import folders
 from safetensors.torch import load_file, save_file
+
+import neolens
+from neolens.models import folders
 
 
 @pytest.fixture

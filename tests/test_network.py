@@ -1,12 +1,13 @@
 """The pure forward pass: against the oracle over spans, positions, lengths and block sizes; laws of windows."""
 
-import neolens
 import oracles
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import neolens
 from neolens.models.facts import AttentionSpan
 from neolens.network import attend, fingerprint, logits, patterns, residual, visible, weights_of
 
@@ -81,7 +82,9 @@ def test_moving_all_positions_leaves_rotary_logits_and_moves_absolute_ones(exact
 
 
 @pytest.mark.parametrize("name", tiny.NAMES)
-@pytest.mark.parametrize("site", ["attn_scores", "pattern", "q", "k", "v", "z", "result", "attn_out", "mlp_out", "resid_pre"])
+@pytest.mark.parametrize(
+    "site", ["attn_scores", "pattern", "q", "k", "v", "z", "result", "attn_out", "mlp_out", "resid_pre"]
+)
 def test_an_edit_acts_as_in_the_oracle(name, site, exact, networks):
     from neolens.sites import hook_name
 

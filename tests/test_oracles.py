@@ -170,12 +170,8 @@ def test_a_uniform_head_over_three_tokens_worked_by_hand():
     assert oracles.sink(pattern, k=1) == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert oracles.mean_distance(pattern) == pytest.approx((0 + 1 / 2 + (1 + 2) / 3) / 3)
     assert oracles.mean_distance_without_first_key(pattern) == pytest.approx((1 / 3) / 3)
-    assert oracles.mean_distance_of_mass_without_first_key(pattern) == pytest.approx(
-        (1 / 3) / (1 / 2 + 2 / 3)
-    )
-    assert oracles.mass_by_distance(pattern) == pytest.approx(
-        [(1 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 2, 1 / 3]
-    )
+    assert oracles.mean_distance_of_mass_without_first_key(pattern) == pytest.approx((1 / 3) / (1 / 2 + 2 / 3))
+    assert oracles.mass_by_distance(pattern) == pytest.approx([(1 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 2, 1 / 3])
 
 
 def test_beyond_the_window_mass_and_out_of_reach_induction_are_exactly_zero():

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from neolens.prompts import beginning_of_sequence, chunks, read_text, repeat_length, repeated
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from neolens.prompts import beginning_of_sequence, chunks, read_text, repeat_length, repeated
 
 
 @pytest.fixture(scope="module")

@@ -54,15 +54,11 @@ def test_every_text_is_shown_as_it_stands():
 
 def test_the_page_loads_nothing_from_anywhere():
     page = Parsed(report.page("t", everything()))
-    assert not [
-        tag for tag, attrs in page.elements if "src" in attrs or tag in ("link", "iframe", "object", "base")
-    ]
+    assert not [tag for tag, attrs in page.elements if "src" in attrs or tag in ("link", "iframe", "object", "base")]
     assert all(attrs["href"].startswith("#") for attrs in page.tags("a"))
     own = [script for script in page.scripts if "drawAll" in script]
     assert len(own) == 1
-    assert not re.search(
-        r"\bimport\b|fetch\(|XMLHttpRequest|https?:", own[0].replace("http://www.w3.org", "")
-    )
+    assert not re.search(r"\bimport\b|fetch\(|XMLHttpRequest|https?:", own[0].replace("http://www.w3.org", ""))
 
 
 def test_a_policy_in_the_page_forbids_requests():
@@ -72,9 +68,7 @@ def test_a_policy_in_the_page_forbids_requests():
 
 
 def test_each_library_is_included_once_however_many_figures_there_are():
-    packed = [
-        s for s in Parsed(report.page("t", everything())).tags("script") if s.get("type") == "text/plain"
-    ]
+    packed = [s for s in Parsed(report.page("t", everything())).tags("script") if s.get("type") == "text/plain"]
     assert [script["id"] for script in packed] == ["library-1", "library-2"]
 
 

@@ -2,11 +2,12 @@
 
 import json
 
-import neolens
 import numpy as np
 import pytest
 import tiny
 import xarray as xr
+
+import neolens
 from neolens import results
 
 

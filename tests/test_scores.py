@@ -2,7 +2,6 @@
 
 import math
 
-import neolens
 import numpy as np
 import oracles
 import pytest
@@ -10,6 +9,8 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import neolens
 from neolens.models.facts import Anatomy, AttentionSpan, Position
 from neolens.network.blockwise import PatternBlock
 from neolens.prompts import repeated
@@ -36,7 +37,10 @@ def naive(pattern, window, n):
     scores = {name: score(pattern) for name, score in NAIVE.items()}
     scores["entropy_normalised"] = oracles.entropy_normalised(pattern, window)
     if n is not None:
-        scores |= {"duplicate_token": oracles.duplicate_token(pattern, n), "induction": oracles.induction(pattern, n)}
+        scores |= {
+            "duplicate_token": oracles.duplicate_token(pattern, n),
+            "induction": oracles.induction(pattern, n),
+        }
     return scores
 
 
@@ -67,7 +71,15 @@ def facts(window=None, heads=1):
     sizes = dict(layers=1, heads=heads, d_model=4, d_head=4, d_mlp=4, d_vocab=9, context=64)
     rest = dict(scale=1.0, parallel=False, activation="gelu", norm_eps=1e-5, qkv_bias=True, tied_embedding=True)
     counts = dict(dropout=0.0, parameters=1, parameters_without_embeddings=1)
-    return Anatomy(name="planted", family="gpt2", attention=spans, position=Position("absolute"), **sizes, **rest, **counts)
+    return Anatomy(
+        name="planted",
+        family="gpt2",
+        attention=spans,
+        position=Position("absolute"),
+        **sizes,
+        **rest,
+        **counts,
+    )
 
 
 def stream(pattern, window=None, repeat=None, block=3):
@@ -199,7 +211,12 @@ def test_the_result_names_its_model_weights_and_layers(bridges):
         (tiny.tokens(), {"distances": [14]}, ValueError, "not within 0 to 13"),
         (tiny.tokens(length=1), {}, ValueError, "prompt 0 has 1 tokens: .* takes 2 to 64"),
         (torch.ones(1, 65, dtype=torch.long), {}, ValueError, "prompt 0 has 65 tokens: .* takes 2 to 64"),
-        ([tiny.tokens()[0], torch.tensor([3, 61])], {}, ValueError, "prompt 1 holds token 61: .* has 0 to 60"),
+        (
+            [tiny.tokens()[0], torch.tensor([3, 61])],
+            {},
+            ValueError,
+            "prompt 1 holds token 61: .* has 0 to 60",
+        ),
         ([], {}, ValueError, "there is no prompt"),
         (torch.ones(9, dtype=torch.long), {}, ValueError, r"expected \[prompt, pos\]"),
         ([torch.ones(4)], {}, TypeError, "prompt 0 is not a one-dimensional integer tensor"),

@@ -1,13 +1,19 @@
 """Random tiny models of each family: plain Hugging Face models, seconds to build, wrong in no convenient way.
 
-Biases and layer norms start at 0 and 1, and weights so small that attention is nearly uniform: with those, many
-mistakes change nothing. Here everything is random and large enough to matter. The window is shorter than the
-prompts.
+Biases and layer norms start at 0 and 1, and weights so small that attention is nearly uniform: with those,
+many mistakes change nothing. Here everything is random and large enough to matter. The window is shorter than
+the prompts.
 """
 
 import torch
-from transformers import GPT2Config, GPTNeoConfig, GPTNeoXConfig, PreTrainedConfig
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoConfig,
+    GPTNeoXConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 WINDOW = 4
 VOCAB = 61
@@ -28,9 +34,7 @@ def config(name: str, dropout: float = 0.0, **changes) -> PreTrainedConfig:
         return GPT2Config(**{**fields, **drop, **ends, **changes})
     if name == "gpt-neo":
         fields = dict(num_layers=4, num_heads=4, hidden_size=32, intermediate_size=48, window_size=WINDOW)
-        sizes = dict(
-            max_position_embeddings=CONTEXT, vocab_size=VOCAB, attention_types=[[["global", "local"], 2]]
-        )
+        sizes = dict(max_position_embeddings=CONTEXT, vocab_size=VOCAB, attention_types=[[["global", "local"], 2]])
         drop = dict(resid_dropout=dropout, embed_dropout=dropout, attention_dropout=dropout)
         ends = dict(bos_token_id=0, eos_token_id=0)
         return GPTNeoConfig(**{**fields, **sizes, **drop, **ends, **changes})
@@ -65,6 +69,8 @@ def _is_norm(name: str) -> bool:
 def _spread(name: str, parameter: torch.Tensor) -> float:
     if parameter.ndim == 1:
         return 0.3
+    if "q_proj" in name or "k_proj" in name:  # GPT-Neo alone has these, and it does not scale its scores
+        return 0.15
     return 0.7 if "wte" in name or "wpe" in name or "embed_in" in name else 0.25
 
 
@@ -78,10 +84,10 @@ def tokens(seed: int = 0, batch: int = 2, length: int = 14) -> torch.Tensor:
 
 
 def nudged(value: torch.Tensor) -> torch.Tensor:
-    """An edit that no site can miss and no layer norm undo: half of the value, and fixed noise of its own size.
+    """An edit that no site can miss and no layer norm undo: half of the value, plus noise of size 1.
 
-    The noise depends on the shape alone, so the same edit can be made in another precision. Masked scores stay
-    masked.
+    The noise depends on the shape alone, so the same edit can be made in another precision. Masked scores
+    stay masked.
     """
     return value * 0.5 + _noise(value)
 

@@ -50,9 +50,7 @@ def _heatmap(name: str, values: xr.DataArray, labelled: bool, largest: float) ->
         z=values.values,
         text=cells if labelled else None,
         texttemplate="%{text}" if labelled else None,
-        customdata=[
-            [f"{layer}.{head}" for head in values["head"].values] for layer in values["layer"].values
-        ],
+        customdata=[[f"{layer}.{head}" for head in values["head"].values] for layer in values["layer"].values],
         hovertemplate="head %{customdata}: %{z:.4f}<extra></extra>",
         hoverongaps=False,
         coloraxis="coloraxis",

@@ -58,9 +58,7 @@ def _chosen(models: dict[str, xr.Dataset], scores: Sequence[str] | None) -> list
     chosen = [score for score in SCORES if score in present] if scores is None else list(scores)
     missing = [repr(score) for score in chosen if score not in present]
     if missing or not chosen:
-        raise ValueError(
-            f"no result has {', '.join(missing) or 'a score'}. There are: {', '.join(sorted(present))}"
-        )
+        raise ValueError(f"no result has {', '.join(missing) or 'a score'}. There are: {', '.join(sorted(present))}")
     return chosen
 
 

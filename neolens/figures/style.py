@@ -52,9 +52,7 @@ SCORES: dict[str, Score] = {
     "mean_distance": Score("Mean distance", "tokens from query to key"),
     "mean_distance_without_key_0": Score("Mean distance without key 0", "tokens from query to key"),
     "entropy": Score("Entropy of attention", "nats"),
-    "entropy_normalised": Score(
-        "Normalised entropy of attention", "share of the largest possible", share=True
-    ),
+    "entropy_normalised": Score("Normalised entropy of attention", "share of the largest possible", share=True),
 }
 
 
@@ -81,9 +79,7 @@ def by_model(results: Results) -> dict[str, xr.Dataset]:
         names = [str(result.attrs.get("model", "model")) for result in listed]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(
-                f"several results are named {', '.join(repeated)}: pass a dict from a name to a result"
-            )
+            raise ValueError(f"several results are named {', '.join(repeated)}: pass a dict from a name to a result")
         models = dict(zip(names, listed, strict=True))
     if not models:
         raise ValueError("no results to draw: expected at least one dataset from neolens.attention")
@@ -146,9 +142,7 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
         margin={"l": 76, "r": 24, "t": above, "b": _BELOW},
         height=height,
         hoverlabel={"bgcolor": "white"},
-        modebar={
-            "remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-        },
+        modebar={"remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
     )
     return figure
 

@@ -1,8 +1,9 @@
 """Small trained networks that differ in one thing only, shipped with the package.
 
-A language of 126 English words, three ordinary Hugging Face networks trained on it (same texts, same order, same size,
-same starting values), and the script that trains them: `python -m neolens.lab.training`. In the order of the data:
-`words`, `language`, `tokenizer`; `arms`, `start`; `recipe`, `training`, `keeping`; `competence`.
+A language of 126 English words, three ordinary Hugging Face networks trained on it (same texts, same order,
+same size, same starting values), and the script that trains them: `python -m neolens.lab.training`. In the
+order of the data: `words`, `language`, `tokenizer`; `arms`, `start`; `recipe`, `training`, `keeping`;
+`competence`.
 """
 
 from difflib import get_close_matches
@@ -25,6 +26,6 @@ def folder(name: str) -> Path:
     arm = name.lower().removeprefix("lab/")
     if f"lab/{arm}" in NAMES:
         return WEIGHTS / arm
-    near = get_close_matches(f"lab/{arm}", NAMES, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(NAMES)}"
+    near = get_close_matches(arm, [known.removeprefix("lab/") for known in NAMES], cutoff=0.5)
+    hint = f"did you mean {' or '.join(f'lab/{close}' for close in near)}?" if near else f"there are {', '.join(NAMES)}"
     raise ValueError(f"no lab model {name!r}: {hint}")

@@ -1,20 +1,15 @@
 """The arms: networks that are to differ in one thing only, as rows of a table.
 
-Each arm is an ordinary Hugging Face class. What the classes do differently besides attention and position is set alike
-where a config allows it (tied embedding, activation, no dropout); what is left is in `DIFFERENCES`. All arms start from
-the same values, wherever the shapes allow: `starting_values` draws them by role, and each family says under which name
-and in which layout it keeps a role.
+Each arm is an ordinary Hugging Face class. What the classes do differently besides attention and position is
+set alike where a config allows it (tied embedding, activation, no dropout); what is left is in `DIFFERENCES`.
+All arms start from the same values (see `start`) and are trained by the same recipe.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, GPTNeoXConfig, PreTrainedConfig
-from transformers import PreTrainedModel
+from transformers import GPT2Config, GPTNeoConfig, GPTNeoXConfig, PreTrainedConfig
 
 from neolens.lab.words import BOS_ID, VOCABULARY
 
@@ -41,13 +36,18 @@ class Arm:
     name: str
     config: Callable[[Size], PreTrainedConfig]
     scores_scaled: bool
-    """Whether the class divides scores by the square root of the head's width. Where it does not, queries and keys
-    start smaller by the fourth root and learn at that fraction of the rate, which under Adam comes to the same."""
+    """Whether the class divides scores by the square root of the head's width. Where it does not, queries and
+    keys start smaller by the fourth root and learn at a rate as much lower: under Adam the same thing."""
 
 
 def _shared(size: Size) -> dict[str, object]:
     special = {"bos_token_id": BOS_ID, "eos_token_id": BOS_ID}
-    return {"vocab_size": size.vocabulary, "initializer_range": size.spread, "tie_word_embeddings": True, **special}
+    return {
+        "vocab_size": size.vocabulary,
+        "initializer_range": size.spread,
+        "tie_word_embeddings": True,
+        **special,
+    }
 
 
 def gpt2_config(size: Size) -> PreTrainedConfig:
@@ -101,5 +101,3 @@ DIFFERENCES = (
     "the pythia arm differs from the gpt2 arm in two things, rotary positions and parallel blocks",
 )
 """What the arms do not share although no question asks about it."""
-
-

@@ -1,9 +1,11 @@
 """Documents of the lab's language: pure functions of a random generator.
 
-Three kinds, each a task that a probe can look at. *Background*: sentences whose object, place and time follow from the
-two words before them, which no bigram can know, so that heads looking at the previous token pay off at once. *Periodic*: one
-random segment over and over. *Spaced*: one random segment again and again with unrelated words between, so that no fixed
-distance helps. Induction (Olsson et al. 2022, "In-context Learning and Induction Heads") solves the last two.
+Four kinds, each a task that a probe can look at. *Background*: sentences whose object, place and time follow
+from two words before them, of which the last alone does not tell, so that heads looking at the previous token
+pay off at once. *Periodic*: one random segment over and over. *Distant*: the same with a segment longer than
+a local window. *Spaced*: one random segment again and again with unrelated words between, so that no fixed
+distance helps. Induction (Olsson et al. 2022, "In-context Learning and Induction Heads") solves all but the
+first.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +19,17 @@ from jaxtyping import Bool, Int
 from neolens.lab.words import BOS_ID, FIRST_WORD, VOCABULARY, ids
 
 ALL_WORDS = np.arange(FIRST_WORD, len(VOCABULARY))
+START, TEXTS, EVALUATION = 1, 2, 3
+"""First part of every random seed, so that draws for different purposes never coincide."""
+
 GRAMMAR_SEED = 5
 """The grammar's tables are part of the language, not of a training run: one seed for good."""
 
-VERB_CLASS, PREPOSITION_CLASS = 3, 3
-"""Verbs (and prepositions) that stand together in groups of three act alike: to sell, buy or trade is the same here."""
+NEAR = 16
+"""Segments of `distant` documents are longer than this many words, the window of the lab's local layers."""
+
+GROUP = 3
+"""So many verbs (prepositions) in a row of their class act alike: to sell, buy or trade is the same here."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +54,27 @@ class Document:
 
 @cache
 def grammar() -> Mapping[str, Int[np.ndarray, "earlier later"]]:
-    """Which word follows from which two: `object` from (subject, verb group), `place` from (object, preposition group)
-    and `time` from (preposition group, place), as token ids drawn once."""
+    """Which word follows from which two: `object` from (subject, verb group), `place` from (object,
+    preposition group) and `time` from (preposition group, place), as token ids drawn once."""
     draw = np.random.default_rng(GRAMMAR_SEED)
     subjects, objects, places = len(ids("name", "trade")), len(ids("object")), len(ids("place"))
-    verbs, prepositions = len(ids("verb")) // VERB_CLASS, len(ids("preposition")) // PREPOSITION_CLASS
+    verbs, prepositions = len(ids("verb")) // GROUP, len(ids("preposition")) // GROUP
     shapes = {"object": (subjects, verbs), "place": (objects, prepositions), "time": (prepositions, places)}
     return MappingProxyType({name: draw.choice(ids(name), shape) for name, shape in shapes.items()})
 
 
 def sentences(rng: np.random.Generator, n: int) -> Int[np.ndarray, "sentence word"]:
-    """`n` sentences: subject, verb, object, preposition, place, time, full stop. Subject, verb and preposition are
-    drawn evenly, the others follow (see `grammar`)."""
+    """`n` sentences: subject, verb, object, preposition, place, time, full stop. Subject, verb and
+    preposition are drawn evenly, the others follow (see `grammar`)."""
     table = grammar()
     subject, verb, preposition = (
         rng.choice(ids(*names), n) for names in (("name", "trade"), ("verb",), ("preposition",))
     )
-    verb_class = (verb - ids("verb")[0]) // VERB_CLASS
-    preposition_class = (preposition - ids("preposition")[0]) // PREPOSITION_CLASS
-    obj = table["object"][subject - ids("name", "trade")[0], verb_class]
-    place = table["place"][obj - ids("object")[0], preposition_class]
-    time = table["time"][preposition_class, place - ids("place")[0]]
+    verb_group = (verb - ids("verb")[0]) // GROUP
+    preposition_group = (preposition - ids("preposition")[0]) // GROUP
+    obj = table["object"][subject - ids("name", "trade")[0], verb_group]
+    place = table["place"][obj - ids("object")[0], preposition_group]
+    time = table["time"][preposition_group, place - ids("place")[0]]
     stop = np.full(n, ids("stop")[0])
     return np.stack([subject, verb, obj, preposition, place, time, stop], axis=1)
 
@@ -84,23 +92,33 @@ def background(rng: np.random.Generator, length: int) -> Document:
 
 
 def segment_length(rng: np.random.Generator, longest: int) -> int:
-    """A length from 2 to `longest`, drawn evenly on a logarithmic scale: short segments often, long ones too."""
+    """A length from 2 to `longest`, drawn evenly on a logarithmic scale: short often, long too."""
     return min(longest, int(np.exp(rng.uniform(np.log(2), np.log(longest + 1)))))
+
+
+def _over_and_over(rng: np.random.Generator, kind: str, length: int, n: int) -> Document:
+    segment = rng.choice(ALL_WORDS, n, replace=False)
+    tokens = np.concatenate([[BOS_ID], np.resize(segment, length - 1)])
+    starts = range(1, length, n)
+    repeats = tuple(Repeat(1, start, min(n, length - start)) for start in starts[1:])
+    return Document(kind, tokens, np.arange(length) > n + 1, repeats)
 
 
 def periodic(rng: np.random.Generator, length: int) -> Document:
     """A segment of different words, over and over up to `length` tokens; the last copy may be cut short."""
     n = segment_length(rng, min(len(ALL_WORDS), (length - 1) // 2))
-    segment = rng.choice(ALL_WORDS, n, replace=False)
-    tokens = np.concatenate([[BOS_ID], np.resize(segment, length - 1)])
-    starts = range(1, length, n)
-    repeats = tuple(Repeat(1, start, min(n, length - start)) for start in starts[1:])
-    return Document("periodic", tokens, np.arange(length) > n + 1, repeats)
+    return _over_and_over(rng, "periodic", length, n)
+
+
+def distant(rng: np.random.Generator, length: int) -> Document:
+    """As `periodic`, with a segment of more than `NEAR` words, its length drawn evenly."""
+    longest = min(len(ALL_WORDS), (length - 1) // 2)
+    return _over_and_over(rng, "distant", length, int(rng.integers(NEAR + 1, longest + 1)))
 
 
 def spaced(rng: np.random.Generator, length: int) -> Document:
-    """A segment of different words, then unrelated words, then the segment, and so on; the gaps are of random length
-    and may be empty. No word of the segment stands in a gap."""
+    """A segment of different words, then unrelated words, then the segment, and so on; the gaps are of random
+    length and may be empty. No word of the segment stands in a gap."""
     body = length - 1
     n = segment_length(rng, max(2, body // 3))
     shuffled = rng.permutation(ALL_WORDS)
@@ -119,37 +137,28 @@ def spaced(rng: np.random.Generator, length: int) -> Document:
 
 
 KINDS: Mapping[str, Callable[[np.random.Generator, int], Document]] = MappingProxyType(
-    {"background": background, "periodic": periodic, "spaced": spaced}
+    {"background": background, "periodic": periodic, "distant": distant, "spaced": spaced}
 )
 """Kind of document -> how to draw one of a given length."""
 
-MIX: Mapping[str, float] = MappingProxyType({"background": 0.3, "periodic": 0.3, "spaced": 0.4})
-"""Kind of document -> its share of the documents."""
+SHORTEST = MappingProxyType({"background": 2, "periodic": 5, "distant": 2 * NEAR + 3, "spaced": 5})
+"""Kind of document -> tokens that it needs, BOS among them."""
 
 
-def document(rng: np.random.Generator, length: int, mix: Mapping[str, float] = MIX) -> Document:
+def document(rng: np.random.Generator, length: int, mix: Mapping[str, float]) -> Document:
     """One document of `length` tokens of a kind drawn by the shares in `mix`.
 
     Raises:
-        ValueError: an unknown kind, or a length in which nothing can repeat.
+        ValueError: an unknown kind, or a length in which a kind of the mix has no room.
     """
     if unknown := set(mix) - set(KINDS):
         raise ValueError(f"no kind of document {sorted(unknown)}: kinds are {sorted(KINDS)}")
-    if length < 6:
-        raise ValueError(f"a document of {length} tokens has no room for a repeat: at least 6")
+    for kind in mix:
+        if length < SHORTEST[kind]:
+            raise ValueError(f"no {kind} document has {length} tokens: at least {SHORTEST[kind]}")
     shares = np.array(list(mix.values()))
     kind = list(mix)[rng.choice(len(shares), p=shares / shares.sum())]
     return KINDS[kind](rng, length)
-
-
-def rows(
-    rng: np.random.Generator, n: int, length: int, document_length: int, mix: Mapping[str, float] = MIX
-) -> Int[np.ndarray, "row pos"]:
-    """`n` rows of `length` tokens, each packed with documents of `document_length`, the last cut short: so every
-    position is trained however short the documents are."""
-    each = -(-length // document_length)
-    packed = [[document(rng, document_length, mix).tokens for _ in range(each)] for _ in range(n)]
-    return np.array(packed).reshape(n, -1)[:, :length]
 
 
 def repeated(length: int, *, prompts: int = 48, seed: int = 0) -> Int[np.ndarray, "prompt pos"]:
@@ -160,6 +169,6 @@ def repeated(length: int, *, prompts: int = 48, seed: int = 0) -> Int[np.ndarray
     """
     if not 2 <= length <= len(ALL_WORDS):
         raise ValueError(f"repeat length {length}: the language has words for 2 to {len(ALL_WORDS)}")
-    rng = np.random.default_rng((seed, length))
+    rng = np.random.default_rng((EVALUATION, seed, length))
     segments = np.stack([rng.choice(ALL_WORDS, length, replace=False) for _ in range(prompts)])
     return np.concatenate([np.full((prompts, 1), BOS_ID), segments, segments], axis=1)

@@ -1,21 +1,20 @@
 """How the lab's networks are trained: one recipe for every arm, and the texts of every step.
 
-The texts of a step depend on the seed and the step alone, so every arm sees the same ones and a resumed training goes
-on with the right ones. Documents grow over the training, because absolute positions learn induction only from short
-repeats first; a short document stands anywhere in the context, so that every position is trained from the start.
+The texts of a step depend on the seed and the step alone, so every arm sees the same ones and a resumed
+training goes on with the right ones. Documents grow over the training, because networks with absolute
+positions learn induction from short repeats first; a short document stands anywhere in the context, so that
+every position is trained from the start.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int
 
 from neolens.lab.arms import Size
-from neolens.lab.language import MIX, document
-
-START, TEXTS, EVALUATION = 1, 2, 3
-"""First part of every random seed: draws for different purposes never coincide."""
+from neolens.lab.language import TEXTS, document
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,17 @@ class Stage:
     """Tokens that are read per document."""
     until: float
     """Share of the steps at which the stage ends."""
+    mix: Mapping[str, float]
+    """Kind of document -> its share."""
+
+
+NEAR_MIX = MappingProxyType({"background": 0.3, "periodic": 0.3, "spaced": 0.4})
+FAR_MIX = MappingProxyType({"background": 0.12, "periodic": 0.12, "distant": 0.6, "spaced": 0.16})
+"""For the stage in which the network is to learn to copy from beyond a local window. Without so many distant
+documents the arm with local layers still copied within the window alone after 2,500 steps."""
+
+EVEN_MIX = MappingProxyType({"background": 0.2, "periodic": 0.3, "distant": 0.25, "spaced": 0.25})
+"""For the last stage, in which the network keeps what it can do."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Recipe:
     """Everything that decides the weights besides arm, seed and machine."""
 
     size: Size = field(default_factory=Size)
-    steps: int = 2500
+    steps: int = 3000
     tokens: int = 4096
     """Tokens in a step, whatever the length of the documents."""
     rate: float = 3e-3
@@ -45,9 +55,11 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
     """Largest norm of a step's gradient."""
-    curriculum: tuple[Stage, ...] = (Stage(16, 0.15), Stage(32, 0.3), Stage(64, 0.6), Stage(128, 1.0))
-    mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
-    """Kind of document -> its share."""
+    curriculum: tuple[Stage, ...] = (
+        Stage(16, 0.13, NEAR_MIX),
+        Stage(48, 0.5, FAR_MIX),
+        Stage(128, 1.0, EVEN_MIX),
+    )
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -59,16 +71,14 @@ class Recipe:
 
     def as_json(self) -> dict[str, object]:
         """The recipe in the terms of JSON."""
-        plain = asdict(self)
-        return plain | {
-            "betas": list(self.betas),
-            "curriculum": [[stage.length, stage.until] for stage in self.curriculum],
-        }
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        stages = [{"length": s.length, "until": s.until, "mix": dict(s.mix)} for s in self.curriculum]
+        return plain | {"size": asdict(self.size), "betas": list(self.betas), "curriculum": stages}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The texts of one step: the network reads `tokens[:, :-1]` at `positions` and predicts `tokens[:, 1:]`."""
+    """The texts of one step: the network reads `tokens[:, :-1]` at `positions`, predicts `tokens[:, 1:]`."""
 
     tokens: Int[np.ndarray, "document pos_and_next"]
     positions: Int[np.ndarray, "document pos"]
@@ -77,9 +87,9 @@ class Batch:
 def batch(recipe: Recipe, seed: int, step: int) -> Batch:
     """The documents of one step, each at a random place of the context."""
     rng = np.random.default_rng((TEXTS, seed, step))
-    length = next(stage.length for stage in recipe.curriculum if step < stage.until * recipe.steps)
-    n = max(1, recipe.tokens // length)
-    tokens = np.stack([document(rng, length + 1, recipe.mix).tokens for _ in range(n)])
+    stage = next(stage for stage in recipe.curriculum if step < stage.until * recipe.steps)
+    length, n = stage.length, max(1, recipe.tokens // stage.length)
+    tokens = np.stack([document(rng, length + 1, stage.mix).tokens for _ in range(n)])
     starts = rng.integers(0, recipe.size.context - length + 1, (n, 1))
     return Batch(tokens, starts + np.arange(length))
 

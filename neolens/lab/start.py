@@ -1,7 +1,7 @@
 """Starting values: the same for every arm, wherever the shapes allow.
 
-Matrices are drawn by role, in one order; each family then says under which name and in which layout it keeps a role.
-So two arms that differ in attention alone start as the same network.
+Matrices are drawn by role, in one order; each family then says under which name and in which layout it keeps
+a role. So two arms that differ in attention alone start as the same network.
 """
 
 from types import MappingProxyType
@@ -12,14 +12,16 @@ from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from neolens.lab.arms import Arm, Size
+from neolens.lab.language import START
+
 
 def starting_values(size: Size, seed: int) -> dict[str, Float[np.ndarray, "out in"]]:
     """Matrices by role, `[out, in]`: `embed`, `position`, and for each layer l `l.q l.k l.v l.o l.in l.out`.
 
-    Normal with deviation `size.spread`; what writes to the residual stream is divided by the root of the number of
-    writes, so that the stream starts at one size (Radford et al. 2019, section 2.3).
+    Normal with deviation `size.spread`; what writes to the residual stream is divided by the root of the
+    number of writes, so that the stream starts at one size (Radford et al. 2019, section 2.3).
     """
-    rng, d = np.random.default_rng((3, seed, 0)), size.width
+    rng, d = np.random.default_rng((START, seed, 0)), size.width
     writes = np.sqrt(2 * size.layers)
 
     def normal(*shape: int, by: float = 1.0) -> np.ndarray:
@@ -101,9 +103,9 @@ def fresh_model(arm: Arm, size: Size, seed: int) -> PreTrainedModel:
 
 
 def parameter_groups(model: PreTrainedModel, arm: Arm, size: Size, rate: float) -> list[dict[str, object]]:
-    """Parameters for Adam with their learning rates: `rate`, and less for unscaled queries and keys (see `Arm`)."""
+    """Parameters for Adam with their highest learning rates: less for unscaled queries and keys (`Arm`)."""
     less = 1.0 if arm.scores_scaled else (size.width // size.heads) ** -0.25
     slow = [p for name, p in model.named_parameters() if "q_proj" in name or "k_proj" in name]
     rest = [p for name, p in model.named_parameters() if "q_proj" not in name and "k_proj" not in name]
-    groups = [{"params": rest, "lr": rate}, {"params": slow, "lr": rate * less}]
+    groups = [{"params": rest, "highest": rate}, {"params": slow, "highest": rate * less}]
     return [group for group in groups if group["params"]]

@@ -1,8 +1,8 @@
 """The tokenizer of the lab's language: one word, one token, split at white space.
 
-An ordinary Hugging Face tokenizer that is saved beside every network, so that public code reads it. It adds no BOS by
-itself. A word outside the language becomes `<unk>`, which training texts never hold, so a network says nothing useful
-about it.
+An ordinary Hugging Face tokenizer that is saved beside every network, so that public code reads it. It adds
+no BOS by itself. A word outside the language becomes `<unk>`, which training texts never hold, so a network
+says nothing useful about it.
 """
 
 from tokenizers import Tokenizer

@@ -1,41 +1,31 @@
 """The words of the lab's language, one token each, and the two special tokens.
 
-The language is English enough to read in a figure ("farmer sells corn near river today .") and small enough for a
-network of a quarter of a million parameters. Words belong to classes that take fixed places in a sentence; the order
-of `VOCABULARY` is the order of the token ids.
+The language is English enough to read in a figure ("farmer sells corn near river today .") and small enough
+for a network of a fifth of a million parameters. Words belong to classes that take fixed places in a
+sentence; the order of `VOCABULARY` is the order of the token ids.
 """
 
 from types import MappingProxyType
 
 BOS, UNK = "<bos>", "<unk>"
-"""Start of a document, and the stand-in for a word outside the language. Training texts never hold the second."""
+"""Start of a document, and the stand-in for a word outside the language, which training texts never hold."""
 
-CLASSES = MappingProxyType(
-    {
-        "name": tuple(
-            "Mary John Anna Paul Lucy Mark Sara Luke Emma Adam Rose Jack Nina Karl Ruth Hugo".split()
-        ),
-        "trade": tuple(
-            "farmer baker sailor teacher doctor painter miner singer "
-            "soldier writer hunter tailor pilot nurse king queen".split()
-        ),
-        "verb": tuple("sells buys trades carries brings takes sees finds wants makes mends cleans".split()),
-        "object": tuple(
-            "corn bread salt fish books maps coats shoes apples pears milk wine "
-            "silk gold coal wood rope bricks lamps cups knives bells drums pens "
-            "rings boats carts tables chairs doors clocks hats bags seeds eggs honey".split()
-        ),
-        "preposition": tuple("near beside behind under inside above".split()),
-        "place": tuple(
-            "river bridge market church school castle forest garden harbor island mill tower "
-            "field village cave lake palace road shop barn station temple valley well".split()
-        ),
-        "time": tuple(
-            "today tonight daily weekly often early late soon again first last twice once alone now".split()
-        ),
-        "stop": (".",),
-    }
-)
+_LISTS = {
+    "name": "Mary John Anna Paul Lucy Mark Sara Luke Emma Adam Rose Jack Nina Karl Ruth Hugo",
+    "trade": "farmer baker sailor teacher doctor painter miner singer "
+    "soldier writer hunter tailor pilot nurse king queen",
+    "verb": "sells buys trades carries brings takes sees finds wants makes mends cleans",
+    "object": "corn bread salt fish books maps coats shoes apples pears milk wine "
+    "silk gold coal wood rope bricks lamps cups knives bells drums pens "
+    "rings boats carts tables chairs doors clocks hats bags seeds eggs honey",
+    "preposition": "near beside behind under inside above",
+    "place": "river bridge market church school castle forest garden harbor island mill tower "
+    "field village cave lake palace road shop barn station temple valley well",
+    "time": "today tonight daily weekly often early late soon again first last twice once alone now",
+    "stop": ".",
+}
+
+CLASSES = MappingProxyType({name: tuple(words.split()) for name, words in _LISTS.items()})
 """Word class -> its words. Subjects of a sentence are names and trades."""
 
 WORDS = tuple(word for words in CLASSES.values() for word in words)

@@ -14,14 +14,15 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from neolens.models.facts import Anatomy
 from neolens.models.components import (
     JointAttention,
+    OwnTensorHookPoint,
     PositionEmbedding,
     RotaryAttention,
     SequentialBlock,
     WindowedAttention,
 )
+from neolens.models.facts import Anatomy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,6 +55,13 @@ class Bridge(TransformerBridge):
     """A TransformerBridge that knows its anatomy and refuses hook names that cannot act, with the reason."""
 
     anatomy: Anatomy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not the closures that tie hooks to this model's blocks; a pass makes them anew."""
+        for block in self.blocks:
+            block._teardown_capture_hooks()
+            block._clear_attention_capture()
+        return self.__dict__
 
     @property
     def hook_dict(self) -> dict[str, HookPoint]:
@@ -142,6 +150,7 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
         mapping["blocks"] = type(blocks)(blocks.name, submodules=parts)
     else:
         mapping["blocks"] = SequentialBlock(blocks.name, cfg, parts, returns_pattern=anatomy.family == "gpt_neo")
+    mapping["blocks"].hook_mlp_in = OwnTensorHookPoint()
 
 
 def _fused(attention: Any) -> dict[str, Any]:

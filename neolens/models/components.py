@@ -2,7 +2,8 @@
 
 What is wrong upstream (4.3.0), and mended here without touching anything global: GPT-Neo's attention fires
 `hook_attn_scores` and `hook_pattern` after Hugging Face has used their values; `hook_resid_mid` is an alias of the
-second layer norm's input, so a returned edit misses the skip connection; Pythia's `hook_rot_q` and `hook_rot_k`
+second layer norm's input, so a returned edit misses the skip connection, and an edit of `hook_mlp_in` in place
+reaches it; Pythia's `hook_rot_q` and `hook_rot_k`
 never fire; `hook_pos_embed` is an expanded view that cannot be edited in place; dropout inside attention is lost
 in training mode. The arithmetic is that of Hugging Face's eager attention, operation by operation, so that logits
 stay the same to the bit.
@@ -25,7 +26,23 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 
 
-class JointAttention(JointQKVAttentionBridge):
+class OwnTensorHookPoint(HookPoint):
+    """A hook point that hands its hooks a tensor of their own, so that an edit in place stays on this branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+class _ForgetsPattern:
+    """Upstream keeps each layer's last pattern, with its graph, until the next pass; no hook needs it."""
+
+    def _process_output(self, output: Any) -> Any:
+        output = super()._process_output(output)  # type: ignore[misc]
+        self._pattern = None
+        return output
+
+
+class JointAttention(_ForgetsPattern, JointQKVAttentionBridge):
     """GPT-2 attention: as upstream, with the dropout on its output that Hugging Face applies in training."""
 
     def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -33,7 +50,7 @@ class JointAttention(JointQKVAttentionBridge):
         return self.original_component.resid_dropout(out), pattern
 
 
-class RotaryAttention(JointQKVPositionEmbeddingsAttentionBridge):
+class RotaryAttention(_ForgetsPattern, JointQKVPositionEmbeddingsAttentionBridge):
     """Pythia attention: `hook_rot_q` and `hook_rot_k` fire on the rotated vectors that the scores are made of."""
 
     def _apply_rotary_pos_emb(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +128,7 @@ class SequentialBlock(BlockBridge):
 
     def __init__(self, name: str, config: Any, submodules: dict[str, Any], *, returns_pattern: bool = False):
         super().__init__(name, config, submodules)
-        self.hook_aliases = {k: v for k, v in self.hook_aliases.items() if k != "hook_resid_mid"}
+        self.hook_aliases: dict[str, Any] = {k: v for k, v in BlockBridge.hook_aliases.items() if k != "hook_resid_mid"}
         self.hook_resid_mid = HookPoint()
         self.returns_pattern = returns_pattern
 

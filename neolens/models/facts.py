@@ -111,7 +111,7 @@ def from_config(
     total, inner = _parameter_counts(facts)
     return Anatomy(
         name=name,
-        family=config.model_type,  # type: ignore[arg-type]
+        family=config.model_type,
         parameters=total,
         parameters_without_embeddings=inner,
         data=data,

@@ -115,7 +115,7 @@ def _download(source: Source, patterns: list[str]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=patterns))
+        return Path(snapshot_download(str(source.hub_id), revision=source.revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"no model {source.hub_id!r} on the Hugging Face hub, or it is private: "

@@ -107,7 +107,13 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 # Buffers of older checkpoints that transformers has stopped storing; they hold no learned number.
-_OLD_BUFFERS = ("attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "rotary_emb.inv_freq")
+_OLD_BUFFERS = (
+    "attn.bias",
+    "attn.masked_bias",
+    "attention.bias",
+    "attention.masked_bias",
+    "rotary_emb.inv_freq",
+)
 
 
 def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

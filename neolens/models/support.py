@@ -31,14 +31,43 @@ _FIXED: dict[str, dict[str, Any]] = {
 
 # Keys seen in published config.json files that the config classes do not define and that change no logit.
 _HARMLESS = {
-    *("torch_dtype", "dtype", "transformers_version", "_name_or_path", "_commit_hash", "architectures", "name"),
-    *("n_ctx", "task_specific_params", "gradient_checkpointing", "output_past", "pad_token_id", "sep_token_id"),
+    *(
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "_name_or_path",
+        "_commit_hash",
+        "architectures",
+        "name",
+    ),
+    *(
+        "n_ctx",
+        "task_specific_params",
+        "gradient_checkpointing",
+        "output_past",
+        "pad_token_id",
+        "sep_token_id",
+    ),
     *("bos_token_id", "eos_token_id", "unk_token_id", "decoder_start_token_id", "output_attentions"),
     *("output_hidden_states", "return_dict", "use_cache", "use_return_dict", "is_decoder", "finetuning_task"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
-    *("summary_first_dropout", "classifier_dropout", "initializer_range", "_num_labels", "id2label", "label2id"),
+    *(
+        "summary_first_dropout",
+        "classifier_dropout",
+        "initializer_range",
+        "_num_labels",
+        "id2label",
+        "label2id",
+    ),
     *("problem_type", "chunk_size_feed_forward", "do_sample", "max_length", "temperature", "top_k", "top_p"),
-    *("attention_types", "attention_layers", "rotary_pct", "rotary_emb_base", "rope_theta", "rope_parameters"),
+    *(
+        "attention_types",
+        "attention_layers",
+        "rotary_pct",
+        "rotary_emb_base",
+        "rope_theta",
+        "rope_parameters",
+    ),
     *("partial_rotary_factor", "_attn_implementation_autoset", "attn_implementation", "model_type"),
     *("is_encoder_decoder", "num_labels"),
 }

@@ -45,5 +45,5 @@ def _hash(tensors: list[Tensor]) -> str:
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         plain = tensor.detach().cpu().contiguous()
-        digest.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+        digest.update(plain.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

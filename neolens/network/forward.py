@@ -63,9 +63,7 @@ def residual(
     return x
 
 
-def logits(
-    weights: Weights, final: Float[Tensor, "prompt pos d_model"]
-) -> Float[Tensor, "prompt pos d_vocab"]:
+def logits(weights: Weights, final: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_vocab"]:
     """The logits that a final residual stream gives: layer norm, then the unembedding."""
     return _apply(weights.unembedding, _normalise(weights, weights.norm_final, final))
 
@@ -89,7 +87,7 @@ def rotations(
     position: Position, positions: Int[Tensor, " pos"], dtype: torch.dtype
 ) -> tuple[Float[Tensor, "pos rotary"], Float[Tensor, "pos rotary"]] | None:
     """Cosine and sine by which q and k are turned at each position; None where nothing is rotated."""
-    if position.kind != "rotary":
+    if position.base is None:
         return None
     dims = position.rotary_dims
     pair = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device)
@@ -159,7 +157,7 @@ def _add_heads(at: _Place, z: Float[Tensor, "prompt pos head d_head"]) -> Float[
         return _apply(output, z.flatten(2))
     by_head = output.weight.unflatten(1, (at.weights.anatomy.heads, -1))
     result = at("result", torch.einsum("bphe,mhe->bphm", z, by_head))
-    return result.sum(2) + output.bias
+    return result.sum(2) if output.bias is None else result.sum(2) + output.bias
 
 
 def _add_mlp(

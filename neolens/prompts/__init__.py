@@ -3,4 +3,12 @@
 from neolens.prompts.text import beginning_of_sequence, chunks, lab_text, read_text
 from neolens.prompts.tokens import repeat_length, repeated, validated
 
-__all__ = ["beginning_of_sequence", "chunks", "lab_text", "read_text", "repeat_length", "repeated", "validated"]
+__all__ = [
+    "beginning_of_sequence",
+    "chunks",
+    "lab_text",
+    "read_text",
+    "repeat_length",
+    "repeated",
+    "validated",
+]

@@ -48,9 +48,7 @@ class Note:
     kind: Literal["note", "warning", "finding"] = "note"
 
     def html(self, name: str) -> str:
-        return (
-            f'<aside class="{self.kind}"><strong>{self.kind.title()}</strong>{_paragraphs(self.text)}</aside>'
-        )
+        return f'<aside class="{self.kind}"><strong>{self.kind.title()}</strong>{_paragraphs(self.text)}</aside>'
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,7 @@ class Table:
     def html(self, name: str) -> str:
         columns = [_column([row[i] for row in self.rows]) for i in range(len(self.header))]
         classes = [' class="number"' if numeric else "" for numeric, _ in columns]
-        head = "".join(
-            f"<th{c}>{html.escape(cell)}</th>" for cell, c in zip(self.header, classes, strict=True)
-        )
+        head = "".join(f"<th{c}>{html.escape(cell)}</th>" for cell, c in zip(self.header, classes, strict=True))
         cells = zip(*(texts for _, texts in columns), strict=True)
         body = "".join(f"<tr>{_row(row, classes)}</tr>" for row in cells)
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""

@@ -39,9 +39,7 @@ def page(title: str, blocks: Iterable[Block]) -> str:
                 f"{type(block).__name__} is no block of a report: wrap text in Paragraph(...), "
                 "a plotly figure or a view in Figure(...)"
             )
-    named = [
-        (f"{type(block).__name__.lower()}-{number}", block) for number, block in enumerate(blocks, start=1)
-    ]
+    named = [(f"{type(block).__name__.lower()}-{number}", block) for number, block in enumerate(blocks, start=1)]
     body = "\n".join(block.html(name) for name, block in named)
     return _TEMPLATE.format(
         policy=_POLICY,
@@ -104,8 +102,7 @@ def _scripts(drawings: Sequence[tuple[str, go.Figure | View]]) -> str:
         library = libraries.setdefault(view.script, f"library-{len(libraries) + 1}")
         draws.append(f'["{library}", "{name}", {view.draw}]')
     packed = [
-        f'<script type="text/plain" id="{library}">{_packed(script)}</script>'
-        for script, library in libraries.items()
+        f'<script type="text/plain" id="{library}">{_packed(script)}</script>' for script, library in libraries.items()
     ]
     calls = ",\n".join(draws)
     return "\n".join([*packed, f"<script>\n{_asset('page.js')}\ndrawAll([\n{calls}\n]);\n</script>"])

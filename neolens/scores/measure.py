@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
 from neolens.models.catalogue import near_misses
-from neolens.network import PatternBlock, residual, weights_of
+from neolens.network import PatternBlock, Weights, residual, weights_of
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.sums import Sums
 
@@ -70,15 +71,15 @@ def attention(
     mass = np.full((*shape, len(kept)), np.nan)
     with tqdm(total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2, leave=False) as bar:
         for group in _groups(prompts):
-            batch = torch.stack([prompts[index] for index in group]).to(weights.embedding.device)
-            sums = Sums(facts, *batch.shape, repeat_length(prompts[group[0]]), batch.device)
-            residual(weights, batch, observer=_observer(sums, bar, batch.shape), stop_after=facts.layers - 1)
-            found, found_mass = sums.finish()
+            found, found_mass = _measured(weights, [prompts[index] for index in group], bar)
             for name in set(names) & set(found):
                 values[name][group] = found[name].cpu()
-            near = kept[kept < batch.shape[1]]
-            mass[np.ix_(group, *map(range, shape[1:]), np.flatnonzero(kept < batch.shape[1]))] = found_mass.cpu()[..., near]
+            within = kept < found_mass.shape[-1]
+            rows = mass[group]
+            rows[..., within] = found_mass.cpu()[..., kept[within]]
+            mass[group] = rows
     attrs = results.provenance(model, facts, seconds=time.perf_counter() - began)
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
     variables = {name: (("prompt", "layer", "head"), value) for name, value in values.items()}
     variables["mass_by_distance"] = (("prompt", "layer", "head", "distance"), mass)
     coords = {
@@ -89,18 +90,22 @@ def attention(
     return results.build(variables, facts, coords=coords, attrs=attrs)
 
 
-def _observer(sums: Sums, bar: tqdm, shape: tuple[int, ...]) -> Any:
-    prompts, length = shape
+def _measured(weights: Weights, prompts: list[Tensor], bar: tqdm) -> tuple[dict[str, Tensor], Tensor]:
+    """The scores and the mass by distance of prompts that go through the network together."""
+    batch = torch.stack(prompts).to(weights.embedding.device)
+    length = batch.shape[1]
+    sums = Sums(weights.anatomy, len(prompts), length, repeat_length(prompts[0]), batch.device)
 
     def observe(block: PatternBlock) -> None:
         sums.add(block)
         if block.first_query + block.queries == length:
-            bar.update(prompts)
+            bar.update(len(prompts))
 
-    return observe
+    residual(weights, batch, observer=observe, stop_after=weights.anatomy.layers - 1)
+    return sums.finish()
 
 
-def _chosen(scores: Sequence[str] | None, prompts: list[torch.Tensor]) -> list[str]:
+def _chosen(scores: Sequence[str] | None, prompts: list[Tensor]) -> list[str]:
     """The scores to compute; those of repeated sequences only where some prompt repeats."""
     repeats = [repeat_length(prompt) is not None for prompt in prompts]
     if scores is None:
@@ -122,13 +127,12 @@ def _distances(distances: Sequence[int] | None, longest: int) -> np.ndarray:
     kept = np.unique(np.asarray(list(distances), dtype=int))
     if len(kept) == 0 or kept[0] < 0 or kept[-1] >= longest:
         raise ValueError(
-            f"distances {list(distances)!r} are not within 0 to {longest - 1}, the longest prompt's: "
-            "give some of these"
+            f"distances {list(distances)!r} are not within 0 to {longest - 1}, the longest prompt's: give some of these"
         )
     return kept
 
 
-def _groups(prompts: list[torch.Tensor]) -> Iterator[list[int]]:
+def _groups(prompts: list[Tensor]) -> Iterator[list[int]]:
     """Indices of prompts that go through the network together: one length, one repeat length, a bounded size."""
     alike: dict[tuple[int, int | None], list[int]] = {}
     for index, prompt in enumerate(prompts):

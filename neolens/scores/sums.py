@@ -26,7 +26,12 @@ class Sums:
     """
 
     def __init__(
-        self, anatomy: Anatomy, prompts: int, length: int, repeat: int | None, device: torch.device | str = "cpu"
+        self,
+        anatomy: Anatomy,
+        prompts: int,
+        length: int,
+        repeat: int | None,
+        device: torch.device | str = "cpu",
     ):
         shape = (prompts, anatomy.layers, anatomy.heads)
         self.windows = [length if span.window is None else span.window for span in anatomy.attention]
@@ -84,7 +89,7 @@ class Sums:
     def _second_half(self, block: PatternBlock, query: Tensor, back: int) -> Float[Tensor, "prompt head"]:
         """The sum of A[i, i - back] over the block's queries in the second half of a repeated sequence."""
         key = query - back - block.first_key
-        row = torch.nonzero((query > self.repeat) & (key >= 0)).flatten()
+        row = torch.nonzero((query > (self.length - 1) // 2) & (key >= 0)).flatten()
         return block.pattern[:, :, row, key[row]].double().sum(-1)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: neolens beside TransformerLens and Hugging Face, in one run, alternating; medians and ratios."""
