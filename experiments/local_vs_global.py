@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, anatomy, load
+from neolens.models import Anatomy, AttentionSpan, anatomy, load
 from neolens.models.describe import differences, side_by_side
 from neolens.prompts import beginning_of_sequence, chunks, lab_text, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
@@ -93,6 +93,9 @@ def measure(model: Any, config: Config, asked: Plan) -> xr.Dataset:
         copied = xr.DataArray(laws.repeat_accuracy(model, tokens), dims="prompt", coords={"prompt": scores["prompt"]})
         more = {f"induction{name}": scores["induction"].drop_vars("length"), f"copied{name}": copied}
         result = result.merge(more, join="outer", compat="no_conflicts")
+    if model.anatomy.windows:
+        narrow = [AttentionSpan("local", model.anatomy.windows[0])] * model.anatomy.layers
+        result["copied_beyond_all_local"] = "prompt", laws.repeat_accuracy(model, tokens, spans=narrow)
     unknown = (text == model.tokenizer.unk_token_id).double().mean() if model.tokenizer.unk_token_id != bos else 0.0
     held = measure_laws(model, result, pool, config.seed)
     return result.assign_attrs(held, seed=config.seed, unknown=float(unknown))
@@ -202,8 +205,8 @@ def main(
     """Where do local and global layers look, and what reaches beyond the window?"""
     began = time.perf_counter()
     config = Config(tuple([*(models or []), *(names or [])]) or Config.models, text, out, prompts, length, seed)
-    folder = results.writable_folder(out)
     asked = plan(config)
+    folder = results.writable_folder(out)
     measured, drawn = run(config, asked)
     written = page(config, asked, measured, drawn)
     noted = record(config, asked, measured, time.perf_counter() - began)

@@ -7,6 +7,7 @@ published figure, the loss on "Hello world!" with BOS prepended (TransformerLens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,8 @@ def _hooks(model: Any, every_layer: bool) -> Iterator[Line]:
             expected = _pure(weights, tokens, edit=_at(site, layer))
             effect = (expected - plain).abs().max().item()
             for hook in (_returned, _in_place):
-                error = (_hooked(model, tokens, site, layer, hook) - expected).abs().max().item()
-                worst = max(worst, error / effect if effect > 0 else float("inf"))
+                error = _error(model, tokens, site, layer, hook, expected)
+                worst = max(worst, error / effect if effect > 0 else math.inf)
         yield Line(
             f"{site}: error of an edit over its effect",
             f"{worst:.1e}",
@@ -133,6 +134,14 @@ def _at(site: str, layer: int | None) -> Callable[[str, int | None, Tensor], Ten
 @torch.no_grad()
 def _pure(weights: Any, tokens: Tensor, edit: Any = None) -> Float[Tensor, "prompt pos d_vocab"]:
     return logits(weights, residual(weights, tokens, edit=edit, block=tokens.shape[1])).float()
+
+
+def _error(model: Any, tokens: Tensor, site: str, layer: int | None, hook: Any, expected: Tensor) -> float:
+    """The largest difference of a logit; infinite where the hook cannot be used at all."""
+    try:
+        return (_hooked(model, tokens, site, layer, hook) - expected).abs().max().item()
+    except (RuntimeError, NotImplementedError, KeyError):
+        return math.inf
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def describe(
     from neolens.models.describe import as_text, differences, side_by_side
 
     anatomies = [anatomy(name, revision=revision) for name in names]
-    lines = differences(anatomies, question)  # type: ignore[arg-type]
+    lines = differences(anatomies, question)
     typer.echo(as_text(*side_by_side(anatomies)))
     if len(anatomies) > 1:
         typer.echo(f"\nBesides {question}, these models differ in:" if lines else f"\nThey differ in {question} alone.")
@@ -79,7 +79,7 @@ def run_cleanly(command: typer.Typer) -> None:
     try:
         command()
     except (ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -2,7 +2,8 @@
 
 Each function takes the results of several models by name, as `experiments.local_vs_global` measures them: scores on
 text; `induction` and `copied` on sequences repeated inside the window, `induction_beyond` and `copied_beyond` on
-sequences repeated beyond it; the figures of the laws in the attributes.
+sequences repeated beyond it, `copied_beyond_all_local` with every layer held to the window; the figures of the laws
+in the attributes.
 """
 
 from __future__ import annotations
@@ -117,11 +118,13 @@ def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
 def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> str:
     kinds = result["attention_kind"].values
     local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
-    inside, beyond = (_percent(float(result[copied].mean())) for copied in ("copied", "copied_beyond"))
+    shares = ("copied", "copied_beyond", "copied_beyond_all_local")
+    inside, beyond, alone = (_percent(float(result[copied].mean())) for copied in shares)
     return (
         f"{name} copies {inside} of a sequence repeated after {lengths[0]} tokens, where its best induction head is "
         f"{_top(result['induction'])}, and {beyond} of one repeated after {lengths[1]}: there no local head can reach "
-        f"(largest induction score {float(local.max()):.2g}), and the best global head is {_top(everywhere)}."
+        f"(largest induction score {float(local.max()):.2g}), and the best global head is {_top(everywhere)}. With its "
+        f"global layers held to the same window, under the same weights, it copies {alone}."
     )
 
 

@@ -194,8 +194,8 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_model_runs(model, monke
     import neolens.network
 
     monkeypatch.setattr(neolens.network, "patterns", lambda *args: pytest.fail("the model ran"))
-    with pytest.raises(ValueError, match="129 tokens are too many"):
-        views.attention(model, torch.zeros(129, dtype=torch.long))
+    with pytest.raises(ValueError, match="321 tokens are too many"):
+        views.attention(model, torch.zeros(321, dtype=torch.long))
 
 
 @browser.needed

@@ -7,11 +7,8 @@ line for each fact that differs, grouped by value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from neolens.models.facts import FAMILY_TITLES, Anatomy
-
-Question = Literal["attention", "position"]
 
 _ROWS: dict[str, Callable[[Anatomy], str]] = {
     "family": lambda a: FAMILY_TITLES[a.family],
@@ -61,7 +58,7 @@ def side_by_side(anatomies: Sequence[Anatomy]) -> tuple[list[str], list[list[str
     return header, [[title, *map(read, anatomies)] for title, read in _ROWS.items()]
 
 
-def differences(anatomies: Sequence[Anatomy], question: Question = "attention") -> list[str]:
+def differences(anatomies: Sequence[Anatomy], question: str = "attention") -> list[str]:
     """One line for each way in which the models differ besides the one that `question` asks about.
 
     Raises:

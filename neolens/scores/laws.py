@@ -7,6 +7,7 @@ copy is that far away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,10 +51,11 @@ def induction_out_of_reach(result: xr.Dataset, score: str = "induction") -> floa
 
 
 @torch.no_grad()
-def repeat_accuracy(model: Any, tokens: Prompts) -> list[float]:
+def repeat_accuracy(model: Any, tokens: Prompts, *, spans: Sequence[AttentionSpan] | None = None) -> list[float]:
     """For each prompt [first, r_1..r_n, r_1..r_n], the share of r_2..r_n of the second copy that is predicted.
 
-    Predicted: the likeliest next token is the right one.
+    Predicted: the likeliest next token is the right one. With `spans`, each layer sees what its span says, under the
+    same weights: with every layer local, what is still copied did not need the global ones.
 
     Raises:
         ValueError: a prompt that does not repeat.
@@ -65,7 +67,7 @@ def repeat_accuracy(model: Any, tokens: Prompts) -> list[float]:
         if n is None:
             raise ValueError(f"prompt {index} does not repeat: expected [first, r_1..r_n, r_1..r_n] with n >= 2")
         row = prompt[None].to(weights.embedding.device)
-        asked = residual(weights, row)[:, n + 1 : 2 * n]
+        asked = residual(weights, row, spans=spans)[:, n + 1 : 2 * n]
         right = logits(weights, asked).argmax(-1)[0].cpu() == prompt[n + 2 :]
         shares.append(right.double().mean().item())
     return shares

@@ -1,0 +1,103 @@
+"""The command line, as a user calls it: what is printed, what is refused, with which exit code."""
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+import tiny
+
+from neolens import cli
+
+
+def call(*arguments):
+    """What `neolens ARGUMENTS` prints, and its exit code."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with patch.object(sys, "argv", ["neolens", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def test_models_are_listed_with_where_they_come_from():
+    run = call("models")
+    assert run.returncode == 0
+    assert "EleutherAI/gpt-neo-125m" in run.stdout
+    assert run.stdout.splitlines()[2].startswith("lab/gpt-neo")
+
+
+def test_models_side_by_side_name_their_confounds():
+    run = call("describe", "gpt-neo-125m", "gpt2", "pythia-160M")
+    assert run.returncode == 0
+    rows = {line.split("  ")[0]: line for line in run.stdout.splitlines()}
+    assert "global in layers 0, 2, ...; local (window 256) in 1, 3, ..." in rows["attention"]
+    assert "85,028,352" in rows["without embeddings"]
+    confounds = run.stdout.split("Besides attention, these models differ in:")[1]
+    assert "- training data: the Pile (gpt-neo-125M, pythia-160m); WebText (gpt2)" in confounds
+    assert "- score scale: none (1) (gpt-neo-125M)" in confounds
+    assert "- attention:" not in confounds
+
+
+def test_the_question_decides_what_is_a_confound():
+    run = call("describe", "gpt2", "pythia-160m", "--question", "position")
+    confounds = run.stdout.split("Besides position")[1]
+    assert "- attention and MLP: sequential (gpt2); parallel (pythia-160m)" in confounds
+    assert "- position:" not in confounds
+
+
+def test_check_prints_a_table_and_succeeds_on_a_true_model():
+    run = call("check", "lab/gpt-neo")
+    assert run.returncode == 0, run.stderr
+    assert "MISMATCH" not in run.stdout
+    assert run.stdout.count(" ok") == 15
+
+
+def test_check_ends_with_exit_code_1_on_a_mismatch(monkeypatch):
+    from neolens import checking
+
+    monkeypatch.setattr(checking, "check", lambda *a, **k: [checking.Line("pattern", "1", "0.01", False)])
+    run = call("check", "lab/gpt2")
+    assert run.returncode == 1
+    assert "MISMATCH" in run.stdout
+
+
+def test_the_command_is_installed_and_its_exit_code_reaches_the_shell():
+    run = subprocess.run([sys.executable, "-m", "neolens.cli", "describe", "gpt-3"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: no model 'gpt-3'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["describe", "gpt-neo-125"], "no model 'gpt-neo-125': did you mean gpt-neo-125M"),
+        (["describe", "gpt2", "--question", "weather"], "no question 'weather': expected one of attention, position"),
+        (["check", "lab/gpt3"], "no lab model 'lab/gpt3': did you mean lab/gpt2"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
+    run = call(*arguments)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("error: ")
+    assert run.stderr.count("\n") == 1
+    assert message in run.stderr
+
+
+def test_a_folder_without_config_is_refused_in_one_line(tmp_path):
+    run = call("check", tmp_path)
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"error: {tmp_path}: the folder has no config.json: expected a model folder written by save_pretrained\n"
+    )
+
+
+def test_a_folder_can_be_described(tiny_folders):
+    run = call("describe", tiny_folders["pythia"])
+    assert f"rotary, 4 dimensions a head, base {10000}" in run.stdout
+    assert str(tiny.VOCAB) in run.stdout

@@ -1,0 +1,31 @@
+"""On a GPU: the same numbers as on the CPU. Skipped where there is none."""
+
+import neolens
+import numpy as np
+import pytest
+import tiny
+import torch
+from neolens import checking
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: these compare a GPU's numbers with the CPU's"),
+]
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_logits_and_scores_on_the_gpu_are_those_on_the_cpu(name, tiny_folders):
+    tokens = tiny.tokens()
+    here, there = (neolens.load(tiny_folders[name], device=device) for device in ("cpu", "cuda"))
+    assert there.cfg.device.startswith("cuda")
+    with torch.no_grad():
+        torch.testing.assert_close(there(tokens.cuda()).cpu(), here(tokens), rtol=0, atol=1e-4)
+    mine, theirs = (neolens.attention(model, tokens) for model in (there, here))
+    for score in theirs.data_vars:
+        np.testing.assert_allclose(mine[score], theirs[score], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_every_hook_acts_on_the_gpu(name, tiny_folders):
+    lines = checking.check(tiny_folders[name], device="cuda", every_layer=True)
+    assert [line.what for line in lines if not line.holds] == []

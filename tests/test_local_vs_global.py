@@ -1,0 +1,163 @@
+"""The main job: what it writes, what it finds on the lab models, and how it refuses bad input."""
+
+import json
+import shutil
+import sys
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+
+from experiments import local_vs_global as job
+from neolens import findings, results
+from neolens.cli import run_cleanly
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    app = typer.Typer(add_completion=False)
+    app.command()(job.main)
+    threads = torch.get_num_threads()
+    try:
+        with patch.object(sys, "argv", ["local_vs_global", *map(str, arguments)]):
+            run_cleanly(app)
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        torch.set_num_threads(threads)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote with its default models, two prompts each."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert call("--out", out, "--prompts", "2") == 0
+    return out
+
+
+def test_it_writes_a_result_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+
+
+def test_the_result_holds_every_model_on_one_axis(done):
+    result = results.load(done / "result.nc")
+    assert result["model"].values.tolist() == ["lab/gpt2", "lab/gpt-neo", "lab/pythia"]
+    neo = result.sel(model="lab/gpt-neo")
+    assert neo["attention_kind"].values.tolist() == ["global", "local"] * 2
+    np.testing.assert_array_equal(neo["window"], [np.nan, 16, np.nan, 16])
+    far = neo["mass_by_distance"].sel(distance=slice(16, None))
+    assert (far.isel(layer=[1, 3]) == 0).all()
+    assert (far.isel(layer=[0, 2]) > 0).any()
+
+
+def test_the_finding_is_what_the_numbers_say(done):
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    record = json.loads((done / "record.json").read_text())
+    local = float(result["mean_distance"].isel(layer=[1, 3]).mean())
+    everywhere = float(result["mean_distance"].isel(layer=[0, 2]).mean())
+    assert (
+        f"a local layer looks {local:.1f} tokens back on average and a global one {everywhere:.1f}"
+        in record["findings"][0]
+    )
+    best = result["induction_beyond"].mean("prompt")
+    layer, head = np.unravel_index(best.values.argmax(), best.shape)
+    assert f"the best global head is {layer}.{head} (global, {float(best.max()):.2f})" in record["findings"][1]
+    assert layer % 2 == 0
+    assert "it copies 0 %" in record["findings"][1]
+    assert record["laws_hold"] is True
+    assert record["fingerprints"].keys() == {"lab/gpt2", "lab/gpt-neo", "lab/pythia"}
+
+
+def test_the_report_carries_findings_laws_confounds_and_what_to_repeat(done):
+    page = (done / "report.html").read_text()
+    record = json.loads((done / "record.json").read_text())
+    for sentence in record["findings"]:
+        assert sentence in page
+    assert page.count(">holds<") == 4
+    assert "position: absolute (lab/gpt2, lab/gpt-neo); rotary" in page
+    assert "layer 1 (local 16)" in page or "layer 3 (local 16)" in page
+    assert "1.0 local 16" in page or "3.0 local 16" in page
+
+
+def test_a_law_that_is_broken_is_said_and_ends_with_exit_code_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(job.laws, "mass_out_of_reach", lambda result: 1e-9)
+    assert call("--models", "lab/gpt-neo", "--prompts", "1", "--out", tmp_path) == 1
+    assert "A law that must hold exactly is broken" in capsys.readouterr().err
+    assert "BROKEN" in (tmp_path / "report.html").read_text()
+
+
+def test_models_of_different_depth_stand_in_one_result(done):
+    import neolens
+
+    one = results.load(done / "result.nc").sel(model="lab/gpt2", drop=True)
+    one = one.assign_attrs(model="deep")
+    two = one.isel(layer=slice(0, 2), head=slice(0, 3))
+    both = results.stack({"deep": one, "shallow": two})
+    assert both["attention_kind"].sel(model="shallow").values.tolist() == ["global", "global", "", ""]
+    assert both["sink"].sel(model="shallow").isnull().sum() == 2 * (16 - 6)
+    assert neolens.__version__
+
+
+def test_a_text_of_unknown_words_is_warned_about(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog " * 40)
+    assert call("--models", "lab/gpt2", "--text", text, "--prompts", "1", "--out", tmp_path / "out") == 0
+    # 127 words and BOS: 127 of 128 tokens are unknown
+    assert "lab/gpt2 does not know 99.2 % of the text" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_names_after_models_are_models_too(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        job, "plan", lambda config: seen.append(config.models) or (_ for _ in ()).throw(ValueError("stop"))
+    )
+    assert call("--models", "lab/gpt2", "lab/pythia", "--out", tmp_path) == 2
+    assert seen == [("lab/gpt2", "lab/pythia")]
+
+
+BAD = {
+    "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
+    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "each only once"),
+    "no text file": (["--text", "{tmp}/none.txt"], "none.txt' does not exist"),
+    "an empty text": (["--text", "{tmp}/empty.txt"], "empty.txt' is empty"),
+    "a text that is none": (["--text", "{tmp}/binary.txt"], "is not UTF-8 text"),
+    "out is a file": (["--out", "{tmp}/empty.txt"], "cannot be written to"),
+    "a folder without config": (["--models", "{tmp}"], "has no config.json"),
+    "a truncated file": (["--models", "{tmp}/truncated"], "the weights cannot be read"),
+    "NaN weights": (["--models", "{tmp}/nan"], "holds NaN or infinite values"),
+    "no prompts": (["--prompts", "0"], "expected 1 or more"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp_path, capsys):
+    from neolens.lab import folder
+
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    for name in ("truncated", "nan"):
+        shutil.copytree(folder("lab/gpt2"), tmp_path / name)
+    weights = load_file(tmp_path / "nan" / "model.safetensors")
+    weights["transformer.wpe.weight"][0, 0] = float("nan")
+    save_file(weights, tmp_path / "nan" / "model.safetensors", metadata={"format": "pt"})
+    path = tmp_path / "truncated" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    out = tmp_path / "out"
+
+    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_findings_are_silent_about_what_was_not_measured():
+    assert findings.local_and_global({}, 16, (8, 32)) == []
+    assert findings.laws_hold({})
