@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import oracles
 import pytest
-import tiny
 import torch
+
+import oracles
+import tiny
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
 import neolens
+import tiny
 from neolens.models import catalogue
 from neolens.models.facts import AttentionSpan, Position
 from neolens.models.support import supported_config

@@ -7,14 +7,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-import oracles
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import neolens
+import oracles
+import tiny
 
 
 def hugging_face(folder: Path, dtype: torch.dtype = torch.float32):

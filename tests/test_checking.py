@@ -1,9 +1,9 @@
 """`neolens check`: true models pass, and each fault of plain TransformerLens is caught."""
 
 import pytest
-import tiny
 
 import neolens
+import tiny
 from neolens import checking
 from neolens.models import loading
 

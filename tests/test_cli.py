@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
-import tiny
 
+import tiny
 from neolens import cli
 
 

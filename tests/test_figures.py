@@ -4,8 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
-from browser import Parsed
 
+from browser import Parsed
 from neolens import figures
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, reach
 

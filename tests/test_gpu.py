@@ -1,10 +1,11 @@
 """On a GPU: the same numbers as on the CPU. Skipped where there is none."""
 
-import neolens
 import numpy as np
 import pytest
-import tiny
 import torch
+
+import neolens
+import tiny
 from neolens import checking
 
 pytestmark = [

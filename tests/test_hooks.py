@@ -7,14 +7,15 @@ float64, and the logits and the gradients of the two are compared.
 from collections.abc import Callable
 from contextlib import contextmanager
 
-import oracles
 import pandas as pd
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformer_lens import patching
 from transformer_lens.tools.analysis import attribution_patching
+
+import oracles
+import tiny
 
 TOLERANCE = 1e-5  # of the standard deviation of the logits (or of the largest gradient)
 LARGE = 0.1  # of the same: an edit that moves less would prove nothing

@@ -1,12 +1,12 @@
 """The laws of windows and the grouping by kind, on networks where the truth is known."""
 
 import numpy as np
-import oracles
 import pytest
-import tiny
 import torch
 
 import neolens
+import oracles
+import tiny
 from neolens.models.facts import AttentionSpan
 from neolens.prompts import repeated
 from neolens.scores import by_kind, laws, share_beyond, top_head

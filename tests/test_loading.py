@@ -6,11 +6,11 @@ import pickle
 import shutil
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 import neolens
+import tiny
 from neolens.models import folders
 
 

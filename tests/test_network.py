@@ -1,13 +1,13 @@
 """The pure forward pass: against the oracle over spans, positions, lengths and block sizes; laws of windows."""
 
-import oracles
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neolens
+import oracles
+import tiny
 from neolens.models.facts import AttentionSpan
 from neolens.network import attend, fingerprint, logits, patterns, residual, visible, weights_of
 

@@ -2,10 +2,11 @@
 
 import math
 
-import oracles
 import pytest
-import tiny
 import torch
+
+import oracles
+import tiny
 
 # GPT-2 is float64 throughout. Hugging Face keeps GPT-Neo's scores and the rotary angles in float32 whatever
 # the precision of the model, and so is itself off by this much.

@@ -2,12 +2,12 @@
 
 import re
 
-import browser
 import plotly.graph_objects as go
 import pytest
 import torch
-from browser import Parsed
 
+import browser
+from browser import Parsed
 from neolens import figures, report, views
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 import xarray as xr
 
 import neolens
+import tiny
 from neolens import results
 
 

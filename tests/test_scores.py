@@ -3,14 +3,14 @@
 import math
 
 import numpy as np
-import oracles
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neolens
+import oracles
+import tiny
 from neolens.models.facts import Anatomy, AttentionSpan, Position
 from neolens.network.blockwise import PatternBlock
 from neolens.prompts import repeated

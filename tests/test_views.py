@@ -4,12 +4,12 @@ import json
 import socket
 from types import SimpleNamespace
 
-import browser
 import pytest
-import tiny
 import torch
-from browser import Parsed
 
+import browser
+import tiny
+from browser import Parsed
 from neolens import views
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR
 
