@@ -1,6 +1,6 @@
 """Where do local and global layers look, and what reaches beyond the window?
 
-GPT-Neo (Black et al. 2021) alternates global layers with local ones that see only the last `window` tokens. For
+GPT-Neo (Black et al. 2021) alternates global layers with local ones that see only the last few tokens, a window. For
 each model this measures every head on text that crosses the window (attention mass by distance, mean distance,
 entropy, previous-token and sink scores) and on repeated random sequences inside and beyond it (induction, Olsson et
 al. 2022, and how much is copied), groups the heads by the kind of their layer, and tests the laws that must hold
@@ -19,6 +19,8 @@ from typing import Annotated, Any
 import torch
 import typer
 import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import figures, findings, report, results, views
@@ -27,6 +29,8 @@ from neolens.models import Anatomy, AttentionSpan, anatomy, load
 from neolens.models.describe import differences, side_by_side
 from neolens.prompts import beginning_of_sequence, chunks, lab_text, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
+
+TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_normalised")
 
 
 @dataclass(frozen=True)
@@ -79,58 +83,74 @@ def plan(config: Config) -> Plan:
     )
 
 
-def measure(model: Any, config: Config, asked: Plan) -> xr.Dataset:
-    """Scores of every head on text and on repeated sequences, the share that is copied, and the laws."""
+@dataclass(frozen=True)
+class Tokens:
+    """One model's prompts: text, and random sequences repeated inside and beyond the window."""
+
+    text: Int[Tensor, "prompt pos"]
+    inside: Int[Tensor, "prompt pos"]
+    beyond: Int[Tensor, "prompt pos"]
+
+
+def tokenize(model: Any, config: Config, asked: Plan) -> Tokens:
+    """The prompts in the model's own tokens, BOS first in each."""
     if model.tokenizer is None:
         raise ValueError(f"{model.anatomy.name} has no tokenizer: save one into its folder to read text with it")
-    bos, words = beginning_of_sequence(model.tokenizer), set(model.tokenizer.all_special_ids)
-    text = chunks(model.tokenizer, asked.text, asked.length, prompts=config.prompts)
-    result = attention(model, text).drop_vars(list(REPEATED_SCORES), errors="ignore")
-    pool = [token for token in range(min(len(model.tokenizer), model.anatomy.d_vocab)) if token not in words]
-    for name, n in (("", asked.inside), ("_beyond", asked.beyond)):
-        tokens = repeated(pool, min(n, len(pool)), bos=bos, prompts=config.prompts, seed=config.seed)
-        scores = attention(model, tokens, scores=["induction"], distances=[0])
-        copied = xr.DataArray(laws.repeat_accuracy(model, tokens), dims="prompt", coords={"prompt": scores["prompt"]})
-        more = {f"induction{name}": scores["induction"].drop_vars("length"), f"copied{name}": copied}
+    bos, special = beginning_of_sequence(model.tokenizer), set(model.tokenizer.all_special_ids)
+    words = [token for token in range(min(len(model.tokenizer), model.anatomy.d_vocab)) if token not in special]
+    lengths = (min(n, len(words)) for n in (asked.inside, asked.beyond))
+    inside, beyond = (repeated(words, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in lengths)
+    return Tokens(chunks(model.tokenizer, asked.text, asked.length, prompts=config.prompts), inside, beyond)
+
+
+def measure(model: Any, tokens: Tokens) -> xr.Dataset:
+    """Scores of every head on text and on repeated sequences, the share that is copied, and the laws."""
+    result = attention(model, tokens.text).drop_vars(list(REPEATED_SCORES), errors="ignore")
+    for ending, prompts in (("", tokens.inside), ("_beyond", tokens.beyond)):
+        induction = attention(model, prompts, scores=["induction"], distances=[0])["induction"].drop_vars("length")
+        copied = xr.DataArray(
+            laws.repeat_accuracy(model, prompts), dims="prompt", coords={"prompt": induction["prompt"]}
+        )
+        more = {f"induction{ending}": induction, f"copied{ending}": copied}
         result = result.merge(more, join="outer", compat="no_conflicts")
     if model.anatomy.windows:
         narrow = [AttentionSpan("local", model.anatomy.windows[0])] * model.anatomy.layers
-        result["copied_beyond_all_local"] = "prompt", laws.repeat_accuracy(model, tokens, spans=narrow)
-    unknown = (text == model.tokenizer.unk_token_id).double().mean() if model.tokenizer.unk_token_id != bos else 0.0
-    held = measure_laws(model, result, pool, config.seed)
-    return result.assign_attrs(held, seed=config.seed, unknown=float(unknown))
+        result["copied_beyond_all_local"] = "prompt", laws.repeat_accuracy(model, tokens.beyond, spans=narrow)
+    unknown = model.tokenizer.unk_token_id
+    share = 0.0 if unknown in (None, tokens.text[0, 0]) else (tokens.text == unknown).double().mean().item()
+    return result.assign_attrs(measure_laws(model, result, tokens), unknown=share)
 
 
-def measure_laws(model: Any, result: xr.Dataset, pool: list[int], seed: int) -> dict[str, float]:
+def measure_laws(model: Any, result: xr.Dataset, tokens: Tokens) -> dict[str, float]:
     """The figures of the laws "window" and "out of reach"; empty where no layer is local."""
     windows = model.anatomy.windows
-    if not windows or windows[0] + 1 > model.anatomy.context:
+    if not windows or windows[0] >= tokens.beyond.shape[1]:
         return {}
-    drawn = torch.randint(len(pool), (1, windows[0] + 1), generator=torch.Generator().manual_seed(seed))
-    tokens = torch.tensor(pool)[drawn]
+    prompt = tokens.beyond[:1, : windows[0] + 1]
     return {
-        "difference_at_window": laws.window_difference(model, tokens[:, :-1]),
-        "difference_past_window": laws.window_difference(model, tokens),
+        "difference_at_window": laws.window_difference(model, prompt[:, :-1]),
+        "difference_past_window": laws.window_difference(model, prompt),
         "mass_out_of_reach": laws.mass_out_of_reach(result),
         "induction_out_of_reach": laws.induction_out_of_reach(result, "induction_beyond"),
     }
 
 
-def pictures(model: Any, result: xr.Dataset, asked: Plan) -> list[report.Figure]:
-    """The pattern of the most inductive layer of each kind, on the beginning of the text, past the window."""
-    length = min(asked.length, 3 * asked.window, max(asked.window + 32, 64))
-    if length > views.MAX_TOKENS:
+def pictures(model: Any, result: xr.Dataset, tokens: Tokens, asked: Plan) -> list[report.Figure]:
+    """The pattern of the most inductive layer of each kind: on a repeated sequence if it fits, else on text."""
+    prompt, shown = tokens.beyond[0], f"a random sequence of {asked.beyond} tokens, repeated"
+    if len(prompt) > 128:
+        prompt = tokens.text[0, : asked.window + 32]
+        shown = f"the first {len(prompt)} tokens of the text"
+    if len(prompt) > views.MAX_TOKENS:
         return []
-    tokens = chunks(model.tokenizer, asked.text, asked.length, prompts=1)[0, :length]
     drawn = []
     for kind in sorted(set(result["attention_kind"].values), reverse=True):
         of_kind = result["induction"].isel(layer=result["attention_kind"].values == kind).mean("prompt")
         layer = int(of_kind.max("head").idxmax("layer"))
         best = of_kind.sel(layer=layer).argsort().values[::-1]
-        heads = sorted(int(head) for head in best[: 12 if length <= 128 else 1])  # what browsers draw at once
-        name = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]})"
-        caption = f"{name}: the first {length} tokens of the text."
-        drawn.append(report.Figure(views.attention(model, tokens, layers=[layer], heads=heads), caption))
+        heads = sorted(int(head) for head in best[: 12 if len(prompt) <= 128 else 1])  # what browsers draw at once
+        caption = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]}): {shown}."
+        drawn.append(report.Figure(views.attention(model, prompt, layers=[layer], heads=heads), caption))
     return drawn
 
 
@@ -142,9 +162,20 @@ def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report
     drawn: list[report.Figure] = []
     for name in tqdm(config.models, desc="models", unit="model"):
         model = load(name)
-        measured[name] = measure(model, config, asked)
-        drawn += pictures(model, measured[name], asked)
+        tokens = tokenize(model, config, asked)
+        measured[name] = measure(model, tokens).assign_attrs(seed=config.seed)
+        drawn += pictures(model, measured[name], tokens, asked)
     return measured, drawn
+
+
+def on_repeats(measured: Mapping[str, xr.Dataset], ending: str, n: int) -> dict[str, xr.Dataset]:
+    """The induction scores on sequences repeated after `n` tokens, labelled with their own length."""
+    return {
+        name: result[[f"induction{ending}"]]
+        .rename({f"induction{ending}": "induction"})
+        .assign_coords(length=("prompt", [2 * n + 1] * result.sizes["prompt"]))
+        for name, result in measured.items()
+    }
 
 
 def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn: list[report.Figure]) -> str:
@@ -166,8 +197,19 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
             report.Heading("Local and global heads"),
             report.Table(*findings.kind_table(measured, asked.window), caption=means),
             report.Figure(figures.mass_by_distance(measured), "Where attention lies, by how far back the key is."),
-            report.Figure(figures.scores_by_kind(measured), "Every head, by model and kind of layer."),
-            *(report.Figure(figures.heads(measured, score)) for score in ("mean_distance", "induction")),
+            report.Figure(
+                figures.scores_by_kind(measured, TEXT_SCORES), "Every head on text, by model and kind of layer."
+            ),
+            report.Figure(figures.heads(measured, "mean_distance"), "On text."),
+            *(
+                report.Figure(
+                    figures.heads(on_repeats(measured, ending, n), "induction"), f"Repeated after {n} tokens: {where}."
+                )
+                for ending, n, where in (
+                    ("", asked.inside, "inside the window"),
+                    ("_beyond", asked.beyond, "beyond the window"),
+                )
+            ),
             report.Heading("Attention patterns across the window"),
             *drawn,
             *([] if drawn else [report.Paragraph(too_long)]),

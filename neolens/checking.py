@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
-from neolens.models.loading import load
+from neolens.models.loading import load, quiet_transformers
 from neolens.network import logits, residual, weights_of
 from neolens.prompts import beginning_of_sequence
 from neolens.sites import hook_name, sites_of
@@ -70,7 +70,7 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
     from transformers import AutoModelForCausalLM
 
     tokens = _random_tokens(model, past_window=8)
-    with torch.no_grad():
+    with torch.no_grad(), quiet_transformers():
         ours = model(tokens)
         theirs = AutoModelForCausalLM.from_pretrained(
             resolve(name, revision).folder,

@@ -36,7 +36,8 @@ _STYLE = """<style>
 .neolens-view p { margin: 4px 0; font-size: 14px; line-height: 1.7; }
 .neolens-view .neolens-tokens { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 13px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-.neolens-view .neolens-tokens span { background: #f0f2f5; padding: 1px 2px; margin-right: 1px; }
+.neolens-view .neolens-tokens span { display: inline-block; max-width: 100%; background: #f0f2f5;
+  padding: 1px 2px; margin-right: 1px; }
 .neolens-view .neolens-tokens span:nth-child(even) { background: #dfe4ea; }
 .neolens-view h2, .neolens-view h3 { border: 0; font-size: 13px; line-height: 1.3; }
 .neolens-view h4 { font-size: 9px; line-height: 1.3; }

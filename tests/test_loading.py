@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 
 import pytest
@@ -55,12 +56,37 @@ def test_weights_that_are_not_finite_are_refused_by_name(folder, value):
         neolens.load(folder)
 
 
-def test_missing_weights_are_refused_and_not_made_up(folder):
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("gpt-neo", "transformer.h.2.attn.attention.q_proj.weight"),
+        ("gpt2", "transformer.h.1.attn.c_attn.bias"),
+        ("pythia", "gpt_neox.layers.0.attention.dense.bias"),
+        ("pythia", "embed_out.weight"),
+    ],
+)
+def test_missing_weights_are_refused_and_not_made_up(name, key, tiny_folders, tmp_path):
+    folder = shutil.copytree(tiny_folders[name], tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    del weights["transformer.h.2.attn.attention.q_proj.weight"]
+    del weights[key]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"missing weight transformer\.h\.2\.attn\.attention\.q_proj\.weight"):
+    with pytest.raises(ValueError, match=f"missing weight ({re.escape(key)}|lm_head.weight)"):
         neolens.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("gpt2", lambda key: key.removeprefix("transformer.")),  # as in the released gpt2
+        ("pythia", lambda key: key.replace("embed_out", "lm_head")),  # as transformers 5 names it
+    ],
+)
+def test_weights_under_their_published_names_are_found(name, renamed, tiny_folders, tmp_path, bridges):
+    folder = shutil.copytree(tiny_folders[name], tmp_path / "model")
+    weights = {renamed(key): value for key, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokens = tiny.tokens()
+    assert torch.equal(neolens.load(folder)(tokens), bridges[name](tokens))
 
 
 def test_weights_of_another_shape_are_refused(folder):

@@ -7,6 +7,7 @@ and TransformerLens splits them).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,13 +108,7 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 # Buffers of older checkpoints that transformers has stopped storing; they hold no learned number.
-_OLD_BUFFERS = (
-    "attn.bias",
-    "attn.masked_bias",
-    "attention.bias",
-    "attention.masked_bias",
-    "rotary_emb.inv_freq",
-)
+_OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 
 
 def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -123,7 +118,7 @@ def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: t
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise ValueError(f"{source.name}: no weights in the folder: expected model.safetensors beside config.json")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
@@ -140,7 +135,9 @@ def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: t
             "the file is truncated, damaged or of another model; fetch or save it anew"
         ) from error
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        keys = [key for key in map(str, report[problem]) if not key.endswith(_OLD_BUFFERS)]
+        keys = sorted(map(str, report[problem]))
+        if problem == "unexpected_keys":
+            keys = [key for key in keys if not _OLD_BUFFERS.search(key)]
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise ValueError(
@@ -151,7 +148,7 @@ def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: t
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
     from transformers.utils import logging
 
