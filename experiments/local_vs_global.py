@@ -71,6 +71,9 @@ def plan(config: Config) -> Plan:
     window = laws.narrowest_window(list(anatomies))
     context = min(facts.context for facts in anatomies)
     beyond = min(2 * window, (context - 1) // 2)
+    if beyond <= window:
+        short = next(facts.name for facts in anatomies if facts.context == context)
+        raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
     return Plan(
         anatomies=anatomies,
         text=lab_text(config.prompts * config.length, seed=config.seed)
@@ -122,17 +125,18 @@ def measure(model: Any, tokens: Tokens) -> xr.Dataset:
 
 
 def measure_laws(model: Any, result: xr.Dataset, tokens: Tokens) -> dict[str, float]:
-    """The figures of the laws "window" and "out of reach"; empty where no layer is local."""
-    windows = model.anatomy.windows
-    if not windows or windows[0] >= tokens.beyond.shape[1]:
-        return {}
-    prompt = tokens.beyond[:1, : windows[0] + 1]
-    return {
-        "difference_at_window": laws.window_difference(model, prompt[:, :-1]),
-        "difference_past_window": laws.window_difference(model, prompt),
-        "mass_out_of_reach": laws.mass_out_of_reach(result),
-        "induction_out_of_reach": laws.induction_out_of_reach(result, "induction_beyond"),
-    }
+    """The figures of the laws "window" and "out of reach", as far as the prompts cross the model's windows."""
+    windows, longest = model.anatomy.windows, tokens.beyond.shape[1]
+    held = {}
+    if windows and windows[0] < longest:
+        prompt = tokens.beyond[:1, : windows[0] + 1]
+        held["difference_at_window"] = laws.window_difference(model, prompt[:, :-1])
+        held["difference_past_window"] = laws.window_difference(model, prompt)
+    if windows and windows[0] < tokens.text.shape[1]:
+        held["mass_out_of_reach"] = laws.mass_out_of_reach(result)
+    if windows and windows[-1] <= (longest - 1) // 2 - 1:
+        held["induction_out_of_reach"] = laws.induction_out_of_reach(result, "induction_beyond")
+    return held
 
 
 def pictures(model: Any, result: xr.Dataset, tokens: Tokens, asked: Plan) -> list[report.Figure]:
@@ -191,7 +195,7 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
         [
             report.Paragraph(str(__doc__).split("\n\n")[1].replace("\n", " ")),
             *(report.Note(text, "finding") for text in sentences),
-            *(report.Note(text, "warning") for text in findings.warnings(measured)),
+            *(report.Note(text, "warning") for text in findings.warnings(measured, asked.window)),
             report.Heading("Laws that must hold exactly"),
             report.Table(*findings.law_table(measured)),
             report.Heading("Local and global heads"),

@@ -83,9 +83,15 @@ def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[st
     return ["layers", *_COLUMNS.values()], rows
 
 
-def warnings(measured: Measured) -> list[str]:
+def warnings(measured: Measured, window: int) -> list[str]:
     """What keeps a number from meaning what it seems to mean."""
-    return [
+    short = [
+        f"{name} was given text of {int(result['length'].max())} tokens a prompt, which does not cross the window of "
+        f"{window}: on it local and global layers see the same. Give a longer text."
+        for name, result in measured.items()
+        if int(result["length"].max()) <= window
+    ]
+    return short + [
         f"{name} does not know {_percent(result.attrs['unknown'])} of the text's words and reads each as <unk>: its "
         "figures on text describe repeated <unk> more than the text. Use a public model for this text."
         for name, result in measured.items()
@@ -120,10 +126,12 @@ def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> 
     local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
     shares = ("copied", "copied_beyond", "copied_beyond_all_local")
     inside, beyond, alone = (_percent(float(result[copied].mean())) for copied in shares)
+    largest = float(local.max())
+    reach = "no local head can reach" if largest == 0 else "a local head can still reach"
     return (
         f"{name} copies {inside} of a sequence repeated after {lengths[0]} tokens, where its best induction head is "
-        f"{_top(result['induction'])}, and {beyond} of one repeated after {lengths[1]}: there no local head can reach "
-        f"(largest induction score {float(local.max()):.2g}), and the best global head is {_top(everywhere)}. With its "
+        f"{_top(result['induction'])}, and {beyond} of one repeated after {lengths[1]}: there {reach} "
+        f"(largest induction score {largest:.2g}), and the best global head is {_top(everywhere)}. With its "
         f"global layers held to the same window, under the same weights, it copies {alone}."
     )
 

@@ -161,3 +161,17 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp
 def test_findings_are_silent_about_what_was_not_measured():
     assert findings.local_and_global({}, 16, (8, 32)) == []
     assert findings.laws_hold({})
+
+
+def test_a_context_that_does_not_cross_the_window_is_refused_before_anything_is_loaded(capsys, tmp_path):
+    assert call("--models", "gpt-neo-125M", "lab/gpt2", "--out", tmp_path) == 2
+    assert "lab/gpt2 sees 128 tokens, too few to cross a window of 256" in capsys.readouterr().err
+
+
+def test_a_text_that_does_not_cross_the_window_is_warned_about(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("farmer sells corn near river today .")
+    assert call("--models", "lab/gpt-neo", "--text", text, "--prompts", "1", "--out", tmp_path / "out") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "was given text of 8 tokens a prompt, which does not cross the window of 16" in page
+    assert page.count(">holds<") == 3
