@@ -187,7 +187,7 @@ def test_a_lab_name_leads_to_its_folder_in_any_case(name):
     ("name", "message"),
     [
         ("lab/gptneo", r"no lab model 'lab/gptneo': did you mean lab/gpt-neo"),
-        ("xyzzy", r"no lab model 'xyzzy': there are lab/gpt2, lab/gpt-neo, lab/pythia"),
+        ("xyzzy", r"no lab model 'lab/xyzzy': there are lab/gpt-neo, lab/gpt2, lab/pythia"),
     ],
 )
 def test_an_unknown_lab_name_is_refused_with_the_nearest(name, message):

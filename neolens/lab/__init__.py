@@ -6,15 +6,14 @@ order of the data: `words`, `language`, `tokenizer`; `arms`, `start`; `recipe`, 
 `competence`.
 """
 
-from difflib import get_close_matches
 from pathlib import Path
+
+from neolens.models.folders import resolve
 
 __all__ = ["NAMES", "folder"]
 
 NAMES = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
 """The networks that are shipped."""
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 def folder(name: str) -> Path:
@@ -23,9 +22,6 @@ def folder(name: str) -> Path:
     Raises:
         ValueError: no such network; the message names the nearest.
     """
-    arm = name.lower().removeprefix("lab/")
-    if f"lab/{arm}" in NAMES:
-        return WEIGHTS / arm
-    near = get_close_matches(arm, [known.removeprefix("lab/") for known in NAMES], cutoff=0.5)
-    hint = f"did you mean {' or '.join(f'lab/{close}' for close in near)}?" if near else f"there are {', '.join(NAMES)}"
-    raise ValueError(f"no lab model {name!r}: {hint}")
+    local = resolve(f"lab/{name.lower().removeprefix('lab/')}").local
+    assert local is not None
+    return local
