@@ -17,13 +17,28 @@ __version__ = "0.1.0"
 __all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "attention", "fingerprint", "load"]
 
 _HOMES = {"attention": "scores", "fingerprint": "network"}
+_MODULES = (
+    "figures",
+    "findings",
+    "lab",
+    "models",
+    "network",
+    "prompts",
+    "report",
+    "results",
+    "scores",
+    "sites",
+    "views",
+)
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"neolens.{_HOMES.get(name, 'models')}"), name)
+    if name in _MODULES:
+        return import_module(f"neolens.{name}")
     raise AttributeError(f"module 'neolens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, *_MODULES, "__version__"])

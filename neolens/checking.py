@@ -139,9 +139,10 @@ def _pure(weights: Any, tokens: Tensor, edit: Any = None) -> Float[Tensor, "prom
 def _error(model: Any, tokens: Tensor, site: str, layer: int | None, hook: Any, expected: Tensor) -> float:
     """The largest difference of a logit; infinite where the hook cannot be used at all."""
     try:
-        return (_hooked(model, tokens, site, layer, hook) - expected).abs().max().item()
+        error = (_hooked(model, tokens, site, layer, hook) - expected).abs().max().item()
     except (RuntimeError, NotImplementedError, KeyError):
         return math.inf
+    return math.inf if math.isnan(error) else error
 
 
 @torch.no_grad()

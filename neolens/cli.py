@@ -78,7 +78,7 @@ def run_cleanly(command: typer.Typer) -> None:
     """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback."""
     try:
         command()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
 

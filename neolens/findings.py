@@ -8,6 +8,7 @@ in the attributes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import xarray as xr
@@ -101,11 +102,15 @@ def warnings(measured: Measured, window: int) -> list[str]:
 
 def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
     return [
-        (name, law, result.attrs[attribute], zero, (result.attrs[attribute] == 0) is zero)
+        (name, law, result.attrs[attribute], zero, _holds(result.attrs[attribute], zero))
         for name, result in measured.items()
         for attribute, (law, zero) in _LAWS.items()
         if attribute in result.attrs
     ]
+
+
+def _holds(figure: float, zero: bool) -> bool:
+    return not math.isnan(figure) and (figure == 0) is zero
 
 
 def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -122,29 +123,33 @@ def load(path: str | Path) -> xr.Dataset:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
-    """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one."""
+    """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one.
+
+    The folder is made if need be.
+    """
     path = Path(path)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        write(Path(beside))
-        os.chmod(beside, 0o644)
+        write(beside)
         os.replace(beside, path)
     finally:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
     return path
 
 
 def writable_folder(path: str | Path) -> Path:
-    """The folder, made if need be.
+    """The folder, which need not exist yet, after a file was made and removed again where it is or will be.
 
     Raises:
         ValueError: it is a file, or cannot be made or written to.
     """
     folder = Path(path)
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        if not str(path).strip():
+            raise NotADirectoryError(0, "no name")
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ValueError(

@@ -104,7 +104,7 @@ def test_an_unknown_name_is_refused_with_its_near_misses(name, near):
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights = False is not handled"),
         ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn = True"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),
-        ("gpt2", {"activation_function": "mish"}, "activation = 'mish' is not handled"),
+        ("gpt2", {"activation_function": "mish"}, "activation_function = 'mish' is not handled"),
         ("gpt2", {"sliding_window": 128}, "sliding_window = 128 is not handled: unknown to neolens"),
         ("gpt2", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("gpt2", {"architectures": ["GPT2ForSequenceClassification"]}, "architectures"),

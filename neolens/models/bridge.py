@@ -16,6 +16,7 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from neolens.models.components import (
     JointAttention,
+    NoticingHookPoint,
     OwnTensorHookPoint,
     PositionEmbedding,
     RotaryAttention,
@@ -80,7 +81,7 @@ def _never_fires(name: str, anatomy: Anatomy) -> bool:
     """Hook points that TransformerLens registers but never calls; an edit there would silently do nothing."""
     if name.endswith(("attn.qkv.hook_in", "attn.qkv.hook_out")):
         return True
-    return anatomy.family == "gpt_neox" and name in ("hook_pos_embed", "rotary_emb.hook_out")
+    return anatomy.family == "gpt_neox" and name in ("hook_pos_embed", "rotary_emb.hook_out", "rotary_emb.hook_in")
 
 
 def absence(name: str, anatomy: Anatomy, names: list[str]) -> str:
@@ -132,6 +133,8 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
     parts = dict(blocks.submodules)
     for norm in (parts["ln1"], parts["ln2"], mapping["ln_final"]):
         norm.use_native_layernorm_autograd = True
+        norm.hook_in = OwnTensorHookPoint()
+        norm.hook_scale, norm.hook_normalized = NoticingHookPoint(), NoticingHookPoint()
     if anatomy.family == "gpt_neo":
         parts["attn"] = WindowedAttention("attn.attention", cfg, parts["attn"].submodules)
     elif anatomy.family == "gpt2":
@@ -144,6 +147,9 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
             submodules=_fused(parts["attn"]),
             requires_attention_mask=True,
         )
+        parts["attn"].hook_cos, parts["attn"].hook_sin = OwnTensorHookPoint(), OwnTensorHookPoint()
+    for linear in ("q", "k", "v"):
+        parts["attn"].submodules[linear].hook_in = OwnTensorHookPoint()
     if "pos_embed" in mapping:
         mapping["pos_embed"] = PositionEmbedding(mapping["pos_embed"].name)
     if anatomy.parallel:

@@ -30,7 +30,18 @@ class OwnTensorHookPoint(HookPoint):
     """A hook point that hands its hooks a tensor of their own, so that an edit in place stays on this branch."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clone()
+        return x.clone() if self._forward_hooks else x
+
+
+class NoticingHookPoint(HookPoint):
+    """A hook point whose output is a new tensor where a hook edited in place; upstream tells an edit by identity."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._forward_hooks:
+            return super().__call__(x)
+        before = x.detach().clone()
+        output = super().__call__(x)
+        return x.clone() if output is x and not torch.equal(before, x) else output
 
 
 class _ForgetsPattern:

@@ -33,8 +33,8 @@ class Source:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What the model's config.json holds; from the catalogue where the name stands there."""
-        if self.entry is not None and self.revision is None:
+        """What the model's config.json holds; from the catalogue where the name stands there, at any revision."""
+        if self.entry is not None:
             return dict(self.entry.config)
         return self.read_config(self.local or _download(self, ["config.json"]))
 
@@ -45,7 +45,11 @@ class Source:
             return self.local
         _download(self, ["config.json"])
         folder = _download(self, [*_TEXT_FILES, "*.safetensors"])
-        return folder if any(folder.glob("*.safetensors")) else _download(self, [*_TEXT_FILES, "pytorch_model*.bin"])
+        if not any(folder.glob("*.safetensors")):
+            folder = _download(self, [*_TEXT_FILES, "pytorch_model*.bin"])
+            if not any(folder.glob("pytorch_model*.bin")):  # the cache holds the texts only, and nothing was fetched
+                raise ValueError(_unreachable(self))
+        return folder
 
     def read_config(self, folder: Path) -> dict[str, Any]:
         """The parsed config.json of a folder.

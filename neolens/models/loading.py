@@ -73,12 +73,11 @@ def load(
     Raises:
         ValueError: no such model, or not handled, or weights that are missing, truncated or not finite.
     """
-    import torch
 
     from neolens.models.bridge import build_bridge
 
     dtype = _dtype(dtype)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     source = resolve(name, revision)
     supported_config(source.config, source.name)
     folder = source.folder
@@ -98,12 +97,25 @@ def _source_anatomy(source: Source, config: PretrainedConfig) -> Anatomy:
     )
 
 
+def _device(device: torch.device | str | None) -> torch.device:
+    import torch
+
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({_first_line(error)}): give cpu, or a GPU that torch sees"
+        ) from error
+    return chosen
+
+
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     import torch
 
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise ValueError(f"dtype {dtype!r} is not a floating type: expected float32, bfloat16, float16 or float64")
+    if value not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        raise ValueError(f"dtype {dtype!r} is not handled: expected float32, bfloat16, float16 or float64")
     return value
 
 
@@ -183,7 +195,7 @@ def _read_tokenizer(source: Source, folder: Path) -> Any | None:
     """The folder's tokenizer, or None where it has none."""
     from transformers import AutoTokenizer
 
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json")):
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
         return None
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

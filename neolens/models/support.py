@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-ACTIVATIONS = ("gelu_new", "gelu", "gelu_pytorch_tanh", "relu")
+ACTIVATIONS = ("gelu_new", "gelu", "gelu_pytorch_tanh", "gelu_fast", "relu")
 
 _CAUSAL = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 _BASE = {"gpt2": "GPT2Model", "gpt_neo": "GPTNeoModel", "gpt_neox": "GPTNeoXModel"}
@@ -69,8 +69,13 @@ _HARMLESS = {
         "rope_parameters",
     ),
     *("partial_rotary_factor", "_attn_implementation_autoset", "attn_implementation", "model_type"),
-    *("is_encoder_decoder", "num_labels"),
+    *("is_encoder_decoder", "num_labels", "tokenizer_class", "predict_special_tokens", "prefix", "custom_pipelines"),
+    *("_attn_implementation", "_attn_implementation_internal", "unsloth_version", "torchscript", "use_bfloat16"),
+    *("tf_legacy_loss", "return_dict_in_generate", "output_scores", "early_stopping", "_from_model_config"),
 }
+
+# Fields that say nothing while they are off, and change the mathematics when they are on.
+_OFF = {"add_cross_attention", "tie_encoder_decoder", "cross_attention_hidden_size"}
 
 
 def supported_config(raw: dict[str, Any], name: str) -> PretrainedConfig:
@@ -83,7 +88,7 @@ def supported_config(raw: dict[str, Any], name: str) -> PretrainedConfig:
 
     classes = {"gpt2": GPT2Config, "gpt_neo": GPTNeoConfig, "gpt_neox": GPTNeoXConfig}
     family = raw.get("model_type")
-    if family not in classes:
+    if not isinstance(family, str) or family not in classes:
         raise ValueError(
             f"{name}: model_type {family!r} is not handled: neolens handles gpt2, gpt_neo and gpt_neox "
             "(GPT-2, GPT-Neo, Pythia); use transformer_lens directly for others"
@@ -98,18 +103,23 @@ def supported_config(raw: dict[str, Any], name: str) -> PretrainedConfig:
 
 def refuse_unsupported(config: PretrainedConfig, raw: dict[str, Any], name: str) -> None:
     """Raise a ValueError that names the first field of the config that neolens does not handle."""
+    from transformers import GenerationConfig
+
     family = config.model_type
     _refuse_architecture(family, raw.get("architectures"), name)
     for field, expected in _FIXED[family].items():
         if getattr(config, field) != expected:
             _refuse(name, field, getattr(config, field), f"neolens computes {expected!r} only")
-    known = set(type(config)().to_dict()) | set(type(config).attribute_map) | _HARMLESS
+    if raw.get("is_causal", True) is not True:
+        _refuse(name, "is_causal", raw["is_causal"], "neolens computes causal attention only")
+    known = {*type(config)().to_dict(), *type(config).attribute_map, *GenerationConfig().to_dict(), "is_causal"}
     for field, value in raw.items():
-        if field not in known and value not in (None, False, [], {}):
+        off = value is None or value in ([], {}, "") or (field in _OFF and value is False)
+        if field not in known | _HARMLESS and not off:
             _refuse(name, field, value, "unknown to neolens, it may change the mathematics")
-    activation = getattr(config, "hidden_act", None) or getattr(config, "activation_function", None)
-    if activation not in ACTIVATIONS:
-        _refuse(name, "activation", activation, f"neolens knows {', '.join(ACTIVATIONS)}")
+    activation = "hidden_act" if family == "gpt_neox" else "activation_function"
+    if getattr(config, activation) not in ACTIVATIONS:
+        _refuse(name, activation, getattr(config, activation), f"neolens knows {', '.join(ACTIVATIONS)}")
     _refuse_shapes(config, name)
     if family == "gpt_neo":
         _refuse_spans(config, name)
@@ -125,6 +135,10 @@ def _refuse_architecture(family: str, architectures: list[str] | None, name: str
 
 def _refuse_shapes(config: PretrainedConfig, name: str) -> None:
     heads, d_model = config.num_attention_heads, config.hidden_size
+    fields = ("num_attention_heads", "hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+    for field in fields:
+        if getattr(config, field) < 1:
+            _refuse(name, field, getattr(config, field), "expected at least 1")
     if d_model % heads:
         raise ValueError(f"{name}: {heads} heads do not divide the width {d_model}")
     if getattr(config, "head_dim", None) not in (None, d_model // heads):
@@ -148,6 +162,8 @@ def _refuse_rope(config: PretrainedConfig, name: str) -> None:
     if extra:
         _refuse(name, f"rope_parameters.{extra[0]}", rope[extra[0]], "unknown to neolens")
     dims = int(config.hidden_size // config.num_attention_heads * rope["partial_rotary_factor"])
+    if not 0 <= rope["partial_rotary_factor"] <= 1:
+        _refuse(name, "partial_rotary_factor", rope["partial_rotary_factor"], "expected a share, 0 to 1")
     if dims % 2:
         _refuse(name, "partial_rotary_factor", rope["partial_rotary_factor"], f"{dims} rotated dimensions are odd")
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from neolens.models.facts import Anatomy
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+
 Prompts = Tensor | Sequence[Tensor]
 """Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""
 
@@ -27,12 +29,15 @@ def validated(tokens: Prompts, anatomy: Anatomy, *, shortest: int = 1) -> list[T
     if not prompts:
         raise ValueError("there is no prompt: expected at least one")
     for index, prompt in enumerate(prompts):
-        if not isinstance(prompt, Tensor) or prompt.is_floating_point() or prompt.ndim != 1:
+        if not isinstance(prompt, Tensor) or prompt.dtype not in _INTEGERS or prompt.ndim != 1:
             raise TypeError(f"prompt {index} is not a one-dimensional integer tensor: tokenize it first")
         if not shortest <= len(prompt) <= anatomy.context:
+            remedy = (
+                "give a longer one" if len(prompt) < shortest else "cut it, for example with neolens.prompts.chunks"
+            )
             raise ValueError(
                 f"prompt {index} has {len(prompt)} tokens: {anatomy.name} takes {shortest} to {anatomy.context} here; "
-                "cut it (neolens.prompts.chunks) or use a model with a longer context"
+                f"{remedy}"
             )
         low, high = int(prompt.min()), int(prompt.max())
         if low < 0 or high >= anatomy.d_vocab:

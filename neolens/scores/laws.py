@@ -26,12 +26,12 @@ def window_difference(model: Any, tokens: Prompts) -> float:
     """
     weights = weights_of(model)
     everywhere = [AttentionSpan("global")] * weights.anatomy.layers
-    largest = 0.0
+    largest = torch.zeros((), dtype=torch.float64)
     for prompt in validated(tokens, weights.anatomy):
         row = prompt[None].to(weights.embedding.device)
         own, changed = (logits(weights, residual(weights, row, spans=spans)) for spans in (None, everywhere))
-        largest = max(largest, (own - changed).abs().max().item())
-    return largest
+        largest = torch.maximum(largest, (own - changed).abs().max().double().cpu())  # keeps NaN, unlike max
+    return largest.item()
 
 
 def local_layers(result: xr.Dataset) -> xr.Dataset:

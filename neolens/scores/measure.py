@@ -108,6 +108,8 @@ def _measured(weights: Weights, prompts: list[Tensor], bar: tqdm) -> tuple[dict[
 def _chosen(scores: Sequence[str] | None, prompts: list[Tensor]) -> list[str]:
     """The scores to compute; those of repeated sequences only where some prompt repeats."""
     repeats = [repeat_length(prompt) is not None for prompt in prompts]
+    if isinstance(scores, str):
+        raise TypeError(f"scores are given as a list of names, got the string {scores!r}: write [{scores!r}]")
     if scores is None:
         return [name for name in SCORES if any(repeats) or name not in REPEATED_SCORES]
     for name in scores:
