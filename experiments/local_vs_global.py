@@ -11,6 +11,7 @@ cell, and whatever is copied beyond it to be read by global heads.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,9 +26,9 @@ from tqdm.auto import tqdm
 
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, AttentionSpan, anatomy, load
+from neolens.models import Anatomy, AttentionSpan, anatomy, fetch, load
 from neolens.models.describe import differences, side_by_side
-from neolens.prompts import beginning_of_sequence, chunks, lab_text, read_text, repeated
+from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
 
 TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_normalised")
@@ -54,7 +55,7 @@ class Plan:
     """What is asked of every model alike, settled before the first is loaded."""
 
     anatomies: tuple[Anatomy, ...]
-    text: str
+    documents: list[str]
     length: int
     window: int
     inside: int
@@ -63,27 +64,25 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input; repeat lengths are half the narrowest window and, where the contexts allow, twice it."""
-    if config.prompts < 1 or config.length < 8:
-        raise ValueError(f"{config.prompts} prompts of {config.length} tokens: expected 1 or more, of 8 or more")
-    if len(set(config.models)) < len(config.models) or not config.models:
-        raise ValueError(f"models {', '.join(config.models) or '(none)'}: give at least one, and each only once")
+    if config.prompts < 1 or config.length < 8 or config.seed < 0:
+        raise ValueError(
+            f"{config.prompts} prompts of {config.length} tokens, seed {config.seed}: expected 1 or more prompts, of 8 "
+            "or more tokens, and a seed of 0 or more"
+        )
     anatomies = tuple(anatomy(name) for name in config.models)
+    if len({facts.name for facts in anatomies}) < len(config.models):
+        raise ValueError(f"models {', '.join(config.models)}: give each only once")
     window = laws.narrowest_window(list(anatomies))
     context = min(facts.context for facts in anatomies)
-    beyond = min(2 * window, (context - 1) // 2)
+    length, beyond = min(config.length, context), min(2 * window, (context - 1) // 2)
     if beyond <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)
         raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
-    return Plan(
-        anatomies=anatomies,
-        text=lab_text(config.prompts * config.length, seed=config.seed)
-        if config.text is None
-        else read_text(config.text),
-        length=min(config.length, context),
-        window=window,
-        inside=min(max(2, window // 2), beyond),
-        beyond=beyond,
-    )
+    lab = lab_documents(config.prompts, length, seed=config.seed) if config.text is None else []
+    documents = lab or [read_text(str(config.text))]
+    for name in config.models:
+        fetch(name)
+    return Plan(anatomies, documents, length, window, min(max(2, window // 2), beyond), beyond)
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,12 @@ def tokenize(model: Any, config: Config, asked: Plan) -> Tokens:
         raise ValueError(f"{model.anatomy.name} has no tokenizer: save one into its folder to read text with it")
     bos, special = beginning_of_sequence(model.tokenizer), set(model.tokenizer.all_special_ids)
     words = [token for token in range(min(len(model.tokenizer), model.anatomy.d_vocab)) if token not in special]
-    lengths = (min(n, len(words)) for n in (asked.inside, asked.beyond))
-    inside, beyond = (repeated(words, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in lengths)
-    return Tokens(chunks(model.tokenizer, asked.text, asked.length, prompts=config.prompts), inside, beyond)
+    inside, beyond = (
+        repeated(words, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in (asked.inside, asked.beyond)
+    )
+    each = config.prompts if len(asked.documents) == 1 else 1
+    text = [chunks(model.tokenizer, document, asked.length, prompts=each) for document in asked.documents]
+    return Tokens(torch.cat(text), inside, beyond)
 
 
 def measure(model: Any, tokens: Tokens) -> xr.Dataset:
@@ -185,9 +187,12 @@ def on_repeats(measured: Mapping[str, xr.Dataset], ending: str, n: int) -> dict[
 def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn: list[report.Figure]) -> str:
     """The report: findings first, then the laws, the figures, the patterns, and what else differs."""
     sentences = findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))
+    text = config.text or "sentences of the synthetic English of the lab"
     means = (
-        f"Means over prompts, heads and layers. Text: {config.text or 'sentences of the synthetic English of the lab'}."
+        f"Means over prompts, heads and layers. Text: {text}. Window: {asked.window}; repeats after {asked.inside} and "
+        f"{asked.beyond} tokens. Uniform: a head that attends to all that it sees alike. Sink: attention to key 0."
     )
+    copies = "The share of the second copy that is predicted, mean over prompts."
     too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
     confounds = differences(asked.anatomies) or ["Nothing: they differ in attention alone."]
     return report.page(
@@ -200,6 +205,7 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
             report.Table(*findings.law_table(measured)),
             report.Heading("Local and global heads"),
             report.Table(*findings.kind_table(measured, asked.window), caption=means),
+            report.Table(*findings.copy_table(measured, (asked.inside, asked.beyond)), caption=copies),
             report.Figure(figures.mass_by_distance(measured), "Where attention lies, by how far back the key is."),
             report.Figure(
                 figures.scores_by_kind(measured, TEXT_SCORES), "Every head on text, by model and kind of layer."
@@ -222,18 +228,28 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
             report.Heading("What else differs between them"),
             report.Paragraph("\n\n".join(confounds)),
             report.Heading("How to repeat this"),
-            report.Code(json.dumps(asdict(config), indent=2)),
+            report.Code(command(config)),
         ],
     )
+
+
+def command(config: Config) -> str:
+    """The command that does this again."""
+    text = [] if config.text is None else ["--text", shlex.quote(config.text)]
+    numbers = ["--prompts", str(config.prompts), "--length", str(config.length), "--seed", str(config.seed)]
+    words = ["--models", *map(shlex.quote, config.models), *text, *numbers, "--out", shlex.quote(config.out)]
+    return " ".join(["python -m experiments.local_vs_global", *words])
 
 
 def record(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], seconds: float) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
     return {
         "config": asdict(config),
+        "asked": {"length": asked.length, "window": asked.window, "inside": asked.inside, "beyond": asked.beyond},
         "versions": results.versions(),
         "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
         "seconds": round(seconds, 1),
+        "warnings": findings.warnings(measured, asked.window),
         "laws_hold": findings.laws_hold(measured),
         "findings": findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
     }
@@ -261,6 +277,8 @@ def main(
     report.write(folder / "report.html", written)
     for sentence in noted["findings"]:
         typer.echo(sentence)
+    for sentence in noted["warnings"]:
+        typer.echo(f"Warning: {sentence}", err=True)
     typer.echo(f"Done in {noted['seconds']} s. Open {folder / 'report.html'}")
     if not noted["laws_hold"]:
         typer.echo("A law that must hold exactly is broken: see the report.", err=True)

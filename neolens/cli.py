@@ -39,13 +39,13 @@ def describe(
 ) -> None:
     """Print models side by side, and what differs besides the thing asked about. Needs no weights."""
     from neolens.models import anatomy
-    from neolens.models.describe import as_text, differences, side_by_side
+    from neolens.models.describe import as_text, differences, differences_title, side_by_side
 
     anatomies = [anatomy(name, revision=revision) for name in names]
     lines = differences(anatomies, question)
     typer.echo(as_text(*side_by_side(anatomies)))
     if len(anatomies) > 1:
-        typer.echo(f"\nBesides {question}, these models differ in:" if lines else f"\nThey differ in {question} alone.")
+        typer.echo(f"\n{differences_title(anatomies, question)}")
     for line in lines:
         typer.echo(f"- {line}")
 
@@ -65,6 +65,10 @@ def check(
     lines = run(name, revision=revision, device=device, dtype=dtype, every_layer=every_layer)
     rows = [[line.what, line.figure, line.bound, "ok" if line.holds else "MISMATCH"] for line in lines]
     typer.echo(as_text([name, "figure", "bound", ""], rows))
+    typer.echo(
+        "\nEach activation is edited, by return and in place, in the hooked model and in the pure forward pass. The error "
+        "is\nthe largest difference of their logits, over the largest change that the edit made: a dead hook has 1."
+    )
     if not all(line.holds for line in lines):
         raise typer.Exit(1)
 

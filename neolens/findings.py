@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import xarray as xr
 
 from neolens.scores import by_kind, top_head
@@ -19,7 +20,7 @@ Measured = Mapping[str, xr.Dataset]
 
 _LAWS = {
     "difference_at_window": (
-        "window: logits change when every layer is made global, prompt as long as the window",
+        "window: largest change of a logit when every layer is made global, prompt as long as the window",
         True,
     ),
     "difference_past_window": ("window: the same, one token longer", False),
@@ -80,8 +81,21 @@ def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[st
         kinds = by_kind(result, window)
         for kind in kinds["attention_kind"].values:
             row = kinds.sel(attention_kind=kind)
-            rows.append([f"{name}, {kind}", *(float(row[score]) for score in _COLUMNS)])
-    return ["layers", *_COLUMNS.values()], rows
+            first, *others = (float(row[score]) for score in _COLUMNS)
+            rows.append([f"{name}, {kind}", first, _uniform_distance(result, kind), *others])
+    first_title, *titles = _COLUMNS.values()
+    return ["layers", first_title, "the same, uniform", *titles], rows
+
+
+def copy_table(measured: Measured, lengths: tuple[int, int]) -> tuple[list[str], list[list[str | float | None]]]:
+    """Header and a row for each model: the share of the second half of a repeated sequence that is predicted."""
+    header = ["copied", f"after {lengths[0]} tokens", f"after {lengths[1]}", f"after {lengths[1]}, every layer local"]
+    shares = ("copied", "copied_beyond", "copied_beyond_all_local")
+    rows: list[list[str | float | None]] = [
+        [name, *(float(result[share].mean()) if share in result else None for share in shares)]
+        for name, result in measured.items()
+    ]
+    return header, rows
 
 
 def warnings(measured: Measured, window: int) -> list[str]:
@@ -113,6 +127,14 @@ def _holds(figure: float, zero: bool) -> bool:
     return not math.isnan(figure) and (figure == 0) is zero
 
 
+def _uniform_distance(result: xr.Dataset, kind: str) -> float:
+    """The mean distance of a head that attends alike to every key that it sees: half the way to the farthest."""
+    window = float(result["window"].where(result["attention_kind"] == kind).max())
+    lengths = result["length"].dropna("prompt").values
+    farthest = [np.minimum(np.arange(length), np.inf if np.isnan(window) else window - 1) for length in lengths]
+    return float(np.mean([np.mean(steps) / 2 for steps in farthest]))
+
+
 def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
     kinds = by_kind(result, window)
     local, everywhere = (kinds.sel(attention_kind=kind) for kind in ("local", "global"))
@@ -120,7 +142,8 @@ def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
     share_near, share_far = (_percent(float(kind["share_beyond"])) for kind in (local, everywhere))
     prompts = int(result["sink"].notnull().any(("layer", "head")).sum())
     return (
-        f"In {name}, a local layer looks {near:.1f} tokens back on average and a global one {far:.1f}; {share_near} of "
+        f"In {name}, a local layer looks {near:.1f} tokens back on average and a global one {far:.1f} (a uniform head: "
+        f"{_uniform_distance(result, 'local'):.1f} and {_uniform_distance(result, 'global'):.1f}); {share_near} of "
         f"local and {share_far} of global attention lies {window} or more tokens back "
         f"({prompts} {'prompt' if prompts == 1 else 'prompts'} of {int(result['length'].max())} tokens)."
     )
@@ -133,11 +156,12 @@ def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> 
     inside, beyond, alone = (_percent(float(result[copied].mean())) for copied in shares)
     largest = float(local.max())
     reach = "no local head can reach" if largest == 0 else "a local head can still reach"
+    heads = " and ".join(_top(result["induction"].isel(layer=kinds == kind)) for kind in ("local", "global"))
     return (
-        f"{name} copies {inside} of a sequence repeated after {lengths[0]} tokens, where its best induction head is "
-        f"{_top(result['induction'])}, and {beyond} of one repeated after {lengths[1]}: there {reach} "
-        f"(largest induction score {largest:.2g}), and the best global head is {_top(everywhere)}. With its "
-        f"global layers held to the same window, under the same weights, it copies {alone}."
+        f"{name} copies {inside} of a sequence repeated after {lengths[0]} tokens, where its best local and global "
+        f"induction heads are {heads}, and {beyond} of one repeated after {lengths[1]}: there {reach} (largest "
+        f"induction score {largest:.2g}), and the best global head is {_top(everywhere)}. With its global layers held "
+        f"to the same window, under the same weights, it copies {alone}."
     )
 
 
@@ -154,5 +178,5 @@ def _top(score: xr.DataArray) -> str:
 def _percent(share: float) -> str:
     """A share in percent; 0 and 100 only where they are exact."""
     if share in (0.0, 1.0):
-        return f"{100 * share:.0f} %"
-    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+        return f"{100 * share:.0f}%"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}%"

@@ -108,6 +108,10 @@ def test_an_unknown_name_is_refused_with_its_near_misses(name, near):
         ("gpt2", {"sliding_window": 128}, "sliding_window = 128 is not handled: unknown to neolens"),
         ("gpt2", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("gpt2", {"architectures": ["GPT2ForSequenceClassification"]}, "architectures"),
+        ("gpt2", {"is_causal": False}, "is_causal = False is not handled"),
+        ("gpt2", {"unheard_of": False}, "unheard_of = False is not handled"),
+        ("gpt2", {"n_head": 0}, "num_attention_heads = 0"),
+        ("pythia", {"model_type": ["gpt_neox"]}, "is not handled"),
         ("gpt2", {"n_head": 5}, "5 heads do not divide the width 32"),
         ("gpt-neo", {"window_size": 0}, "window_size = 0"),
         ("gpt-neo", {"attention_types": [[["global", "sparse"], 2]]}, "attention_layers"),
@@ -137,3 +141,20 @@ def test_what_would_change_the_mathematics_is_refused_by_name(family, change, me
 def test_impossible_spans_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         AttentionSpan(*arguments)
+
+
+def test_what_published_configs_hold_besides_is_no_obstacle(tmp_path):
+    extra = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+        "output_past": True,
+        "gradient_checkpointing": False,
+        "_num_labels": 1,
+        "n_ctx": 64,
+        "add_cross_attention": False,
+        "num_beams": 1,
+        "torch_dtype": "float16",
+        "rope_scaling": None,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**tiny.config("gpt2").to_dict(), **extra}))
+    assert neolens.anatomy(tmp_path).layers == 3

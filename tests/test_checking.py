@@ -54,3 +54,23 @@ def test_the_model_is_left_as_it_was(tiny_folders, monkeypatch):
     checking.check(tiny_folders["gpt2"])
     assert not any(point.has_hooks() for point in kept[0].hook_dict.values())
     assert not kept[0].cfg.use_attn_result
+
+
+def test_logits_that_differ_from_hugging_faces_are_a_mismatch(tiny_folders, monkeypatch):
+    import torch
+
+    def shifted(*arguments, **options):
+        model = neolens.load(*arguments, **options)
+        with torch.no_grad():
+            model.unembed.original_component.bias[0] += 1e-3
+        return model
+
+    monkeypatch.setattr(checking, "load", shifted)
+    line = checking.check(tiny_folders["pythia"])[0]
+    assert not line.holds
+    assert float(line.figure) == pytest.approx(1e-3, rel=0.1)
+
+
+def test_hooks_that_give_nan_are_a_mismatch(tiny_folders, monkeypatch):
+    monkeypatch.setattr(checking, "_hooked", lambda model, tokens, *rest: model(tokens) * float("nan"))
+    assert not any(line.holds for line in checking.check(tiny_folders["gpt2"])[1:])

@@ -50,6 +50,18 @@ def test_the_question_decides_what_is_a_confound():
     assert "- position:" not in confounds
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["gpt2", "gpt2-medium"], "These models differ in:"),
+        (["lab/gpt2", "lab/gpt2"], "They do not differ."),
+        (["gpt2", "gpt-neo-125M"], "Besides attention, these models differ in:"),
+    ],
+)
+def test_what_stands_before_the_differences_is_true(names, words):
+    assert words in call("describe", *names).stdout
+
+
 def test_check_prints_a_table_and_succeeds_on_a_true_model():
     run = call("check", "lab/gpt-neo")
     assert run.returncode == 0, run.stderr

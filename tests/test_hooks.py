@@ -527,3 +527,25 @@ def test_edge_attribution_on_gpt_neo_is_the_oracles_gradient_times_the_differenc
         gradient = gradient if reader.head is None else gradient[reader.head]
         truth = (delta * gradient).sum().item()
         assert scores.edge_scores[writer, reader] == pytest.approx(truth, abs=1e-5 * largest(scores.edge_scores))
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+@pytest.mark.parametrize(
+    "point", ["ln1.hook_normalized", "ln2.hook_scale", "ln1.hook_in", "ln2.hook_in", "attn.q.hook_in"]
+)
+def test_an_edit_in_place_inside_a_branch_does_what_a_returned_one_does(name, point, bridges):
+    tokens, hook = tiny.tokens(), f"blocks.1.{point}"
+    with torch.no_grad():
+        plain = bridges[name](tokens)
+        returned = bridges[name].run_with_hooks(tokens, fwd_hooks=[(hook, lambda x, hook: tiny.nudged(x))])
+        in_place = bridges[name].run_with_hooks(tokens, fwd_hooks=[(hook, lambda x, hook: tiny.nudge_(x))])
+    assert (plain - returned).abs().max() > 0.01
+    torch.testing.assert_close(in_place, returned, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_reading_at_a_layer_norm_leaves_the_logits_as_they_are_to_the_bit(name, bridges):
+    tokens = tiny.tokens()
+    with torch.no_grad():
+        logits, _ = bridges[name].run_with_cache(tokens)
+        assert torch.equal(logits, bridges[name](tokens))

@@ -155,6 +155,17 @@ def test_a_dtype_that_is_not_floating_is_refused(dtype, folder):
         neolens.load(folder, dtype=dtype)
 
 
+@pytest.mark.parametrize("device", ["gpu", "meta:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device, folder):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
+        neolens.load(folder, device=device)
+
+
+def test_a_tokenizer_without_its_vocabulary_is_none(folder):
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    assert neolens.load(folder).tokenizer is None
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
 def test_weights_come_in_the_dtype_asked_for(dtype, folder):
     model = neolens.load(folder, dtype=dtype)

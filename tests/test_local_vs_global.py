@@ -67,7 +67,7 @@ def test_the_finding_is_what_the_numbers_say(done):
     layer, head = np.unravel_index(best.values.argmax(), best.shape)
     assert f"the best global head is {layer}.{head} (global, {float(best.max()):.2f})" in record["findings"][1]
     assert layer % 2 == 0
-    assert "it copies 0 %" in record["findings"][1]
+    assert "it copies 0%" in record["findings"][1]
     assert record["laws_hold"] is True
     assert record["fingerprints"].keys() == {"lab/gpt2", "lab/gpt-neo", "lab/pythia"}
 
@@ -107,7 +107,7 @@ def test_a_text_of_unknown_words_is_warned_about(tmp_path):
     text.write_text("the quick brown fox jumps over the lazy dog " * 40)
     assert call("--models", "lab/gpt2", "--text", text, "--prompts", "1", "--out", tmp_path / "out") == 0
     # 127 words and BOS: 127 of 128 tokens are unknown
-    assert "lab/gpt2 does not know 99.2 % of the text" in (tmp_path / "out" / "report.html").read_text()
+    assert "lab/gpt2 does not know 99.2% of the text" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_names_after_models_are_models_too(monkeypatch, tmp_path):
@@ -121,7 +121,7 @@ def test_names_after_models_are_models_too(monkeypatch, tmp_path):
 
 BAD = {
     "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
-    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "each only once"),
+    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "no text file": (["--text", "{tmp}/none.txt"], "none.txt' does not exist"),
     "an empty text": (["--text", "{tmp}/empty.txt"], "empty.txt' is empty"),
     "a text that is none": (["--text", "{tmp}/binary.txt"], "is not UTF-8 text"),
@@ -129,7 +129,7 @@ BAD = {
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "a truncated file": (["--models", "{tmp}/truncated"], "the weights cannot be read"),
     "NaN weights": (["--models", "{tmp}/nan"], "holds NaN or infinite values"),
-    "no prompts": (["--prompts", "0"], "expected 1 or more"),
+    "no prompts": (["--prompts", "0"], "expected 1 or more prompts"),
 }
 
 

@@ -158,3 +158,19 @@ def test_the_fingerprint_changes_with_any_weight_and_with_nothing_else(tiny_fold
     with torch.no_grad():
         weight[3, 5] = model.blocks[2].attn.v.original_component.weight[3, 5]
     assert fingerprint(twin) == first
+
+
+def test_the_fingerprint_sees_an_edit_through_data_and_inference_tensors(tiny_folders):
+    model = neolens.load(tiny_folders["gpt2"])
+    first = fingerprint(model)
+    model.blocks[0].attn.q.original_component.weight.data[0, 0] += 1
+    assert fingerprint(model) != first
+    with torch.inference_mode():
+        assert fingerprint(neolens.load(tiny_folders["gpt2"])) == first
+
+
+def test_the_band_of_a_local_layer_is_all_that_is_computed():
+    widths = []
+    x = torch.randn(1, 1, 40, 2, generator=torch.Generator().manual_seed(0))
+    attend(x, x, x, AttentionSpan("local", 4), block=8, observer=lambda block: widths.append(block.keys))
+    assert widths == [8, 11, 11, 11, 11]  # a block's 8 queries see themselves and 3 keys before

@@ -231,3 +231,20 @@ def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, me
 def test_the_list_of_scores_is_complete(bridges):
     got = neolens.attention(bridges["gpt2"], repeated(range(1, 60), 3, bos=0))
     assert set(got.data_vars) == {*SCORES, "mass_by_distance"}
+
+
+def test_a_repeating_and_a_plain_prompt_of_one_length_are_each_measured_as_they_are(bridges):
+    repeating, plain = repeated(range(1, 60), 4, bos=0)[0], tiny.tokens(0, 1, 9)[0]
+    for rows in ([plain, repeating], [repeating, plain]):
+        got = neolens.attention(bridges["gpt-neo"], rows)
+        index = 0 if rows[0] is repeating else 1
+        alone = neolens.attention(bridges["gpt-neo"], repeating[None])
+        np.testing.assert_allclose(got["induction"].sel(prompt=index), alone["induction"].sel(prompt=0), atol=1e-6)
+        assert got["induction"].sel(prompt=1 - index).isnull().all()
+
+
+def test_a_single_score_name_is_refused_and_not_read_letter_by_letter(bridges):
+    from neolens.scores import measure
+
+    with pytest.raises(TypeError, match="scores"):
+        measure.attention(bridges["gpt2"], tiny.tokens(), scores="sink")

@@ -3,6 +3,6 @@
 from neolens.models.catalogue import catalogue
 from neolens.models.facts import Anatomy, AttentionSpan, Position
 from neolens.models.folders import lab_names
-from neolens.models.loading import anatomy, load
+from neolens.models.loading import anatomy, fetch, load
 
-__all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "catalogue", "lab_names", "load"]
+__all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "catalogue", "fetch", "lab_names", "load"]

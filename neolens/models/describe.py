@@ -78,6 +78,14 @@ def differences(anatomies: Sequence[Anatomy], question: str = "attention") -> li
     return lines
 
 
+def differences_title(anatomies: Sequence[Anatomy], question: str = "attention") -> str:
+    """The words that stand before the differences: what else differs, or that nothing does."""
+    asked = len({tuple(_ROWS[title](anatomy) for title in _ASKED[question]) for anatomy in anatomies}) > 1
+    if differences(anatomies, question):
+        return f"Besides {question}, these models differ in:" if asked else "These models differ in:"
+    return f"They differ in {question} alone." if asked else "They do not differ."
+
+
 def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain-text table, columns aligned."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]

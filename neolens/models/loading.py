@@ -50,6 +50,17 @@ def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
     return from_config(config, name)
 
 
+def fetch(name: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a model, its weights fetched into the cache if they are not there yet.
+
+    Raises:
+        ValueError: no such model, not handled, or the hub cannot be reached.
+    """
+    source = resolve(name, revision)
+    supported_config(source.config, source.name)
+    return source.folder
+
+
 def load(
     name: str | Path,
     *,

@@ -29,6 +29,10 @@ def patterns(model: Any, tokens: Int[Tensor, " pos"], layer: int) -> Float[Tenso
         raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
     if not 0 < len(tokens) <= facts.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens: {facts.name} takes 1 to {facts.context}")
+    if tokens.is_floating_point() or int(tokens.min()) < 0 or int(tokens.max()) >= facts.d_vocab:
+        raise ValueError(
+            f"the prompt holds what is no token of {facts.name}: expected integers, 0 to {facts.d_vocab - 1}"
+        )
     whole = weights.embedding.new_zeros(facts.heads, len(tokens), len(tokens), dtype=torch.float32)
 
     def keep(block: PatternBlock) -> None:

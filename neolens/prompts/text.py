@@ -72,10 +72,14 @@ def chunks(tokenizer: Any, text: str, length: int, *, prompts: int | None = None
     return torch.cat([bos, rows], dim=1)
 
 
-def lab_text(sentences: int, *, seed: int = 0) -> str:
-    """Sentences of the lab's synthetic English, which every tokenizer can read, one after another."""
-    from neolens.lab.language import sentences as draw
+def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:
+    """Documents of the lab's synthetic English, which every tokenizer can read, of at least so many tokens each.
+
+    A document begins with a sentence, as in the lab's training: the absolute lab models read no other.
+    """
+    from neolens.lab.language import sentences
     from neolens.lab.words import VOCABULARY
 
-    rows = draw(np.random.default_rng(seed), sentences)
-    return " ".join(VOCABULARY[token] for token in rows.ravel())
+    rng = np.random.default_rng(seed)
+    rows = [sentences(rng, tokens // 7 + 1).ravel() for _ in range(count)]
+    return [" ".join(VOCABULARY[token] for token in row) for row in rows]
