@@ -161,6 +161,32 @@ def test_a_device_that_is_not_there_is_refused(device, folder):
         neolens.load(folder, device=device)
 
 
+def test_a_damaged_tokenizer_is_refused(tmp_path):
+    from neolens.lab import folder as lab_folder
+
+    folder = shutil.copytree(lab_folder("gpt2"), tmp_path / "model")
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match="the tokenizer cannot be read"):
+        neolens.load(folder)
+
+
+@pytest.mark.parametrize("name", ["lab/gpt2", "lab/pythia"])
+def test_text_becomes_the_tokens_that_transformer_lens_makes_of_it(name):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from neolens.lab import folder as lab_folder
+
+    ours = neolens.load(name, device="cpu")
+    theirs = TransformerBridge.boot_transformers(str(lab_folder(name)), device="cpu")
+    for prepend_bos in (True, False, None):
+        text = "farmer sells corn"
+        assert torch.equal(
+            ours.to_tokens(text, prepend_bos=prepend_bos), theirs.to_tokens(text, prepend_bos=prepend_bos)
+        )
+    assert ours.to_str_tokens(text) == theirs.to_str_tokens(text)
+
+
 def test_a_tokenizer_without_its_vocabulary_is_none(folder):
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
     assert neolens.load(folder).tokenizer is None

@@ -208,8 +208,12 @@ def _read_tokenizer(source: Source, folder: Path) -> Any | None:
 
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
         return None
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        try:  # as TransformerLens wants it; else it would read the tokenizer a second time
+            return AutoTokenizer.from_pretrained(folder, add_bos_token=True, **options)
+        except ValueError:  # there is no BOS
+            return AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise ValueError(
             f"{source.name}: the tokenizer cannot be read ({_first_line(error)}): fetch or save the folder anew"
