@@ -67,7 +67,7 @@ def check(
     typer.echo(as_text([name, "figure", "bound", ""], rows))
     typer.echo(
         "\nEach activation is edited, by return and in place, in the hooked model and in the pure forward pass. The\n"
-        "error is the largest difference of their logits, over the largest change that the edit made: a dead hook has 1."
+        "error is the largest difference of their logits over the largest change by the edit: a dead hook has 1."
     )
     if not all(line.holds for line in lines):
         raise typer.Exit(1)
