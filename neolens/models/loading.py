@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
-from neolens.models.support import refuse_unsupported, supported_config
+from neolens.models.support import first_line, refuse_unsupported, supported_config
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def _device(device: torch.device | str | None) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"device {str(device)!r} cannot be used here ({_first_line(error)}): give cpu, or a GPU that torch sees"
+            f"device {str(device)!r} cannot be used here ({first_line(error)}): give cpu, or a GPU that torch sees"
         ) from error
     return chosen
 
@@ -154,7 +154,7 @@ def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: t
             )
     except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
         raise ValueError(
-            f"{source.name}: the weights cannot be read ({_first_line(error)}): "
+            f"{source.name}: the weights cannot be read ({first_line(error)}): "
             "the file is truncated, damaged or of another model; fetch or save it anew"
         ) from error
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
@@ -186,10 +186,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
-
-
 def _refuse_not_finite(model: PreTrainedModel, name: str) -> None:
     import torch
 
@@ -216,5 +212,5 @@ def _read_tokenizer(source: Source, folder: Path) -> Any | None:
             return AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # the tokenizers library raises plain exceptions
         raise ValueError(
-            f"{source.name}: the tokenizer cannot be read ({_first_line(error)}): fetch or save the folder anew"
+            f"{source.name}: the tokenizer cannot be read ({first_line(error)}): fetch or save the folder anew"
         ) from error

@@ -96,7 +96,7 @@ def supported_config(raw: dict[str, Any], name: str) -> PretrainedConfig:
     try:
         config = classes[family].from_dict(dict(raw))
     except Exception as error:  # transformers raises errors of its own kinds for bad values
-        raise ValueError(f"{name}: config.json is not a valid {family} config: {_first_line(error)}") from error
+        raise ValueError(f"{name}: config.json is not a valid {family} config: {first_line(error)}") from error
     refuse_unsupported(config, raw, name)
     return config
 
@@ -172,5 +172,6 @@ def _refuse(name: str, field: str, value: Any, reason: str) -> None:
     raise ValueError(f"{name}: config field {field} = {value!r} is not handled: {reason}")
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def first_line(error: BaseException) -> str:
+    """The first line of an error of another library, short enough to stand within one of ours."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]

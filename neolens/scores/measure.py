@@ -66,18 +66,7 @@ def attention(
     prompts = validated(tokens, facts, shortest=2)
     names = _chosen(scores, prompts)
     kept = _distances(distances, max(map(len, prompts)))
-    shape = (len(prompts), facts.layers, facts.heads)
-    values = {name: np.full(shape, np.nan) for name in names}
-    mass = np.full((*shape, len(kept)), np.nan)
-    with tqdm(total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2, leave=False) as bar:
-        for group in _groups(prompts):
-            found, found_mass = _measured(weights, [prompts[index] for index in group], bar)
-            for name in set(names) & set(found):
-                values[name][group] = found[name].cpu()
-            within = kept < found_mass.shape[-1]
-            rows = mass[group]
-            rows[..., within] = found_mass.cpu()[..., kept[within]]
-            mass[group] = rows
+    values, mass = _collected(weights, prompts, names, kept)
     attrs = results.provenance(model, facts, seconds=time.perf_counter() - began)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
     variables = {name: (("prompt", "layer", "head"), value) for name, value in values.items()}
@@ -88,6 +77,26 @@ def attention(
         "distance": kept,
     }
     return results.build(variables, facts, coords=coords, attrs=attrs)
+
+
+def _collected(
+    weights: Weights, prompts: list[Tensor], names: list[str], kept: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Every score [prompt, layer, head], and the mass [..., distance] at the kept distances; NaN where undefined."""
+    shape = (len(prompts), weights.anatomy.layers, weights.anatomy.heads)
+    values = {name: np.full(shape, np.nan) for name in names}
+    mass = np.full((*shape, len(kept)), np.nan)
+    total = len(prompts) * weights.anatomy.layers
+    with tqdm(total=total, unit="layer", desc=weights.anatomy.name, delay=2, leave=False) as bar:
+        for group in _groups(prompts):
+            found, found_mass = _measured(weights, [prompts[index] for index in group], bar)
+            for name in set(names) & set(found):
+                values[name][group] = found[name].cpu()
+            within = kept < found_mass.shape[-1]
+            rows = mass[group]
+            rows[..., within] = found_mass.cpu()[..., kept[within]]
+            mass[group] = rows
+    return values, mass
 
 
 def _measured(weights: Weights, prompts: list[Tensor], bar: tqdm) -> tuple[dict[str, Tensor], Tensor]:
