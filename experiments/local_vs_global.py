@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, AttentionSpan, anatomy, fetch, load
-from neolens.models.describe import differences, side_by_side
+from neolens.models.describe import differences, differences_title, side_by_side
 from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
 
@@ -194,7 +194,7 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
     )
     copies = "The share of the second copy that is predicted, mean over prompts."
     too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
-    confounds = differences(asked.anatomies) or ["Nothing: they differ in attention alone."]
+    confounds = [differences_title(asked.anatomies), *differences(asked.anatomies)]
     return report.page(
         "Local and global attention",
         [

@@ -23,21 +23,9 @@ from neolens.models.facts import Anatomy
 from neolens.network.fingerprint import fingerprint
 
 AXES = (
-    *(
-        "prompt",
-        "pos",
-        "query_pos",
-        "key_pos",
-        "layer",
-        "head",
-        "group",
-        "distance",
-        "metric",
-        "seed",
-        "model",
-    ),
-    *("shift", "band", "step", "d_model", "d_head", "d_vocab"),
-)
+    "prompt", "pos", "query_pos", "key_pos", "layer", "head", "group", "distance", "metric", "seed", "model",
+    "shift", "band", "step", "d_model", "d_head", "d_vocab",
+)  # fmt: skip
 
 
 def build(

@@ -70,6 +70,8 @@ def test_every_public_name_is_there():
 
     for name in neolens.__all__:
         assert callable(getattr(neolens, name))
+    for name in dir(neolens):
+        assert getattr(neolens, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'atention'"):
         _ = neolens.atention
 
