@@ -1,4 +1,4 @@
-"""The command line: `neolens models`, `neolens describe`, `neolens check`."""
+"""The command line: `neolens models`, `neolens describe`, `neolens check`, `neolens lab`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from neolens.lab.commands import app as lab_app
+
 app = typer.Typer(
     help="Mechanistic interpretability of GPT-2, GPT-Neo and Pythia: local against global attention, "
     "rotary against absolute positions.",
@@ -14,6 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(lab_app, name="lab")
 
 Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids or folders", metavar="MODEL...")]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub, such as step3000")]
@@ -25,10 +29,21 @@ def models() -> None:
     from neolens.models import catalogue, lab_names
     from neolens.models.describe import as_text
 
-    rows = [[name, "in the package", "the lab's synthetic language"] for name in lab_names()]
+    rows = [[name, _shipped(name), "the lab's synthetic language"] for name in lab_names()]
     rows += [[entry.name, entry.hub_id, entry.data] for entry in catalogue().values()]
     typer.echo(as_text(["name", "where", "training data"], rows))
-    typer.echo("\nAlso any hub id or local folder of these architectures. Letter case does not matter.")
+    typer.echo(
+        "\nA lab name stands for seed 0, lab/gpt-neo@1 for another; a checkpoint is a revision, such as step400.\n"
+        "Also any hub id or local folder of these architectures. Letter case does not matter."
+    )
+
+
+def _shipped(name: str) -> str:
+    """Where a lab model is, how many seeds and how many training steps of it."""
+    from neolens.models import lab_revisions, lab_seeds
+
+    steps = len(lab_revisions(name)) - 1
+    return f"in the package, {len(lab_seeds(name))} seeds" + (f", {steps} checkpoints" if steps else "")
 
 
 @app.command()

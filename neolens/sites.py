@@ -40,6 +40,6 @@ def sites_of(anatomy: Anatomy) -> tuple[str, ...]:
         absent.add("resid_mid")
     if anatomy.position.kind != "absolute":
         absent.add("pos_embed")
-    if anatomy.family != "gpt_neox":
+    if anatomy.position.kind != "rotary":
         absent |= {"rot_q", "rot_k"}
     return tuple(site for site in SITES if site not in absent)

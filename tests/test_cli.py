@@ -1,6 +1,7 @@
 """The command line, as a user calls it: what is printed, what is refused, with which exit code."""
 
 import io
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -29,6 +30,41 @@ def test_models_are_listed_with_where_they_come_from():
     assert run.returncode == 0
     assert "EleutherAI/gpt-neo-125m" in run.stdout
     assert run.stdout.splitlines()[2].startswith("lab/gpt-neo")
+
+
+def test_the_list_tells_seeds_and_checkpoints_of_the_lab():
+    rows = {line.split()[0]: line for line in call("models").stdout.splitlines()[2:] if line}
+    assert "in the package, 3 seeds, " in rows["lab/gpt-neo"]
+    assert "checkpoints" in rows["lab/gpt-neo"]
+    assert "checkpoints" not in rows["lab/nope"]
+
+
+def test_lab_check_prints_the_mean_and_the_spread_over_seeds():
+    run = call("lab", "check", "lab/pythia", "lab/gpt2@1", "--prompts", "4")
+    assert run.returncode == 0, run.stderr
+    rows = [re.split(r"  +", line.strip()) for line in run.stdout.splitlines()[:8]]
+    assert rows[0] == ["arm", "task", "inside", "beyond", "unseen"]
+    assert [row[:2] for row in rows[2:]] == [
+        [name, task] for name in ("lab/pythia", "lab/gpt2@1") for task in ("induction", "recall", "indirect object")
+    ]
+    assert all(re.fullmatch(r"[01]\.\d\d \([01]\.\d\d to [01]\.\d\d\)", cell) for row in rows[2:5] for cell in row[2:])
+    assert all(re.fullmatch(r"[01]\.\d\d", cell) for row in rows[5:8] for cell in row[2:])
+
+
+def test_lab_train_trains_arms_side_by_side_into_folders_that_load(tmp_path):
+    import neolens
+
+    options = ["--steps", "2", "--jobs", "2", "--seed", "5", "--out", tmp_path, "--checkpoints"]
+    run = subprocess.run(
+        [sys.executable, "-m", "neolens.cli", "lab", "train", "--arm", "nope", "--arm", "gpt2", *map(str, options)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert sorted(run.stdout.split()) == [str(tmp_path / "gpt2@5"), str(tmp_path / "nope@5")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpt2@5", "nope@5"]
+    assert neolens.load(tmp_path / "nope@5").anatomy.position.kind == "none"
+    assert neolens.load(tmp_path / "gpt2@5" / "step0").anatomy.position.kind == "absolute"
 
 
 def test_models_side_by_side_name_their_confounds():
@@ -90,6 +126,14 @@ def test_the_command_is_installed_and_its_exit_code_reaches_the_shell():
         (["describe", "gpt-neo-125"], "no model 'gpt-neo-125': did you mean gpt-neo-125M"),
         (["describe", "gpt2", "--question", "weather"], "no question 'weather': expected one of attention, position"),
         (["check", "lab/gpt3"], "no lab model 'lab/gpt3': did you mean lab/gpt2"),
+        (["check", "lab/gpt2", "--revision", "step401"], "lab/gpt2 has no revision 'step401': did you mean step400"),
+        (["lab", "check", "lab/gptneo"], "no lab model 'lab/gptneo': did you mean lab/gpt-neo"),
+        (["lab", "check", "gpt2"], "gpt2 has 50257 tokens, the lab's language 204: give a lab model or a folder"),
+        (["lab", "check", "--prompts", "0"], "0 prompts: at least 1 is needed"),
+        (["lab", "train", "--arm", "gptneo"], "no arm 'gptneo': did you mean gpt-neo"),
+        (["lab", "train", "--seed", "-1"], "seed -1: seeds are 0 and above"),
+        (["lab", "train", "--jobs", "0"], "0 trainings at a time: expected at least 1"),
+        (["lab", "train", "--steps", "0"], "0 steps: a training has at least 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):

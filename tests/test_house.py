@@ -84,16 +84,12 @@ def test_the_readmes_example_prints_what_the_readme_says(tmp_path):
     assert run.stdout == expected
 
 
-def test_the_readmes_lab_table_is_what_the_cards_say():
-    import json
-
-    from neolens.lab import NAMES, folder
-
-    readme = (ROOT / "README.md").read_text()
-    for name in NAMES:
-        induction = json.loads((folder(name) / "card.json").read_text())["competence"]["induction"]
-        figures = " / ".join(f"{induction[n]:.2f}" for n in ("16", "32", "60"))
-        assert re.search(rf"\| `{name}` \|.*\| {re.escape(figures)} \|", readme)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_python_of_a_documentation_page_runs(page, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    run = subprocess.run([sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, cwd=tmp_path)
+    assert blocks
+    assert run.returncode == 0, run.stderr
 
 
 def test_the_lock_pins_torch_and_every_dependency():
@@ -121,8 +117,9 @@ def test_the_wheel_holds_neolens_alone_with_the_lab_and_the_pages_files(tmp_path
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"neolens"}
-    for needed in ("lab/weights/gpt-neo/model.safetensors", "lab/weights/pythia/tokenizer.json", "report/page.css"):
+    for needed in ("lab/weights/gpt-neo@0/model.safetensors", "lab/weights/nope@2/tokenizer.json", "report/page.css"):
         assert f"neolens/{needed}" in names
+    assert sum(name.endswith("/model.safetensors") for name in names) == 18 + 36
     assert not any("unfinished" in name or name.endswith((".bin", ".pt", ".pkl")) for name in names)
 
 

@@ -1,27 +1,29 @@
 """Small trained networks that differ in one thing only, shipped with the package.
 
-A language of 126 English words, three ordinary Hugging Face networks trained on it (same texts, same order,
-same size, same starting values), and the script that trains them: `python -m neolens.lab.training`. In the
-order of the data: `words`, `language`, `tokenizer`; `arms`, `start`; `recipe`, `training`, `keeping`;
-`competence`.
+A language of about two hundred English words, six arms of ordinary Hugging Face networks trained on it with three
+seeds each (same texts, same order, same size, same starting values), training checkpoints of three of them, and
+the commands that train and ask them: `neolens lab train`, `neolens lab check`. In the order of the data: `words`,
+`grammar`, `language`, `planted`, `tokenizer`; `arms`, `start`; `recipe`, `training`, `family`, `keeping`;
+`competence`, `spread`, `curves`.
 """
 
 from pathlib import Path
 
-from neolens.models.folders import resolve
+from neolens.models.lab_models import lab_folder
 
-__all__ = ["NAMES", "folder"]
+__all__ = ["NAMES", "SEEDS", "folder"]
 
-NAMES = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
-"""The networks that are shipped."""
+NAMES = ("lab/gpt2", "lab/gpt-neo", "lab/gpt-neo-global", "lab/pythia", "lab/pythia-sequential", "lab/nope")
+"""The arms that are shipped; each name stands for seed 0."""
+
+SEEDS = (0, 1, 2)
+"""The seeds of each arm: `lab/gpt-neo@1`."""
 
 
-def folder(name: str) -> Path:
-    """The Hugging Face folder of a shipped network, named `lab/gpt2` or `gpt2`, in any case.
+def folder(name: str, revision: str | None = None) -> Path:
+    """The Hugging Face folder of a shipped network, named `lab/gpt2`, `lab/gpt2@1` or `gpt2`, in any case.
 
     Raises:
-        ValueError: no such network; the message names the nearest.
+        ValueError: no such network, seed or revision; the message names the nearest.
     """
-    local = resolve(f"lab/{name.lower().removeprefix('lab/')}").local
-    assert local is not None
-    return local
+    return lab_folder(f"lab/{name.lower().removeprefix('lab/')}", revision)[1]

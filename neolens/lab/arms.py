@@ -1,7 +1,8 @@
 """The arms: networks that are to differ in one thing only, as rows of a table.
 
 Each arm is an ordinary Hugging Face class. What the classes do differently besides attention and position is
-set alike where a config allows it (tied embedding, activation, no dropout); what is left is in `DIFFERENCES`.
+set alike (tied embedding, activation, no dropout, no biases on queries, keys and values); what is left is in
+`DIFFERENCES`.
 All arms start from the same values (see `start`) and are trained by the same recipe.
 """
 
@@ -58,19 +59,27 @@ def gpt2_config(size: Size) -> PreTrainedConfig:
 
 def gpt_neo_config(size: Size) -> PreTrainedConfig:
     """Global and local layers in turn, the first global; otherwise as GPT-2."""
+    return _gpt_neo_config(size, [[["global", "local"], size.layers // 2]])
+
+
+def gpt_neo_global_config(size: Size) -> PreTrainedConfig:
+    """As `gpt_neo_config`, every layer global."""
+    return _gpt_neo_config(size, [[["global"], size.layers]])
+
+
+def _gpt_neo_config(size: Size, attention_types: list) -> PreTrainedConfig:
     return GPTNeoConfig(
         num_layers=size.layers,
         num_heads=size.heads,
         hidden_size=size.width,
         max_position_embeddings=size.context,
-        attention_types=[[["global", "local"], size.layers // 2]],
+        attention_types=attention_types,
         window_size=size.window,
         **_shared(size),
     )
 
 
-def pythia_config(size: Size) -> PreTrainedConfig:
-    """All layers global, a quarter of each head rotary, attention and MLP side by side."""
+def _neox_config(size: Size, *, rotary: float, parallel: bool) -> PreTrainedConfig:
     return GPTNeoXConfig(
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
@@ -78,10 +87,25 @@ def pythia_config(size: Size) -> PreTrainedConfig:
         intermediate_size=4 * size.width,
         max_position_embeddings=size.context,
         hidden_act="gelu_new",
-        rotary_pct=0.25,
-        use_parallel_residual=True,
+        rotary_pct=rotary,
+        use_parallel_residual=parallel,
         **_shared(size),
     )
+
+
+def pythia_config(size: Size) -> PreTrainedConfig:
+    """All layers global, a quarter of each head rotary, attention and MLP side by side."""
+    return _neox_config(size, rotary=0.25, parallel=True)
+
+
+def pythia_sequential_config(size: Size) -> PreTrainedConfig:
+    """As `pythia_config`, attention before MLP."""
+    return _neox_config(size, rotary=0.25, parallel=False)
+
+
+def nope_config(size: Size) -> PreTrainedConfig:
+    """As `pythia_sequential_config`, nothing rotated: no position code at all."""
+    return _neox_config(size, rotary=0.0, parallel=False)
 
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
@@ -90,14 +114,20 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         for arm in (
             Arm("gpt2", gpt2_config, scores_scaled=True),
             Arm("gpt-neo", gpt_neo_config, scores_scaled=False),
+            Arm("gpt-neo-global", gpt_neo_global_config, scores_scaled=False),
             Arm("pythia", pythia_config, scores_scaled=True),
+            Arm("pythia-sequential", pythia_sequential_config, scores_scaled=True),
+            Arm("nope", nope_config, scores_scaled=True),
         )
     }
 )
 """Arm's name -> arm."""
 
 DIFFERENCES = (
-    "GPT-Neo has no biases on queries, keys and values, and does not scale its scores",
-    "the pythia arm differs from the gpt2 arm in two things, rotary positions and parallel blocks",
+    "GPT-Neo does not scale its scores: its queries and keys start smaller and learn at a rate as much lower, which is "
+    "the same training up to the clipping of gradients and rounding",
+    "the biases of queries, keys and values, which GPT-Neo does not have, stay 0 in the other arms",
+    "the pythia arm differs from the gpt2 arm in two things, rotary positions and parallel blocks; "
+    "pythia-sequential differs in the first alone",
 )
-"""What the arms do not share although no question asks about it."""
+"""What the arms do not share although no question asks about it, or share although the classes would not."""

@@ -5,6 +5,7 @@ has a folder without a `config.json`, which nothing takes for a model. States ho
 only, read back with torch's `weights_only`.
 """
 
+import csv
 import json
 import os
 import pickle
@@ -32,8 +33,8 @@ class State:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     """Mean loss of every step, in nats a token."""
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    """Induction at regular steps."""
+    curve: list[dict[str, float | int]] = field(default_factory=list)
+    """Loss and accuracies at regular steps."""
     model: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 
@@ -97,8 +98,22 @@ def finished(folder: Path, terms: dict[str, Any]) -> bool:
     return True
 
 
-def ship(folder: Path, model: PreTrainedModel, card: dict[str, Any]) -> None:
-    """Write a trained network as an ordinary Hugging Face folder with its tokenizer and its card.
+def round_to_half(model: PreTrainedModel) -> None:
+    """Replace every weight by the nearest half-precision one: what the folder will hold."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+
+
+def ship(
+    folder: Path,
+    model: PreTrainedModel,
+    card: dict[str, Any],
+    *,
+    curve: list[dict[str, float | int]],
+    checkpoints: Path | None,
+) -> None:
+    """Write a network as an ordinary Hugging Face folder, weights in half precision, with its tokenizer, its card,
+    `curve.csv` where there is one, and copies of the checkpoints (`step...`) that lie in another folder.
 
     Raises:
         OSError: the folder cannot be written; nothing is left behind.
@@ -108,9 +123,17 @@ def ship(folder: Path, model: PreTrainedModel, card: dict[str, Any]) -> None:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        model.save_pretrained(beside)
+        halves = {name: value.half() for name, value in model.named_parameters()}  # a tied embedding once
+        model.save_pretrained(beside, state_dict=halves)
         tokenizer(model.config.max_position_embeddings).save_pretrained(beside)
         (beside / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+        if curve:
+            with (beside / "curve.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, curve[0])
+                writer.writeheader()
+                writer.writerows(curve)
+        for checkpoint in sorted(checkpoints.glob("step*")) if checkpoints else []:
+            shutil.copytree(checkpoint, beside / checkpoint.name)
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -1,44 +1,36 @@
 """Documents of the lab's language: pure functions of a random generator.
 
-Four kinds, each a task that a probe can look at. *Background*: sentences whose object, place and time follow
-from two words before them, of which the last alone does not tell, so that heads looking at the previous token
-pay off at once. *Periodic*: one random segment over and over. *Distant*: the same with a segment longer than
-a local window. *Spaced*: one random segment again and again with unrelated words between, so that no fixed
-distance helps. Induction (Olsson et al. 2022, "In-context Learning and Induction Heads") solves all but the
-first.
+Six kinds, each a task that a probe can look at. *Background*: sentences (see `grammar`). *Periodic*: one
+random segment over and over. *Distant*: the same with a segment longer than a local window. *Spaced*: one
+random segment again and again with unrelated words between, so that no fixed distance helps. Induction
+(Olsson et al. 2022, "In-context Learning and Induction Heads") solves these three. *Recall*: a list of keys
+with their values, asked again later, after filler. *Indirect object*: two names, then the one who gives, and
+the other is to be named (Wang et al. 2022, arXiv 2211.00593). No answer stands farther back than `FARTHEST`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
-from neolens.lab.words import BOS_ID, FIRST_WORD, VOCABULARY, ids
+from neolens.lab.grammar import FOLLOWS, filler, sentences
+from neolens.lab.words import BOS_ID, VOCABULARY, ids
 
-ALL_WORDS = np.arange(FIRST_WORD, len(VOCABULARY))
+CONTENT = np.array([*ids("name", "trade", "verb", "object", "preposition", "place", "time")])
+"""The words that random segments are made of: all but those that tell one kind of sentence from another."""
+
 START, TEXTS, EVALUATION = 1, 2, 3
 """First part of every random seed, so that draws for different purposes never coincide."""
-
-GRAMMAR_SEED = 5
-"""The grammar's tables are part of the language, not of a training run: one seed for good."""
 
 NEAR = 16
 """Segments of `distant` documents are longer than this many words, the window of the lab's local layers."""
 
-GROUP = 3
-"""So many verbs (prepositions) in a row of their class act alike: to sell, buy or trade is the same here."""
+FARTHEST = 64
+"""Largest distance in training from the token that predicts back to the nearest token that holds the answer."""
 
-
-@dataclass(frozen=True)
-class Repeat:
-    """A segment of `length` tokens at `first` that stands again at `second` (positions in the document)."""
-
-    first: int
-    second: int
-    length: int
+NOWHERE = -1
 
 
 @dataclass(frozen=True)
@@ -47,101 +39,171 @@ class Document:
 
     kind: str
     tokens: Int[np.ndarray, " pos"]
-    predictable: Bool[np.ndarray, " pos"]
-    """True where the token follows from those before it in the document."""
-    repeats: tuple[Repeat, ...] = field(default=())
+    source: Int[np.ndarray, " pos"]
+    """Where a token that the task asks for stood last, `NOWHERE` for the other tokens. What a background sentence asks
+    for follows from the two words before it and stood nowhere: there it is the place of the later of the two."""
+
+    @property
+    def asked(self) -> np.ndarray:
+        """True where the task asks for the token: it follows from those before it."""
+        return self.source != NOWHERE
+
+    @property
+    def distance(self) -> np.ndarray:
+        """How many tokens back from the one that predicts the answer stands; meaningful where `asked`."""
+        return np.arange(len(self.tokens)) - 1 - self.source
 
 
-@cache
-def grammar() -> Mapping[str, Int[np.ndarray, "earlier later"]]:
-    """Which word follows from which two: `object` from (subject, verb group), `place` from (object,
-    preposition group) and `time` from (preposition group, place), as token ids drawn once."""
-    draw = np.random.default_rng(GRAMMAR_SEED)
-    subjects, objects, places = len(ids("name", "trade")), len(ids("object")), len(ids("place"))
-    verbs, prepositions = len(ids("verb")) // GROUP, len(ids("preposition")) // GROUP
-    shapes = {"object": (subjects, verbs), "place": (objects, prepositions), "time": (prepositions, places)}
-    return MappingProxyType({name: draw.choice(ids(name), shape) for name, shape in shapes.items()})
+class Draft:
+    """A document in the making: words are added until it is full, what is too long is cut."""
 
+    def __init__(self, length: int) -> None:
+        self.tokens = np.full(length, BOS_ID)
+        self.source = np.full(length, NOWHERE)
+        self.at = 1
 
-def sentences(rng: np.random.Generator, n: int) -> Int[np.ndarray, "sentence word"]:
-    """`n` sentences: subject, verb, object, preposition, place, time, full stop. Subject, verb and
-    preposition are drawn evenly, the others follow (see `grammar`)."""
-    table = grammar()
-    subject, verb, preposition = (
-        rng.choice(ids(*names), n) for names in (("name", "trade"), ("verb",), ("preposition",))
-    )
-    verb_group = (verb - ids("verb")[0]) // GROUP
-    preposition_group = (preposition - ids("preposition")[0]) // GROUP
-    obj = table["object"][subject - ids("name", "trade")[0], verb_group]
-    place = table["place"][obj - ids("object")[0], preposition_group]
-    time = table["time"][preposition_group, place - ids("place")[0]]
-    stop = np.full(n, ids("stop")[0])
-    return np.stack([subject, verb, obj, preposition, place, time, stop], axis=1)
+    @property
+    def room(self) -> int:
+        """Tokens still to be written."""
+        return len(self.tokens) - self.at
 
-
-FOLLOWS = np.array([False, False, True, False, True, True, True])
-"""Which words of a sentence follow from those before them."""
+    def add(self, words: Sequence[int] | np.ndarray, answer: int | None = None, source: int = NOWHERE) -> int:
+        """Write words, number `answer` of which is asked for and stood at `source`; returns where they begin."""
+        start, n = self.at, min(len(words), self.room)
+        self.tokens[start : start + n] = words[:n]
+        if answer is not None and answer < n:
+            self.source[start + answer] = source
+        self.at += n
+        return start
 
 
 def background(rng: np.random.Generator, length: int) -> Document:
     """Sentences up to `length` tokens, the last cut short."""
     n = -(-(length - 1) // len(FOLLOWS))
     tokens = np.concatenate([[BOS_ID], sentences(rng, n).ravel()])[:length]
-    predictable = np.concatenate([[False], np.tile(FOLLOWS, n)])[:length]
-    return Document("background", tokens, predictable)
+    asked = np.concatenate([[False], np.tile(FOLLOWS, n)])[:length]
+    return Document("background", tokens, np.where(asked, np.arange(length) - 1, NOWHERE))
 
 
-def segment_length(rng: np.random.Generator, longest: int) -> int:
-    """A length from 2 to `longest`, drawn evenly on a logarithmic scale: short often, long too."""
-    return min(longest, int(np.exp(rng.uniform(np.log(2), np.log(longest + 1)))))
+def log_uniform(rng: np.random.Generator, least: int, most: int) -> int:
+    """A number from `least` (1 or more) to `most`, drawn evenly on a logarithmic scale: more often small than large."""
+    return min(most, int(np.exp(rng.uniform(np.log(least), np.log(most + 1)))))
 
 
 def _over_and_over(rng: np.random.Generator, kind: str, length: int, n: int) -> Document:
-    segment = rng.choice(ALL_WORDS, n, replace=False)
-    tokens = np.concatenate([[BOS_ID], np.resize(segment, length - 1)])
-    starts = range(1, length, n)
-    repeats = tuple(Repeat(1, start, min(n, length - start)) for start in starts[1:])
-    return Document(kind, tokens, np.arange(length) > n + 1, repeats)
+    segment = rng.choice(CONTENT, n, replace=False)
+    tokens, at = np.concatenate([[BOS_ID], np.resize(segment, length - 1)]), np.arange(length)
+    return Document(kind, tokens, np.where(at > n + 1, at - n, NOWHERE))
 
 
 def periodic(rng: np.random.Generator, length: int) -> Document:
     """A segment of different words, over and over up to `length` tokens; the last copy may be cut short."""
-    n = segment_length(rng, min(len(ALL_WORDS), (length - 1) // 2))
-    return _over_and_over(rng, "periodic", length, n)
+    return _over_and_over(rng, "periodic", length, log_uniform(rng, 2, min(FARTHEST, (length - 1) // 2)))
 
 
 def distant(rng: np.random.Generator, length: int) -> Document:
     """As `periodic`, with a segment of more than `NEAR` words, its length drawn evenly."""
-    longest = min(len(ALL_WORDS), (length - 1) // 2)
-    return _over_and_over(rng, "distant", length, int(rng.integers(NEAR + 1, longest + 1)))
+    return _over_and_over(rng, "distant", length, int(rng.integers(NEAR + 1, min(FARTHEST, (length - 1) // 2) + 1)))
 
 
 def spaced(rng: np.random.Generator, length: int) -> Document:
     """A segment of different words, then unrelated words, then the segment, and so on; the gaps are of random
     length and may be empty. No word of the segment stands in a gap."""
     body = length - 1
-    n = segment_length(rng, max(2, body // 3))
-    shuffled = rng.permutation(ALL_WORDS)
+    n = log_uniform(rng, 2, max(2, body // 3))
+    shuffled = rng.permutation(CONTENT)
     segment, others = shuffled[:n], shuffled[n:]
-    tokens, predictable = rng.choice(others, length), np.zeros(length, dtype=bool)
-    tokens[0] = BOS_ID
-    starts, at = [], 1 + int(rng.integers(0, max(1, body - 2 * n + 1)) * rng.random())
-    while at < length:
-        starts.append(at)
-        tokens[at : at + n] = segment[: length - at]
-        if len(starts) > 1:
-            predictable[at + 1 : at + n] = True
-        at += n + int(rng.integers(0, max(1, body - 2 * n + 1 if len(starts) == 1 else body // 3)))
-    repeats = tuple(Repeat(starts[0], start, min(n, length - start)) for start in starts[1:])
-    return Document("spaced", tokens, predictable, repeats)
+    draft, last = Draft(length), 1 + int(rng.integers(0, max(1, body - 2 * n + 1)) * rng.random())
+    draft.add(rng.choice(others, last - 1))
+    draft.add(segment)
+    while draft.room:
+        widest = max(0, min(FARTHEST + 1 - n, body - 2 * n))
+        draft.add(rng.choice(others, log_uniform(rng, 1, widest + 1) - 1))
+        start = draft.add(segment)
+        asked = np.arange(start + 1, draft.at)
+        draft.source[asked] = asked - (start - last)
+        last = start
+    return Document("spaced", draft.tokens, draft.source)
+
+
+FOR, COMMA, WHEN, AND, WENT, TO, THE, GAVE, STOP = (
+    VOCABULARY.index(word) for word in ("for", ",", "when", "and", "went", "to", "the", "gave", ".")
+)
+
+
+def fact(name: int, thing: int) -> tuple[int, ...]:
+    """The words "for Mary corn ,": a key and its value."""
+    return (FOR, name, thing, COMMA)
+
+
+def recall(rng: np.random.Generator, length: int) -> Document:
+    """A list of up to ten keys and their values, "for Mary corn , for John bread ,", in which each key is asked
+    again and again at random, background sentences between. The value of a key stays the same."""
+    n, share_of_filler = int(rng.integers(2, 11)), max(0.0, rng.uniform(-0.5, 0.7))
+    names, things = rng.choice(ids("name"), n, replace=False), rng.choice(ids("object"), n)
+    draft, last = Draft(length), dict[int, int]()
+    while draft.room:
+        if rng.random() < share_of_filler:
+            draft.add(filler(rng, int(rng.integers(1, 15))))
+            continue
+        known = [key for key, at in last.items() if draft.at + 1 - at <= FARTHEST]
+        key = known[rng.integers(len(known))] if known and rng.random() < 0.7 else int(rng.integers(n))
+        near_enough = key in last and draft.at + 1 - last[key] <= FARTHEST
+        if key in last and not near_enough:
+            draft.add(filler(rng, len(FOLLOWS)))  # too far back to be asked: never mentioned again
+            continue
+        start = draft.add(fact(int(names[key]), int(things[key])), 2 if near_enough else None, last.get(key, NOWHERE))
+        last[key] = start + 2
+    return Document("recall", draft.tokens, draft.source)
+
+
+CLAUSE = 9
+"""Words of the first clause of a story, `clause`."""
+
+
+def clause(first: int, second: int, place: int) -> tuple[int, ...]:
+    """The words "when Mary and John went to the market ,"."""
+    return (WHEN, first, AND, second, WENT, TO, THE, place, COMMA)
+
+
+def gift(giver: int, thing: int, receiver: int) -> tuple[int, ...]:
+    """The words "John gave the corn to Mary ."."""
+    return (giver, GAVE, THE, thing, TO, receiver, STOP)
+
+
+def indirect_object(rng: np.random.Generator, length: int) -> Document:
+    """Stories "when Mary and John went to the market , John gave the corn to Mary .", with background of random
+    length before the gift and between stories; no name is in two stories."""
+    draft, names = Draft(length), rng.permutation(ids("name")).tolist()
+    wide = rng.random() < 0.5
+    while draft.room:
+        if len(names) < 2 or rng.random() < 0.2:
+            draft.add(filler(rng, int(rng.integers(1, 15))))
+            continue
+        pair, of_giver = (names.pop(), names.pop()), int(rng.integers(2))
+        start = draft.add(clause(*pair, int(rng.choice(ids("place")))))
+        if wide:
+            draft.add(filler(rng, log_uniform(rng, 1, FARTHEST - 11) - 1))
+        giver, receiver = pair[of_giver], pair[1 - of_giver]
+        draft.add(gift(giver, int(rng.choice(ids("object"))), receiver), 5, start + 1 + 2 * (1 - of_giver))
+    return Document("indirect_object", draft.tokens, draft.source)
 
 
 KINDS: Mapping[str, Callable[[np.random.Generator, int], Document]] = MappingProxyType(
-    {"background": background, "periodic": periodic, "distant": distant, "spaced": spaced}
+    {
+        "background": background,
+        "periodic": periodic,
+        "distant": distant,
+        "spaced": spaced,
+        "recall": recall,
+        "indirect_object": indirect_object,
+    }
 )
 """Kind of document -> how to draw one of a given length."""
 
-SHORTEST = MappingProxyType({"background": 2, "periodic": 5, "distant": 2 * NEAR + 3, "spaced": 5})
+SHORTEST = MappingProxyType(
+    {"background": 2, "periodic": 5, "distant": 2 * NEAR + 3, "spaced": 5, "recall": 9, "indirect_object": 16}
+)
 """Kind of document -> tokens that it needs, BOS among them."""
 
 
@@ -162,13 +224,13 @@ def document(rng: np.random.Generator, length: int, mix: Mapping[str, float]) ->
 
 
 def repeated(length: int, *, prompts: int = 48, seed: int = 0) -> Int[np.ndarray, "prompt pos"]:
-    """Prompts [BOS, r_1..r_n, r_1..r_n] with n = `length`, r drawn without replacement from all words.
+    """Prompts [BOS, r_1..r_n, r_1..r_n] with n = `length`, r drawn without replacement from the content words.
 
     Raises:
-        ValueError: a length that is not between 2 and the number of words.
+        ValueError: a length that is not between 2 and the number of these words.
     """
-    if not 2 <= length <= len(ALL_WORDS):
-        raise ValueError(f"repeat length {length}: the language has words for 2 to {len(ALL_WORDS)}")
+    if not 2 <= length <= len(CONTENT):
+        raise ValueError(f"repeat length {length}: the language has words for 2 to {len(CONTENT)}")
     rng = np.random.default_rng((EVALUATION, seed, length))
-    segments = np.stack([rng.choice(ALL_WORDS, length, replace=False) for _ in range(prompts)])
+    segments = np.stack([rng.choice(CONTENT, length, replace=False) for _ in range(prompts)])
     return np.concatenate([np.full((prompts, 1), BOS_ID), segments, segments], axis=1)

@@ -8,13 +8,12 @@ every position is trained from the start.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int
 
 from neolens.lab.arms import Size
-from neolens.lab.language import TEXTS, document
+from neolens.lab.language import SHORTEST, TEXTS, document
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,32 @@ class Stage:
     """Kind of document -> its share."""
 
 
-NEAR_MIX = MappingProxyType({"background": 0.3, "periodic": 0.3, "spaced": 0.4})
-FAR_MIX = MappingProxyType({"background": 0.12, "periodic": 0.12, "distant": 0.6, "spaced": 0.16})
+NEAR_MIX: Mapping[str, float] = {
+    "background": 0.1,
+    "periodic": 0.25,
+    "spaced": 0.25,
+    "recall": 0.2,
+    "indirect_object": 0.2,
+}
+FAR_MIX: Mapping[str, float] = {
+    "background": 0.05,
+    "periodic": 0.05,
+    "distant": 0.4,
+    "spaced": 0.15,
+    "recall": 0.15,
+    "indirect_object": 0.2,
+}
 """For the stage in which the network is to learn to copy from beyond a local window. Without so many distant
 documents the arm with local layers still copied within the window alone after 2,500 steps."""
 
-EVEN_MIX = MappingProxyType({"background": 0.2, "periodic": 0.3, "distant": 0.25, "spaced": 0.25})
+EVEN_MIX: Mapping[str, float] = {
+    "background": 0.1,
+    "periodic": 0.1,
+    "distant": 0.2,
+    "spaced": 0.2,
+    "recall": 0.2,
+    "indirect_object": 0.2,
+}
 """For the last stage, in which the network keeps what it can do."""
 
 
@@ -43,7 +62,7 @@ class Recipe:
     """Everything that decides the weights besides arm, seed and machine."""
 
     size: Size = field(default_factory=Size)
-    steps: int = 3000
+    steps: int = 3500
     tokens: int = 4096
     """Tokens in a step, whatever the length of the documents."""
     rate: float = 3e-3
@@ -66,6 +85,13 @@ class Recipe:
             raise ValueError(f"{self.steps} steps: a training has at least 1")
         if longest := [stage.length for stage in self.curriculum if stage.length > self.size.context]:
             raise ValueError(f"documents of {longest[0]} tokens in a context of {self.size.context}")
+        for stage in self.curriculum:
+            for kind in stage.mix:
+                if stage.length + 1 < SHORTEST.get(kind, 0):
+                    raise ValueError(
+                        f"no {kind} document has {stage.length + 1} tokens: a stage with them is at least "
+                        f"{SHORTEST[kind] - 1} long"
+                    )
         if [stage.until for stage in self.curriculum][-1] != 1.0:
             raise ValueError("the curriculum's last stage must last until 1.0")
 

@@ -1,22 +1,30 @@
-"""Starting values: the same for every arm, wherever the shapes allow.
+"""Where each family keeps the parts of the network, and the values that all arms start from.
 
-Matrices are drawn by role, in one order; each family then says under which name and in which layout it keeps
-a role. So two arms that differ in attention alone start as the same network.
+A part has one name and one shape in every family (`0.q`, `0.q.bias`, `embed`, ...); a `Place` says which parameter
+holds it and how. So two arms that differ in attention alone start as the same network, and the weights of one arm can
+be moved into another arm's class to prove that nothing else differs.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.activations import NewGELUActivation
 
 from neolens.lab.arms import Arm, Size
 from neolens.lab.language import START
 
+QKV = ("q", "k", "v")
+
 
 def starting_values(size: Size, seed: int) -> dict[str, Float[np.ndarray, "out in"]]:
-    """Matrices by role, `[out, in]`: `embed`, `position`, and for each layer l `l.q l.k l.v l.o l.in l.out`.
+    """Matrices by part, `[out, in]`: `embed`, `position`, and for each layer l `l.q l.k l.v l.o l.in l.out`.
 
     Normal with deviation `size.spread`; what writes to the residual stream is divided by the root of the
     number of writes, so that the stream starts at one size (Radford et al. 2019, section 2.3).
@@ -29,83 +37,170 @@ def starting_values(size: Size, seed: int) -> dict[str, Float[np.ndarray, "out i
 
     values = {"embed": normal(size.vocabulary, d), "position": normal(size.context, d)}
     for layer in range(size.layers):
-        values |= {f"{layer}.{role}": normal(d, d) for role in "qkv"}
+        values |= {f"{layer}.{part}": normal(d, d) for part in QKV}
         values |= {f"{layer}.o": normal(d, d, by=writes), f"{layer}.in": normal(4 * d, d)}
         values |= {f"{layer}.out": normal(d, 4 * d, by=writes)}
     return values
 
 
-def _gpt2_layout(values: dict, layer: int, heads: int) -> dict[str, np.ndarray]:
-    q, k, v, o, up, down = (values[f"{layer}.{role}"] for role in ("q", "k", "v", "o", "in", "out"))
-    root = f"transformer.h.{layer}."
+@dataclass(frozen=True)
+class Place:
+    """The parameter that holds one or more parts, and the way from the parts to its value and back."""
+
+    parameter: str
+    parts: tuple[str, ...]
+    join: Callable[[list[Tensor]], Tensor]
+    split: Callable[[Tensor], list[Tensor]]
+
+
+def _as_is(parameter: str, part: str, by: float = 1.0) -> Place:
+    return Place(parameter, (part,), lambda parts: parts[0] * by, lambda value: [value / by])
+
+
+def _transposed(parameter: str, *parts: str) -> Place:
+    return Place(parameter, parts, lambda each: torch.cat(each).T, lambda value: list(value.T.chunk(len(parts))))
+
+
+def _joined(parameter: str, *parts: str) -> Place:
+    return Place(parameter, parts, torch.cat, lambda value: list(value.chunk(len(parts))))
+
+
+def _by_head(parameter: str, heads: int, *parts: str) -> Place:
+    """Head by head: queries, keys, values of the first, then of the second, ..."""
+
+    def join(each: list[Tensor]) -> Tensor:
+        return torch.stack([part.unflatten(0, (heads, -1)) for part in each], dim=1).flatten(0, 2)
+
+    def split(value: Tensor) -> list[Tensor]:
+        return [part.flatten(0, 1) for part in value.unflatten(0, (heads, len(parts), -1)).unbind(1)]
+
+    return Place(parameter, parts, join, split)
+
+
+def _with_bias(parameter: str, part: str) -> list[Place]:
+    return [_as_is(f"{parameter}.{end}", f"{part}{suffix}") for end, suffix in (("weight", ""), ("bias", ".bias"))]
+
+
+def _gpt2(layer: int, heads: int, d_head: int) -> list[Place]:
+    root, at = f"transformer.h.{layer}.", f"{layer}."
+    places = [
+        _transposed(root + "attn.c_attn.weight", *(at + part for part in QKV)),
+        _joined(root + "attn.c_attn.bias", *(f"{at}{part}.bias" for part in QKV)),
+    ]
+    for module, part in (("attn.c_proj", "o"), ("mlp.c_fc", "in"), ("mlp.c_proj", "out")):
+        places.append(_transposed(f"{root}{module}.weight", at + part))
+        places.append(_as_is(f"{root}{module}.bias", f"{at}{part}.bias"))
+    return [*places, *_with_bias(root + "ln_1", at + "norm1"), *_with_bias(root + "ln_2", at + "norm2")]
+
+
+def _gpt_neo(layer: int, heads: int, d_head: int) -> list[Place]:
+    """Scores are not divided by the root of the head's width here, so queries and keys are smaller by its root."""
+    root, at = f"transformer.h.{layer}.", f"{layer}."
+    return [
+        _as_is(root + "attn.attention.q_proj.weight", at + "q", by=d_head**-0.25),
+        _as_is(root + "attn.attention.k_proj.weight", at + "k", by=d_head**-0.25),
+        _as_is(root + "attn.attention.v_proj.weight", at + "v"),
+        *_with_bias(root + "attn.attention.out_proj", at + "o"),
+        *_with_bias(root + "mlp.c_fc", at + "in"),
+        *_with_bias(root + "mlp.c_proj", at + "out"),
+        *_with_bias(root + "ln_1", at + "norm1"),
+        *_with_bias(root + "ln_2", at + "norm2"),
+    ]
+
+
+def _neox(layer: int, heads: int, d_head: int) -> list[Place]:
+    root, at = f"gpt_neox.layers.{layer}.", f"{layer}."
+    return [
+        _by_head(root + "attention.query_key_value.weight", heads, *(at + part for part in QKV)),
+        _by_head(root + "attention.query_key_value.bias", heads, *(f"{at}{part}.bias" for part in QKV)),
+        *_with_bias(root + "attention.dense", at + "o"),
+        *_with_bias(root + "mlp.dense_h_to_4h", at + "in"),
+        *_with_bias(root + "mlp.dense_4h_to_h", at + "out"),
+        *_with_bias(root + "input_layernorm", at + "norm1"),
+        *_with_bias(root + "post_attention_layernorm", at + "norm2"),
+    ]
+
+
+_LAYERS = MappingProxyType({"gpt2": _gpt2, "gpt_neo": _gpt_neo, "gpt_neox": _neox})
+
+
+def layout(model: PreTrainedModel) -> list[Place]:
+    """Every parameter of a network of one of the three families, and what it holds."""
+    config = model.config
+    heads = config.num_attention_heads
+    if config.model_type == "gpt_neox":
+        ends = [_as_is("gpt_neox.embed_in.weight", "embed"), *_with_bias("gpt_neox.final_layer_norm", "norm")]
+    else:
+        ends = [
+            _as_is("transformer.wte.weight", "embed"),
+            _as_is("transformer.wpe.weight", "position"),
+            *_with_bias("transformer.ln_f", "norm"),
+        ]
+    of_layer = partial(_LAYERS[config.model_type], heads=heads, d_head=config.hidden_size // heads)
+    return [*ends, *(place for layer in range(config.num_hidden_layers) for place in of_layer(layer))]
+
+
+def parts(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Part -> its value, alike for all families. Parts that a family lacks are left out."""
+    parameters = dict(model.named_parameters())
     return {
-        root + "attn.c_attn.weight": np.concatenate([q, k, v]).T,
-        root + "attn.c_proj.weight": o.T,
-        root + "mlp.c_fc.weight": up.T,
-        root + "mlp.c_proj.weight": down.T,
+        part: value
+        for place in layout(model)
+        for part, value in zip(place.parts, place.split(parameters[place.parameter].detach()), strict=True)
     }
 
 
-def _gpt_neo_layout(values: dict, layer: int, heads: int) -> dict[str, np.ndarray]:
-    q, k, v, o, up, down = (values[f"{layer}.{role}"] for role in ("q", "k", "v", "o", "in", "out"))
-    root, less = f"transformer.h.{layer}.", (len(q) // heads) ** -0.25
-    return {
-        root + "attn.attention.q_proj.weight": q * less,
-        root + "attn.attention.k_proj.weight": k * less,
-        root + "attn.attention.v_proj.weight": v,
-        root + "attn.attention.out_proj.weight": o,
-        root + "mlp.c_fc.weight": up,
-        root + "mlp.c_proj.weight": down,
-    }
+def put(model: PreTrainedModel, values: Mapping[str, Tensor]) -> None:
+    """Set every parameter of a network from parts; a part that is not given is 0.
+
+    Raises:
+        ValueError: a part with other values than 0 for which this family has no place.
+    """
+    parameters, places = dict(model.named_parameters()), layout(model)
+    assert {place.parameter for place in places} == set(parameters)
+    homeless = set(values) - {part for place in places for part in place.parts}
+    if lost := sorted(part for part in homeless if bool((values[part] != 0).any())):
+        raise ValueError(f"{model.config.model_type} has no place for {', '.join(lost)}: these parts must be 0")
+    with torch.no_grad():
+        for place in places:
+            parameter = parameters[place.parameter]
+            shape = place.split(parameter)[0].shape
+            parameter.copy_(place.join([values.get(part, torch.zeros(shape)) for part in place.parts]))
 
 
-def _neox_layout(values: dict, layer: int, heads: int) -> dict[str, np.ndarray]:
-    q, k, v, o, up, down = (values[f"{layer}.{role}"] for role in ("q", "k", "v", "o", "in", "out"))
-    by_head = np.stack([m.reshape(heads, -1, m.shape[1]) for m in (q, k, v)], axis=1)
-    root = f"gpt_neox.layers.{layer}."
-    return {
-        root + "attention.query_key_value.weight": by_head.reshape(-1, q.shape[1]),
-        root + "attention.dense.weight": o,
-        root + "mlp.dense_h_to_4h.weight": up,
-        root + "mlp.dense_4h_to_h.weight": down,
-    }
+def empty_model(arm: Arm, size: Size) -> PreTrainedModel:
+    """A network of this arm's class with the values that the class draws, to be filled by `put`.
 
-
-LAYOUTS = MappingProxyType(
-    {
-        "gpt2": ("transformer.wte.weight", "transformer.wpe.weight", _gpt2_layout),
-        "gpt_neo": ("transformer.wte.weight", "transformer.wpe.weight", _gpt_neo_layout),
-        "gpt_neox": ("gpt_neox.embed_in.weight", None, _neox_layout),
-    }
-)
-"""Model type -> where it keeps the token and the position embedding, and a layer's matrices."""
+    The activation is the same function as the class's, in one kernel instead of seven."""
+    model = AutoModelForCausalLM.from_config(arm.config(size), attn_implementation="eager")
+    for module in model.modules():
+        if isinstance(module, NewGELUActivation):
+            module.forward = partial(torch.nn.functional.gelu, approximate="tanh")
+    return model
 
 
 def fresh_model(arm: Arm, size: Size, seed: int) -> PreTrainedModel:
-    """An untrained network of this arm: matrices from `starting_values`, biases 0, layer norms 1."""
-    config = arm.config(size)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    values = starting_values(size, seed)
-    embed, position, layout = LAYOUTS[config.model_type]
-    named = {embed: values["embed"]} | ({position: values["position"]} if position else {})
-    for layer in range(size.layers):
-        named |= layout(values, layer, size.heads)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if name in named:
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(named[name])))
-            else:
-                assert parameter.ndim == 1, f"no starting value for {name}"
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    assert set(named) <= set(parameters)
+    """An untrained network of this arm: matrices from `starting_values`, biases 0, layer norms 1.
+
+    The biases of queries, keys and values stay 0, since one family has none.
+    """
+    model = empty_model(arm, size)
+    values = {name: torch.from_numpy(value) for name, value in starting_values(size, seed).items()}
+    if model.config.model_type == "gpt_neox":
+        del values["position"]
+    norms = ["norm", *(f"{layer}.norm{n}" for layer in range(size.layers) for n in (1, 2))]
+    put(model, values | {norm: torch.ones(size.width) for norm in norms})
+    for place in layout(model):
+        if any(part.endswith((".q.bias", ".k.bias", ".v.bias")) for part in place.parts):
+            model.get_parameter(place.parameter).requires_grad_(False)
     return model
 
 
 def parameter_groups(model: PreTrainedModel, arm: Arm, size: Size, rate: float) -> list[dict[str, object]]:
     """Parameters for Adam with their highest learning rates: less for unscaled queries and keys (`Arm`)."""
     less = 1.0 if arm.scores_scaled else (size.width // size.heads) ** -0.25
-    slow = [p for name, p in model.named_parameters() if "q_proj" in name or "k_proj" in name]
-    rest = [p for name, p in model.named_parameters() if "q_proj" not in name and "k_proj" not in name]
+    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    slow = [parameter for name, parameter in learned if "q_proj" in name or "k_proj" in name]
+    rest = [parameter for name, parameter in learned if "q_proj" not in name and "k_proj" not in name]
     groups = [{"params": rest, "highest": rate}, {"params": slow, "highest": rate * less}]
     return [group for group in groups if group["params"]]

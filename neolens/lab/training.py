@@ -1,34 +1,38 @@
-"""Train the lab's networks: `python -m neolens.lab.training --out FOLDER`.
+"""Train one of the lab's networks: what `neolens lab train` does for each.
 
-Eight to twelve minutes of one core an arm. Killed and started again, it goes on where it last saved; on the
+Nine to fourteen minutes of one core. Killed and started again, it goes on where it last saved; on the
 CPU of one machine, with one number of threads, the same arm and seed give the same weights to the bit,
 interrupted or not.
 """
 
 import hashlib
-import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
-import typer
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from neolens.lab.arms import ARMS, DIFFERENCES
-from neolens.lab.competence import LENGTHS, competence, induction
-from neolens.lab.keeping import State, discard, finished, save_state, saved_state, ship
+from neolens.lab.competence import by_distance, competence
+from neolens.lab.keeping import State, discard, finished, round_to_half, save_state, saved_state, ship
 from neolens.lab.recipe import Batch, Recipe, batch, learning_rate
 from neolens.lab.start import fresh_model, parameter_groups
 
-EVERY = 100
+EVERY = 50
 """Steps between two savings of the state, and between two points of the curve."""
+
+CURVE, CURVE_PROMPTS = (12, 32, 88), 32
+"""Distances at which the curve asks the tasks, one inside the window, one beyond it, one unseen in training."""
+
+CHECKPOINTS = (0, *range(50, 1000, 50), *range(1000, 3500, 500))
+"""Steps after which a training that is asked for checkpoints keeps one: dense where induction forms."""
 
 
 def train(
@@ -39,10 +43,17 @@ def train(
     recipe: Recipe | None = None,
     device: str = "cpu",
     every: int = EVERY,
+    checkpoints: Collection[int] = (),
+    line: int = 0,
 ) -> Path:
-    """Train one arm into the folder `out / name` and return it, going on from what an earlier run left.
+    """Train one arm into the folder `out / name@seed` and return it, going on from what an earlier run left.
 
-    A folder that is already complete, on the same terms, is left as it is.
+    A folder that is already complete, on the same terms, is left as it is, with the checkpoints that it has.
+
+    Args:
+        every: steps between two savings of the state.
+        checkpoints: steps after which the network is kept, in the folders `step...` within.
+        line: of the terminal, for the progress bar.
 
     Raises:
         ValueError: an unknown arm, a seed below 0, a GPU where there is none, or a folder that holds a training on
@@ -53,22 +64,59 @@ def train(
         raise ValueError(f"device {device!r}: torch sees no GPU here; leave it at cpu")
     recipe = recipe or Recipe()
     terms = terms_of(name, seed, recipe)
-    folder = out / name
-    unfinished = out / f"{name}.unfinished"
+    folder = out / f"{name}@{seed}"
+    unfinished = out / f"{folder.name}.unfinished"
     if finished(folder, terms):
         discard(unfinished)
         return folder
     state = saved_state(unfinished, terms) or State(terms)
     unfinished.mkdir(parents=True, exist_ok=True)
     model, optimizer = _at(state, recipe, device)
-    for _ in steps(model, optimizer, recipe, state):
-        if state.step % every == 0 or state.step == recipe.steps:
-            state.curve.append(_point(model, state, every))
+    if 0 in checkpoints and not state.step:
+        _checkpoint(unfinished, model, state)
+    for step in steps(model, optimizer, recipe, state, line=line):
+        if step % EVERY == 0:
+            state.curve.append(_point(model, state))
+        if step in checkpoints:
+            _checkpoint(unfinished, model, state)
+        if step % every == 0 or step == recipe.steps:
             state.model, state.optimizer = model.state_dict(), optimizer.state_dict()
             save_state(unfinished, state)
-    ship(folder, model.eval(), card(model, state, recipe))
+    _finish(folder, model.eval(), state, recipe, unfinished)
     discard(unfinished)
     return folder
+
+
+def _checkpoint(unfinished: Path, model: PreTrainedModel, state: State) -> None:
+    """Keep the network as it is after this step, unless an earlier run, cut off since, has kept it."""
+    folder = unfinished / f"step{state.step}"
+    if not folder.exists():
+        told = {"name": model_name(state.terms), "arm": state.terms["arm"], "seed": state.terms["seed"]}
+        ship(folder, model, told | {"step": state.step}, curve=[], checkpoints=None)
+
+
+def _finish(folder: Path, model: PreTrainedModel, state: State, recipe: Recipe, unfinished: Path) -> None:
+    """Round the weights to what will be stored, ask what the network can do, and write it all."""
+    exact = competence(model)
+    round_to_half(model)
+    found = competence(model)
+    lost = [
+        abs(exact[part][task][key] - value)
+        for part, tasks in found.items()
+        for task, values in tasks.items()
+        for key, value in values.items()
+        if value == value  # no accuracy, no loss of it
+    ]
+    told = card(model, state, recipe) | {
+        "competence": found,
+        "competence_changed_by_half_precision": round(max(lost), 4),
+    }
+    ship(folder, model, told, curve=state.curve, checkpoints=unfinished)
+
+
+def model_name(terms: dict[str, Any]) -> str:
+    """The public name of a trained arm, `lab/gpt-neo@1`."""
+    return f"lab/{terms['arm']}@{terms['seed']}"
 
 
 def _at(state: State, recipe: Recipe, device: str) -> tuple[PreTrainedModel, torch.optim.Optimizer]:
@@ -98,10 +146,13 @@ def terms_of(name: str, seed: int, recipe: Recipe) -> dict[str, Any]:
     return {"arm": name, "seed": seed, "recipe": recipe.as_json()}
 
 
-def steps(model: PreTrainedModel, optimizer: torch.optim.Optimizer, recipe: Recipe, state: State) -> Iterator[int]:
+def steps(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, recipe: Recipe, state: State, *, line: int = 0
+) -> Iterator[int]:
     """Train to the end of the recipe, telling after each step, in `state` too, how many are done."""
     seed, began, before = state.terms["seed"], time.perf_counter(), state.seconds
-    with tqdm(total=recipe.steps, initial=state.step, desc=state.terms["arm"], unit="step") as bar:
+    name = model_name(state.terms)
+    with tqdm(total=recipe.steps, initial=state.step, desc=name, unit="step", position=line) as bar:
         while state.step < recipe.steps:
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * learning_rate(recipe, state.step)
@@ -128,28 +179,27 @@ def descend(model: PreTrainedModel, optimizer: torch.optim.Optimizer, texts: Bat
     return loss.item()
 
 
-def _point(model: PreTrainedModel, state: State, every: int) -> dict[str, Any]:
-    lengths = [n for n in LENGTHS if 2 * n < model.config.max_position_embeddings]
+def _point(model: PreTrainedModel, state: State) -> dict[str, float | int]:
+    """A row of the curve: the loss since the row before, and accuracies such as `induction 32`."""
     model.eval()
-    reached = {str(n): round(induction(model, n, prompts=16), 4) for n in lengths}
-    return {"step": state.step, "loss": round(float(np.mean(state.losses[-every:])), 4), "induction": reached}
+    reached = by_distance(model, CURVE, prompts=CURVE_PROMPTS)
+    row: dict[str, float | int] = {"step": state.step, "loss": round(float(np.mean(state.losses[-EVERY:])), 4)}
+    return row | {f"{task} {d}": round(a, 4) for task, found in reached.items() for d, a in found.items()}
 
 
 def card(model: PreTrainedModel, state: State, recipe: Recipe) -> dict[str, Any]:
-    """What a reader of the weights should know: data, size, training, competence, versions."""
+    """What a reader of the weights should know, besides what they can do: data, size, training, versions."""
     first = batch(recipe, state.terms["seed"], 0).tokens
-    lengths = [n for n in LENGTHS if 2 * n < model.config.max_position_embeddings]
     return {
-        "name": f"lab/{state.terms['arm']}",
+        "name": model_name(state.terms),
         **state.terms,
-        "data": "synthetic English: background sentences, periodic and spaced repeats (neolens.lab.language)",
+        "data": "synthetic English: background sentences, repeats, lists of keys and values, indirect-object stories "
+        "(neolens.lab.language)",
         "differences_not_asked_for": list(DIFFERENCES),
         "parameters": model.num_parameters(),
         "first_batch_sha256": hashlib.sha256(first.astype("<i8").tobytes()).hexdigest(),
         "tokens_seen": recipe.steps * recipe.tokens,
         "loss": round(float(np.mean(state.losses[-100:])), 4),
-        "competence": competence(model, lengths),
-        "curve": state.curve,
         "seconds": round(state.seconds, 1),
         "device": str(model.device),
         "threads": torch.get_num_threads(),
@@ -160,29 +210,3 @@ def card(model: PreTrainedModel, state: State, recipe: Recipe) -> dict[str, Any]
             "numpy": np.__version__,
         },
     }
-
-
-def main(
-    arm: Annotated[list[str] | None, typer.Option(help="An arm to train; all of them if none is named.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides starting values and texts.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where the folders go, one an arm.")] = Path("lab-models"),
-    steps: Annotated[int, typer.Option(help="Length of the training.")] = Recipe.steps,
-    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; the weights depend on it in the last bits.")] = 1,
-) -> None:
-    """Train the lab's networks, one after the other; go on where an earlier run was killed."""
-    if arm is None:
-        arm = list(ARMS)
-    torch.set_num_threads(threads)
-    try:
-        for name in arm:
-            folder = train(name, out, seed=seed, recipe=Recipe(steps=steps), device=device)
-            table = json.loads((folder / "card.json").read_text())["competence"]["induction"]
-            typer.echo(f"{folder}: induction " + ", ".join(f"{n}: {a:.2f}" for n, a in table.items()))
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -11,22 +11,30 @@ BOS, UNK = "<bos>", "<unk>"
 """Start of a document, and the stand-in for a word outside the language, which training texts never hold."""
 
 _LISTS = {
-    "name": "Mary John Anna Paul Lucy Mark Sara Luke Emma Adam Rose Jack Nina Karl Ruth Hugo",
+    "name": "Mary John Anna Paul Lucy Mark Sara Luke Emma Adam Rose Jack Nina Karl Ruth Hugo "
+    "Clara Peter Julia Simon Alice David Laura Tom "
+    "Frank Helen Oscar Grace Victor Irene Felix Nora",
     "trade": "farmer baker sailor teacher doctor painter miner singer "
-    "soldier writer hunter tailor pilot nurse king queen",
-    "verb": "sells buys trades carries brings takes sees finds wants makes mends cleans",
+    "soldier writer hunter tailor pilot nurse king queen "
+    "weaver potter fisher smith judge clerk guard monk",
+    "verb": "sells buys trades carries brings takes sees finds wants makes mends cleans counts hides paints",
     "object": "corn bread salt fish books maps coats shoes apples pears milk wine "
     "silk gold coal wood rope bricks lamps cups knives bells drums pens "
-    "rings boats carts tables chairs doors clocks hats bags seeds eggs honey",
+    "rings boats carts tables chairs doors clocks hats bags seeds eggs honey "
+    "cheese butter sugar tea plums nuts beans rice wool linen leather paper "
+    "nails saws axes pots plates spoons keys locks flags masks toys flutes",
     "preposition": "near beside behind under inside above",
     "place": "river bridge market church school castle forest garden harbor island mill tower "
-    "field village cave lake palace road shop barn station temple valley well",
-    "time": "today tonight daily weekly often early late soon again first last twice once alone now",
+    "field village cave lake palace road shop barn station temple valley well "
+    "square inn bakery library museum theater hill beach pond canal gate wall",
+    "time": "today tonight daily weekly often early late soon again first last twice once alone now "
+    "monthly yearly always seldom rarely",
+    "particle": "when and went to the gave for ,",
     "stop": ".",
 }
 
 CLASSES = MappingProxyType({name: tuple(words.split()) for name, words in _LISTS.items()})
-"""Word class -> its words. Subjects of a sentence are names and trades."""
+"""Word class -> its words. Names stand in stories and lists only, trades are the subjects of background sentences."""
 
 WORDS = tuple(word for words in CLASSES.values() for word in words)
 VOCABULARY = (BOS, UNK, *WORDS)

@@ -2,7 +2,18 @@
 
 from neolens.models.catalogue import catalogue
 from neolens.models.facts import Anatomy, AttentionSpan, Position
-from neolens.models.folders import lab_names
+from neolens.models.lab_models import lab_names, lab_revisions, lab_seeds
 from neolens.models.loading import anatomy, fetch, load
 
-__all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "catalogue", "fetch", "lab_names", "load"]
+__all__ = [
+    "Anatomy",
+    "AttentionSpan",
+    "Position",
+    "anatomy",
+    "catalogue",
+    "fetch",
+    "lab_names",
+    "lab_revisions",
+    "lab_seeds",
+    "load",
+]

@@ -68,7 +68,7 @@ class Bridge(TransformerBridge):
     def hook_dict(self) -> dict[str, HookPoint]:
         """All hook points that fire, by name, aliases included; any other name is refused with the reason."""
         points = super().hook_dict
-        return HookDict({name: points[name] for name in points if not _never_fires(name, self.anatomy)}, self.anatomy)
+        return HookDict({name: points[name] for name in points if not _says_nothing(name, self.anatomy)}, self.anatomy)
 
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; a name that cannot act is refused with the reason."""
@@ -77,9 +77,15 @@ class Bridge(TransformerBridge):
         super().add_hook(name, *args, **kwargs)
 
 
-def _never_fires(name: str, anatomy: Anatomy) -> bool:
-    """Hook points that TransformerLens registers but never calls; an edit there would silently do nothing."""
+_ROTATED = ("hook_rot_q", "hook_rot_k")
+
+
+def _says_nothing(name: str, anatomy: Anatomy) -> bool:
+    """Hook points that TransformerLens registers but never calls, where an edit would silently do nothing, and those
+    of a rotation that a network without rotated dimensions does not do."""
     if name.endswith(("attn.qkv.hook_in", "attn.qkv.hook_out")):
+        return True
+    if name.endswith(_ROTATED) and anatomy.position.kind != "rotary":
         return True
     return anatomy.family == "gpt_neox" and name in ("hook_pos_embed", "rotary_emb.hook_out", "rotary_emb.hook_in")
 
@@ -95,12 +101,15 @@ def absence(name: str, anatomy: Anatomy, names: list[str]) -> str:
             "them; use hook_resid_pre, hook_attn_out or hook_resid_post"
         )
     if name == "hook_pos_embed" and anatomy.position.kind != "absolute":
+        if anatomy.position.kind == "none":
+            return f"{anatomy.name} has no hook_pos_embed: it has no position encoding at all"
         return (
             f"{anatomy.name} has no hook_pos_embed: positions are {anatomy.position.kind}, none is added to the "
             "residual stream; use attn.hook_rot_q and attn.hook_rot_k"
         )
-    if name.endswith(("hook_rot_q", "hook_rot_k")) and anatomy.family != "gpt_neox":
-        return f"{anatomy.name} has no {name}: positions are absolute, q and k are not rotated; use hook_q and hook_k"
+    if name.endswith(_ROTATED) and anatomy.position.kind != "rotary":
+        kind = {"none": "there is no position encoding"}.get(anatomy.position.kind, "positions are absolute")
+        return f"{anatomy.name} has no {name}: {kind}, q and k are not rotated; use hook_q and hook_k"
     if ".qkv." in name:
         return f"{anatomy.name} has no {name}: TransformerLens splits the joint projection; use hook_q, hook_k, hook_v"
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neolens.models.catalogue import Entry, catalogue, find, near_misses
-
-LAB_FOLDER = Path(__file__).resolve().parent.parent / "lab" / "weights"
+from neolens.models.lab_models import lab_folder, lab_names
 
 _TEXT_FILES = ["*.json", "*.txt"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -58,6 +57,11 @@ class Source:
             ValueError: there is none, or it is not a JSON object.
         """
         path = folder / "config.json"
+        if (folder / "state.pt").is_file() and not path.is_file():
+            raise ValueError(
+                f"{self.name}: the folder holds a training of the lab that is not finished: run the same training "
+                "again, which goes on where this one stopped, or give one of its step folders"
+            )
         if not path.is_file():
             raise ValueError(
                 f"{self.name}: the folder has no config.json: expected a model folder written by save_pretrained"
@@ -71,11 +75,6 @@ class Source:
         return raw
 
 
-def lab_names() -> list[str]:
-    """The names of the lab models shipped in the package, such as `lab/gpt-neo`."""
-    return sorted(f"lab/{path.parent.name}" for path in LAB_FOLDER.glob("*/config.json"))
-
-
 def resolve(name: str | Path, revision: str | None = None) -> Source:
     """The source that a catalogue name, a hub id or a folder stands for. Touches no network.
 
@@ -87,7 +86,8 @@ def resolve(name: str | Path, revision: str | None = None) -> Source:
         raise TypeError(f"a model is named by a string or a path, got {type(name).__name__}")
     text = str(name).strip()
     if text.lower().startswith("lab/"):
-        return _lab_source(text, revision)
+        lab_name, folder = lab_folder(text, revision)
+        return Source(lab_name, local=folder, revision=revision)
     if text and Path(text).is_dir() and ((Path(text) / "config.json").is_file() or find(text) is None):
         if revision is not None:
             raise ValueError(f"{text}: a local folder has no revision {revision!r}: leave it out")
@@ -102,15 +102,6 @@ def resolve(name: str | Path, revision: str | None = None) -> Source:
         "expected a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "
         "or a folder that holds config.json"
     )
-
-
-def _lab_source(name: str, revision: str | None) -> Source:
-    names = lab_names()
-    if name.lower() not in names:
-        raise ValueError(f"no lab model {name!r}: {near_misses(name, names)}there are {', '.join(names)}")
-    if revision is not None:
-        raise ValueError(f"{name} has no revision {revision!r}: lab models are shipped as trained; leave it out")
-    return Source(name.lower(), local=LAB_FOLDER / name.lower().removeprefix("lab/"))
 
 
 def _download(source: Source, patterns: list[str]) -> Path:

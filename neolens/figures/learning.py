@@ -1,0 +1,89 @@
+"""How networks learn over their training: one panel a quantity, one line a network, its spread over seeds as a band.
+
+Position encodings have the same colours everywhere: absolute bluish green, rotary reddish purple, none grey (Okabe and
+Ito 2008). Networks alike in that are told apart by the dash of their line.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from neolens.figures import style
+
+POSITION_COLOURS: dict[str, str] = {"absolute": "#009E73", "rotary": "#CC79A7", "none": "#7F7F7F"}
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_BAND_OPACITY = 0.18
+
+
+def learning(curves: xr.Dataset, *, distance: int, tasks: tuple[str, ...] | None = None) -> go.Figure:
+    """Loss and the accuracy of each task against the training step: the median over seeds, and from the lowest seed to
+    the highest.
+
+    Args:
+        curves: variables with the axes `model`, `seed`, `step`, those of tasks also `distance`, and the coordinate
+            `position` at `model`: what `neolens.lab.curves.curves` gives.
+        distance: of the answer, for the tasks.
+        tasks: by default all that the curves hold.
+
+    Raises:
+        ValueError: a distance or a task that the curves do not hold.
+    """
+    held = [str(name) for name in curves.data_vars if "distance" in curves[name].dims]
+    wanted = list(tasks or held)
+    if unknown := [task for task in wanted if task not in held]:
+        raise ValueError(f"the curves hold no task {unknown[0]!r}: they hold {', '.join(held)}")
+    if distance not in curves["distance"].values:
+        raise ValueError(
+            f"the curves hold no distance {distance}: they hold {', '.join(map(str, curves['distance'].values))}"
+        )
+    panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
+    names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
+    figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)
+    for column, values in enumerate(panels.values(), start=1):
+        for line in _lines(values, legend=column == 1):
+            figure.add_trace(line, row=1, col=column)
+        figure.update_xaxes(title_text="training step", rangemode="tozero", row=1, col=column)
+        if column > 1:
+            figure.update_yaxes(range=[-0.02, 1.04], row=1, col=column)
+    seeds = curves.sizes["seed"]
+    caption = (
+        f"Median over {seeds} seed{'s' if seeds > 1 else ''}, band from lowest to highest. Accuracy on fresh prompts "
+        f"whose answer stands {distance} tokens back."
+    )
+    style.style(figure, "<b>Learning</b> (by training step)", caption, height=300)
+    return figure.update_layout(legend={"y": -0.3, "yref": "paper", "x": 0, "xanchor": "left"}, margin_b=110)
+
+
+def _lines(values: xr.DataArray, *, legend: bool) -> list[go.Scatter]:
+    lines: list[go.Scatter] = []
+    met: dict[str, int] = {}
+    for model in values["model"].values:
+        of_model = values.sel(model=model)
+        position = str(of_model["position"].item())
+        dash = _DASHES[met.setdefault(position, 0) % len(_DASHES)]
+        met[position] += 1
+        lines += _with_band(of_model, style.escape(str(model)), POSITION_COLOURS[position], dash, legend)
+    return lines
+
+
+def _with_band(values: xr.DataArray, name: str, colour: str, dash: str, legend: bool) -> list[go.Scatter]:
+    """The lowest seed unseen, the highest filled down to it, and the median."""
+    steps = values["step"].values
+    low, middle, high = (values.quantile(q, "seed").values for q in (0.0, 0.5, 1.0))
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    shared = {"x": steps, "mode": "lines", "legendgroup": name}
+    unseen = shared | {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    return [
+        go.Scatter(y=low, **unseen),
+        go.Scatter(y=high, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen),
+        go.Scatter(
+            y=middle,
+            name=name,
+            line={"color": colour, "dash": dash, "width": 2},
+            showlegend=legend,
+            hovertemplate=f"{name}<br>step %{{x}}: %{{y:.3g}}<extra></extra>",
+            **shared,
+        ),
+    ]

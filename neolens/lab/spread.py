@@ -1,0 +1,72 @@
+"""What the arms can do, over their seeds: the competence table of `neolens lab check`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from neolens.lab import NAMES
+from neolens.lab.competence import REACHES, by_distance, by_reach
+from neolens.lab.planted import TASKS
+from neolens.lab.words import VOCABULARY
+from neolens.models import anatomy, lab_seeds, load
+
+Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
+"""Task -> `inside`, `beyond`, `unseen` -> accuracy of each seed."""
+
+
+def spread(names: Iterable[str] | None = None, *, prompts: int = 64, seed: int = 0) -> dict[str, Accuracies]:
+    """Arm (or folder) -> accuracies on fresh prompts, of each of its seeds.
+
+    Args:
+        names: arms, which stand for all their seeds, single models (`lab/gpt-neo@1`) or folders; all arms by default.
+
+    Raises:
+        ValueError: no such model, one that does not speak the lab's language, or fewer than one prompt.
+    """
+    groups = {name: _members(name) for name in names or NAMES}
+    for member in (member for members in groups.values() for member in members):
+        if anatomy(member).d_vocab != len(VOCABULARY):
+            raise ValueError(
+                f"{member} has {anatomy(member).d_vocab} tokens, the lab's language {len(VOCABULARY)}: "
+                "give a lab model or a folder that `neolens lab train` wrote"
+            )
+    return {name: of_seeds([_reached(member, prompts, seed) for member in members]) for name, members in groups.items()}
+
+
+def _members(name: str) -> list[str]:
+    is_arm = name.lower().startswith("lab/") and "@" not in name
+    return lab_seeds(name) if is_arm else [name]
+
+
+def _reached(name: str, prompts: int, seed: int) -> dict[str, dict[str, float]]:
+    return by_reach(by_distance(load(name, device="cpu").original_model, prompts=prompts, seed=seed))
+
+
+def of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
+    return {
+        task: {name: [one[task][name] for one in found] for name in REACHES if name in found[0][task]}
+        for task in found[0]
+    }
+
+
+def rows(found: Mapping[str, Accuracies]) -> list[list[str]]:
+    """A row for each arm and task: arm, task, and for each reach `mean (lowest to highest)`."""
+    return [
+        [name, task.replace("_", " "), *(_cell(accuracies[task].get(reach, ())) for reach in REACHES)]
+        for name, accuracies in found.items()
+        for task in TASKS
+    ]
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f} to {max(values):.2f})"
+
+
+def table(found: Mapping[str, Accuracies]) -> str:
+    """The rows as text with a head."""
+    from neolens.models.describe import as_text
+
+    return as_text(["arm", "task", *REACHES], rows(found))
