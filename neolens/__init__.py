@@ -8,22 +8,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neolens.metrics import kl_divergence, log_probability, logit_difference, loss, probability, rank
     from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
     from neolens.network import fingerprint
+    from neolens.patching import patch, recovered
+    from neolens.prompts import PromptPairs
     from neolens.scores import attention
 
 __version__ = "0.1.0"
 
-__all__ = ["Anatomy", "AttentionSpan", "Position", "anatomy", "attention", "fingerprint", "load"]
+_HOMES = {
+    "models": ("Anatomy", "AttentionSpan", "Position", "anatomy", "load"),
+    "metrics": ("kl_divergence", "log_probability", "logit_difference", "loss", "probability", "rank"),
+    "network": ("fingerprint",),
+    "patching": ("patch", "recovered"),
+    "prompts": ("PromptPairs",),
+    "scores": ("attention",),
+}
 
-_HOMES = {"attention": "scores", "fingerprint": "network"}
+__all__ = [
+    "Anatomy",
+    "AttentionSpan",
+    "Position",
+    "PromptPairs",
+    "anatomy",
+    "attention",
+    "fingerprint",
+    "kl_divergence",
+    "load",
+    "log_probability",
+    "logit_difference",
+    "loss",
+    "patch",
+    "probability",
+    "rank",
+    "recovered",
+]
 _MODULES = (
     "figures",
     "findings",
     "lab",
+    "metrics",
     "models",
     "network",
+    "patching",
     "prompts",
+    "replay",
     "report",
     "results",
     "scores",
@@ -33,8 +63,9 @@ _MODULES = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(f"neolens.{_HOMES.get(name, 'models')}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"neolens.{home}"), name)
     if name in _MODULES:
         return import_module(f"neolens.{name}")
     raise AttributeError(f"module 'neolens' has no attribute {name!r}")

@@ -244,3 +244,123 @@ def test_markup_in_a_model_name_reaches_plotly_as_text(draw):
 def test_no_figure_offers_to_send_its_data_to_a_server():
     for figure in (figures.heads(result(), "induction"), figures.scores_by_kind(result())):
         assert "sendChartToCloud" in figure.layout.modebar.remove
+
+
+def learned(seeds=3, steps=5):
+    rng = np.random.default_rng(3)
+    names = ["lab/one", HOSTILE, "lab/three"]
+    return xr.Dataset(
+        {
+            "loss": (("model", "seed", "step"), rng.uniform(1, 5, (3, seeds, steps))),
+            "recall": (("model", "seed", "step", "distance"), rng.uniform(0, 1, (3, seeds, steps, 2))),
+        },
+        coords={
+            "model": names,
+            "seed": range(seeds),
+            "step": 50 * np.arange(1, steps + 1),
+            "distance": [12, 32],
+            "position": ("model", ["absolute", "absolute", "rotary"]),
+        },
+    )
+
+
+def test_a_learning_curve_is_the_median_of_the_seeds_between_the_lowest_and_the_highest():
+    data = learned()
+    figure = figures.learning(data, distance=32)
+    low, high, middle = (trace for trace in figure.data if trace.xaxis == "x2" and trace.legendgroup == "lab/one")
+    by_seed = np.sort(data.recall.values[0, :, :, 1], axis=0)
+    assert np.allclose([low.y, middle.y, high.y], by_seed)
+    assert high.fill == "tonexty"
+    assert list(middle.x) == [50, 100, 150, 200, 250]
+
+
+def test_networks_have_the_colour_of_their_position_and_a_dash_of_their_own():
+    lines = [trace for trace in figures.learning(learned(), distance=12).data if trace.showlegend]
+    colours, dashes = zip(*((line.line.color, line.line.dash) for line in lines), strict=True)
+    absolute, rotary = (figures.POSITION_COLOURS[kind] for kind in ("absolute", "rotary"))
+    assert colours == (absolute, absolute, rotary)
+    assert dashes == ("solid", "dash", "solid")
+    assert "<img" not in lines[1].name
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"distance": 13}, "the curves hold no distance 13: they hold 12, 32"),
+        ({"distance": 12, "tasks": ("recal",)}, "the curves hold no task 'recal': they hold recall"),
+    ],
+)
+def test_learning_of_what_the_curves_do_not_hold_is_refused(asked, message):
+    with pytest.raises(ValueError, match=message):
+        figures.learning(learned(), **asked)
+
+
+def swept(heads=2, named=False, several=False):
+    """A result of `neolens.patch`'s shape: 2 prompts, 4 layers, 3 positions."""
+    rng = np.random.default_rng(5)
+    dims, shape = ["prompt", "layer", *["head"] * bool(heads), "pos"], [2, 4, *[heads] * bool(heads), 3]
+    base = ["prompt"]
+    coords = {
+        "layer": range(4),
+        "attention_kind": ("layer", list(KINDS)),
+        "window": ("layer", [np.nan, 8.0, np.nan, 8.0]),
+        "pos": ["end", HOSTILE, "s1"] if named else range(3),
+    }
+    if not named:
+        coords["token"] = (("prompt", "pos"), [["a", HOSTILE, "x"], ["a", HOSTILE, "y"]])
+    if several:
+        dims, shape, base = [*dims, "metric"], [*shape, 2], ["prompt", "metric"]
+        coords["metric"] = ["loss", "rank"]
+    runs = {run: (base, rng.normal(size=[2, 2][: len(base)])) for run in ("clean", "corrupted")}
+    attrs = {"model": HOSTILE, "site": "z", "direction": "denoise", "metric": '["logit_difference"]'}
+    return xr.Dataset({"patched": (dims, rng.normal(size=shape))} | runs, coords=coords, attrs=attrs)
+
+
+def test_a_cell_of_the_patching_map_is_the_mean_effect_over_prompts():
+    data = swept(heads=0)
+    (cells,) = figures.patch_heatmap(data).data
+    by_hand = (data.patched[0, 2, 1] - data.corrupted[0] + data.patched[1, 2, 1] - data.corrupted[1]) / 2
+    assert cells.z[2][1] == pytest.approx(float(by_hand))
+    assert (cells.zmin, cells.zmax) == (-np.abs(cells.z).max(), np.abs(cells.z).max())
+    assert list(cells.y) == ["0 global", "1 local 8", "2 global", "3 local 8"]
+    noised = figures.patch_heatmap(data.assign_attrs(direction="noise")).data[0]
+    by_hand = (data.patched[0, 2, 1] - data.clean[0] + data.patched[1, 2, 1] - data.clean[1]) / 2
+    assert noised.z[2][1] == pytest.approx(float(by_hand))
+
+
+def test_a_head_has_its_largest_effect_over_positions_or_its_mean_over_named_ones():
+    data = swept()
+    effect = (data.patched - data.corrupted).mean("prompt")
+    values = effect.values[3, 1]
+    (cells,) = figures.patch_heatmap(data).data
+    assert cells.z[3][1] == pytest.approx(float(values[np.abs(values).argmax()]))
+    named = swept(named=True)
+    (cells,) = figures.patch_heatmap(named).data
+    assert cells.z[3][1] == pytest.approx(float((named.patched - named.corrupted).mean(["prompt", "pos"])[3, 1]))
+
+
+def test_the_share_recovered_is_drawn_on_request():
+    data = swept(heads=0)
+    share = [(data.patched[p, 0, 0] - data.corrupted[p]) / (data.clean[p] - data.corrupted[p]) for p in (0, 1)]
+    assert figures.patch_heatmap(data, recovered=True).data[0].z[0][0] == pytest.approx(float(sum(share)) / 2)
+
+
+def test_positions_are_labelled_with_their_token_where_all_prompts_share_it():
+    figure = figures.patch_heatmap(swept(heads=0))
+    assert [text.split(" ", 1)[0] for text in figure.layout.xaxis.ticktext] == ["0", "1", "2"]
+    assert figure.layout.xaxis.ticktext[0] == "0 a"
+    assert figure.layout.xaxis.ticktext[2] == "2"
+    assert not any("<img" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("data", "asked", "message"),
+    [
+        (result(), {}, "expected a result of neolens.patch"),
+        (swept(several=True), {}, "choose a metric: the result holds loss, rank, got None"),
+        (swept(several=True), {"metric": "los"}, "choose a metric: the result holds loss, rank, got 'los'"),
+    ],
+)
+def test_a_map_of_what_is_not_there_is_refused(data, asked, message):
+    with pytest.raises(ValueError, match=message):
+        figures.patch_heatmap(data, **asked)

@@ -7,6 +7,8 @@ what all have in common (the two colours of local and global layers, titles, cap
 """
 
 from neolens.figures.heatmap import heads
+from neolens.figures.learning import POSITION_COLOURS, learning
+from neolens.figures.patching import patch_heatmap
 from neolens.figures.reach import mass_by_distance
 from neolens.figures.strip import scores_by_kind
 from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
@@ -15,11 +17,14 @@ __all__ = [
     "GLOBAL_COLOUR",
     "KIND_COLOURS",
     "LOCAL_COLOUR",
+    "POSITION_COLOURS",
     "SCORES",
     "Results",
     "Score",
     "escape",
     "heads",
+    "learning",
     "mass_by_distance",
+    "patch_heatmap",
     "scores_by_kind",
 ]

@@ -45,6 +45,9 @@ Observer = Callable[[PatternBlock], None]
 Edit = Callable[[str, int | None, Tensor], Tensor]
 """(site, layer, activation) -> activation to go on with; sites and shapes are TransformerLens's (see `sites`)."""
 
+Watch = Callable[[str, int | None, Tensor], None]
+"""(site, layer, activation), as an `Edit`, but only looking."""
+
 
 def edited(edit: Edit | None, site: str, layer: int | None, x: Tensor) -> Tensor:
     """The activation that the pass goes on with."""

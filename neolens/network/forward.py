@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan, Position
-from neolens.network.blockwise import BLOCK, Edit, Observer, attend, edited
+from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
 from neolens.network.weights import Layer, Linear, Norm, Weights
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
@@ -36,6 +36,7 @@ def residual(
     positions: Int[Tensor, " pos"] | None = None,
     observer: Observer | None = None,
     edit: Edit | None = None,
+    watch: Watch | None = None,
     block: int = BLOCK,
     stop_after: int | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
@@ -46,6 +47,7 @@ def residual(
         positions: the position index of each token; by default 0, 1, 2, ...
         observer: is handed every block of every layer's attention pattern.
         edit: is handed every activation by its site and layer, and gives back the one to go on with.
+        watch: is handed every activation but `result` by its site and layer, as the pass goes on with it.
         block: queries computed at a time.
         stop_after: the last layer whose attention is needed; the pass ends there, before its output.
     """
@@ -55,7 +57,7 @@ def residual(
     x = embed(weights, tokens, positions, edit=edit)
     rotation = rotations(weights.anatomy.position, positions, x.dtype)
     for index, span in enumerate(spans):
-        at = _Place(weights, index, edit)
+        at = _Place(weights, index, edit, watch)
         x = at("resid_pre", x)
         attn_out = _attention(at, x, span, rotation, observer, block)
         if index == stop_after:
@@ -66,7 +68,7 @@ def residual(
 
 def logits(weights: Weights, final: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_vocab"]:
     """The logits that a final residual stream gives: layer norm, then the unembedding."""
-    return _apply(weights.unembedding, _normalise(weights, weights.norm_final, final))
+    return apply(weights.unembedding, normalise(weights, weights.norm_final, final))
 
 
 def embed(
@@ -116,16 +118,20 @@ class _Place:
     weights: Weights
     index: int
     edit: Edit | None
+    watch: Watch | None
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
-        return edited(self.edit, site, self.index, x)
+        x = edited(self.edit, site, self.index, x)
+        if self.watch is not None:
+            self.watch(site, self.index, x)
+        return x
 
     @property
     def layer(self) -> Layer:
         return self.weights.layers[self.index]
 
     def normalise(self, norm: Norm, x: Tensor) -> Tensor:
-        return _normalise(self.weights, norm, x)
+        return normalise(self.weights, norm, x)
 
 
 def _attention(
@@ -139,7 +145,7 @@ def _attention(
     facts, layer = at.weights.anatomy, at.layer
     normed = at.normalise(layer.norm_attention, x)
     linears = {"q": layer.q, "k": layer.k, "v": layer.v}
-    q, k, v = (at(site, _apply(linear, normed).unflatten(-1, (facts.heads, -1))) for site, linear in linears.items())
+    q, k, v = (at(site, apply(linear, normed).unflatten(-1, (facts.heads, -1))) for site, linear in linears.items())
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if rotation is not None:
         q, k = (
@@ -155,7 +161,7 @@ def _add_heads(at: _Place, z: Float[Tensor, "prompt pos head d_head"]) -> Float[
     """The sum of what the heads write, z_h W_O_h, plus the bias; head by head only where it may be edited."""
     output = at.layer.o
     if at.edit is None:
-        return _apply(output, z.flatten(2))
+        return apply(output, z.flatten(2))
     by_head = output.weight.unflatten(1, (at.weights.anatomy.heads, -1))
     result = at("result", torch.einsum("bphe,mhe->bphm", z, by_head))
     return result.sum(2) if output.bias is None else result.sum(2) + output.bias
@@ -170,13 +176,15 @@ def _add_mlp(
     read = x
     if not facts.parallel:
         read = mid = at("resid_mid", mid)
-    hidden = _ACTIVATIONS[facts.activation](_apply(layer.up, at.normalise(layer.norm_mlp, read)))
-    return mid + at("mlp_out", _apply(layer.down, hidden))
+    hidden = ACTIVATIONS[facts.activation](apply(layer.up, at.normalise(layer.norm_mlp, read)))
+    return mid + at("mlp_out", apply(layer.down, hidden))
 
 
-def _normalise(weights: Weights, norm: Norm, x: Tensor) -> Tensor:
+def normalise(weights: Weights, norm: Norm, x: Tensor) -> Tensor:
+    """Layer norm of the last axis."""
     return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, weights.anatomy.norm_eps)
 
 
-def _apply(linear: Linear, x: Tensor) -> Tensor:
+def apply(linear: Linear, x: Tensor) -> Tensor:
+    """x W^T + b."""
     return F.linear(x, linear.weight, linear.bias)

@@ -1,13 +1,21 @@
-"""Prompts: validated tokens, repeated random sequences, plain text."""
+"""Prompts: pairs to patch between and families of them, validated tokens, repeated random sequences, plain text."""
 
+from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
+from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.text import beginning_of_sequence, chunks, lab_documents, read_text
 from neolens.prompts.tokens import repeat_length, repeated, validated
 
 __all__ = [
+    "PromptPairs",
     "beginning_of_sequence",
     "chunks",
+    "docstring",
+    "greater_than",
+    "indirect_object",
+    "induction",
     "lab_documents",
     "read_text",
+    "recall",
     "repeat_length",
     "repeated",
     "validated",

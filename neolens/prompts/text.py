@@ -77,7 +77,7 @@ def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:
 
     A document begins with a sentence, as in the lab's training: the absolute lab models read no other.
     """
-    from neolens.lab.language import sentences
+    from neolens.lab.grammar import sentences
     from neolens.lab.words import VOCABULARY
 
     rng = np.random.default_rng(seed)

@@ -1,0 +1,116 @@
+"""Patching results as maps: layer by position, or layer by head, the effect in colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from neolens.figures import style
+from neolens.figures.style import KIND_COLOURS
+
+_CELL = 26  # pixels a row
+_UNITS = {
+    "logit_difference": "logits",
+    "log_probability": "nats",
+    "probability": "probability",
+    "kl_divergence": "nats",
+    "loss": "nats a token",
+    "rank": "tokens",
+}
+
+
+def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: bool = False) -> go.Figure:
+    """The effect of every patch, mean over prompts: layer by head if the result has heads, else layer by position.
+
+    The effect is the patched metric less that of the run that is patched (or, `recovered`, its share of the difference
+    between the two runs). With heads and positions, the positions are averaged if they are named, else the
+    largest effect by size over the positions of a head is drawn. Layers carry their kind and window; the map diverges
+    around 0.
+
+    Raises:
+        ValueError: no result of `neolens.patch`, or a metric that it does not hold.
+    """
+    effect, unit, name = _effect(result, metric, recovered)
+    effect = effect.mean("prompt", skipna=True)
+    across = "head" if "head" in effect.dims else "pos"
+    how = "mean over prompts"
+    if across == "head" and "pos" in effect.dims:
+        effect, how = _over_positions(effect)
+    if across not in effect.dims:
+        effect = effect.expand_dims(pos=["all"])
+    values = effect.transpose("layer", across).values
+    layers = [f"{int(layer)} {_span(result, layer)}" for layer in effect.layer.values]
+    labels = _labels(result, effect, across)
+    largest = float(np.nanmax(np.abs(values))) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=list(range(len(labels))),
+            y=layers,
+            zmin=-largest,
+            zmax=largest,
+            colorscale="RdBu",
+            colorbar={"title": {"text": unit}},
+            hoverongaps=False,
+            hovertemplate=f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
+    figure.update_yaxes(title_text="layer", type="category", showgrid=False)
+    for layer, kind in zip(layers, result.sel(layer=effect.layer).attention_kind.values, strict=True):
+        figure.add_annotation(
+            x=-0.006, xref="paper", y=layer, text="▌", showarrow=False, font={"color": KIND_COLOURS[str(kind)]}
+        )
+    site, direction = result.attrs.get("site", ""), result.attrs.get("direction", "")
+    title = f"<b>Patching {style.escape(str(site))}</b> ({style.escape(name)}, {unit})"
+    caption = f"{style.escape(str(result.attrs.get('model', 'model')))}, {direction}: {how}."
+    return style.style(figure, title, caption, height=_CELL * len(layers) + 40)
+
+
+def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str]:
+    if not {"patched", "clean", "corrupted"} <= set(result.data_vars):
+        raise ValueError("expected a result of neolens.patch, with patched, clean and corrupted")
+    if "metric" in result.dims:
+        held = [str(one) for one in result.metric.values]
+        if metric not in held:
+            raise ValueError(f"choose a metric: the result holds {', '.join(held)}, got {metric!r}")
+        result = result.sel(metric=metric)
+    names = str(result.attrs.get("metric", "")).strip('[]"')
+    name = metric or names or "metric"
+    base = result["clean" if result.attrs.get("direction") == "noise" else "corrupted"]
+    effect = result["patched"] - base
+    if recovered:
+        between = result["clean"] - result["corrupted"]
+        return effect / between.where(between != 0), "share recovered", name.replace("_", " ")
+    return effect, _UNITS.get(name, "metric's unit"), f"effect on the {name.replace('_', ' ')}"
+
+
+def _over_positions(effect: xr.DataArray) -> tuple[xr.DataArray, str]:
+    if effect.pos.dtype.kind in "US":
+        names = ", ".join(style.escape(str(name)) for name in effect.pos.values)
+        return effect.mean("pos", skipna=True), f"mean over prompts and the positions {names}"
+    where = abs(effect).fillna(-1).argmax("pos")
+    return effect.isel(pos=where), "mean over prompts, at the position with the largest effect of each head"
+
+
+def _span(result: xr.Dataset, layer: object) -> str:
+    at = result.sel(layer=layer)
+    window = float(at["window"])
+    return str(at.attention_kind.item()) + ("" if np.isnan(window) else f" {window:.0f}")
+
+
+def _labels(result: xr.Dataset, effect: xr.DataArray, across: str) -> list[str]:
+    """What stands under the columns: the tokens where all prompts share one, else numbers or names."""
+    values = effect[across].values
+    if across == "pos" and "token" in result.coords and effect.pos.dtype.kind not in "US":
+        columns = result.token.transpose("pos", "prompt").values
+        return [
+            f"{at} {style.escape(str(words[0]))}" if len({*words}) == 1 else str(at)
+            for at, words in zip(values, columns, strict=True)
+        ]
+    return [style.escape(str(value)) for value in values]
+
+
+def _axis(across: str) -> str:
+    return "head" if across == "head" else "position"

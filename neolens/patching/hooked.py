@@ -1,0 +1,86 @@
+"""The plain way to patch: a hook that puts the activation in, and the whole model run once for every patch.
+
+For any TransformerBridge, and beside the replay engine as a second opinion: it shares no arithmetic with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neolens.metrics import Asked
+from neolens.patching.sweep import Sweep, finite
+from neolens.sites import hook_name
+
+
+def hooked(
+    model: Any,
+    sweep: Sweep,
+    patched: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    *,
+    progress: Callable[[float], object],
+) -> None:
+    """Fill `patched` [prompt, layer, head, column, metric] and the baselines [prompt, metric]."""
+    groups = list(sweep.pairs.groups().values())
+    for prompts in groups:
+        for run, its in (("clean", sweep.pairs.clean), ("corrupted", sweep.pairs.corrupted)):
+            tokens = torch.stack([its[prompt] for prompt in prompts])
+            baselines[run][prompts] = _measured(model, sweep, prompts, model(tokens), tokens)
+    finite(baselines, sweep)
+    for prompts in groups:
+        _group(model, sweep, prompts, patched, progress)
+
+
+def _group(
+    model: Any, sweep: Sweep, prompts: list[int], patched: np.ndarray, progress: Callable[[float], object]
+) -> None:
+    source = torch.stack([sweep.source[prompt] for prompt in prompts])
+    target = torch.stack([sweep.target[prompt] for prompt in prompts])
+    stretches = [sweep.stretches(prompt) for prompt in prompts]
+    for number, layer in enumerate(sweep.layers):
+        name = hook_name(sweep.site, layer)
+        taken: list[Tensor] = []
+        model.run_with_hooks(source, fwd_hooks=[(name, lambda x, hook, taken=taken: taken.append(x.clone()) or None)])
+        for place, head in enumerate(sweep.heads or (None,)):
+            for column in range(len(stretches[0])):
+                put = _putting(taken[0], sweep.site, head, [its[column] for its in stretches])
+                logits = model.run_with_hooks(target, fwd_hooks=[(name, put)])
+                patched[prompts, number, place, column] = _measured(model, sweep, prompts, logits, target)
+                progress(len(prompts))
+
+
+def _putting(source: Tensor, site: str, head: int | None, stretches: list[tuple[int, int]]) -> Callable[..., Tensor]:
+    """A hook that puts the source's activation into these positions of each prompt."""
+
+    def put(x: Tensor, hook: Any) -> Tensor:
+        x = x.clone()
+        for prompt, (first, last) in enumerate(stretches):
+            if site == "pattern":
+                x[prompt, head, first:last] = source[prompt, head, first:last]
+            elif head is None:
+                x[prompt, first:last] = source[prompt, first:last]
+            else:
+                x[prompt, first:last, head] = source[prompt, first:last, head]
+        return x
+
+    return put
+
+
+def _measured(model: Any, sweep: Sweep, prompts: list[int], logits: Tensor, tokens: Tensor) -> np.ndarray:
+    """Every metric of each prompt's run, from the logits of all positions."""
+    which = torch.tensor(prompts)
+    answers = sweep.pairs.answers[which]
+    distractors = None if sweep.pairs.distractors is None else sweep.pairs.distractors[which]
+    clean = None
+    if any(metric.against_clean for metric in sweep.metrics):
+        clean = model(torch.stack([sweep.pairs.clean[prompt] for prompt in prompts]))
+    asked = Asked(answers, distractors, tokens, clean)
+    columns = answers[:, None] if distractors is None else torch.stack([answers, distractors], dim=1)
+    two = logits.gather(2, columns[:, None].expand(-1, logits.shape[1], -1))
+    values = [metric(two if metric.columns == "answers" else logits, asked) for metric in sweep.metrics]
+    return torch.stack(values, dim=1).cpu().numpy()

@@ -1,0 +1,161 @@
+"""`neolens.patch`: the sweep, its engine, and the labelled result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from neolens import results
+from neolens.metrics import logit_difference
+from neolens.models import Anatomy, anatomy
+from neolens.network import weights_of
+from neolens.patching.hooked import hooked
+from neolens.patching.replayed import replayed
+from neolens.patching.sweep import AnyMetric, Sweep, planned
+from neolens.prompts.pairs import PromptPairs
+
+MAX_MEMORY = 2 * 2**30
+"""Bytes that a sweep may take besides the model and the result, by default."""
+
+ENGINES = ("auto", "replay", "hooks")
+
+
+def patch(
+    model: Any,
+    pairs: PromptPairs,
+    site: str,
+    *,
+    positions: str | Sequence[str] = "each",
+    layers: Collection[int] | None = None,
+    heads: Collection[int] | None = None,
+    metric: AnyMetric | Sequence[AnyMetric] = logit_difference,
+    direction: str = "denoise",
+    engine: str = "auto",
+    max_memory: int = MAX_MEMORY,
+    progress: bool = True,
+) -> xr.Dataset:
+    """The metric of a run in which one activation is that of another run, for every patch that is asked for.
+
+    Args:
+        model: from `neolens.load`, or with `engine="hooks"` any TransformerBridge.
+        site: `resid_pre resid_mid resid_post attn_out mlp_out`, or by head `z q k v pattern`.
+        positions: `"each"` by itself, `"all"` together, or names of positions of the pairs. For `pattern` a position is
+            the query's.
+        layers: by default all.
+        heads: by default all, for sites that have heads.
+        metric: of `neolens.metrics`, its name, a function of all logits [run, pos, d_vocab] -> [run], or several.
+        direction: `"denoise"` puts the clean run's activation into the corrupted run, `"noise"` the reverse.
+        engine: `"replay"` computes what a patch can have changed, all patches at once; `"hooks"` runs the whole model
+            once for each; `"auto"` is replay for models of `neolens.load`.
+        max_memory: bytes besides the model and the result.
+        progress: whether to show a bar, counting patched runs.
+
+    Returns:
+        `patched` by prompt, layer, head (for sites that have them) and pos (unless all are patched together), and the
+        unpatched `clean` and `corrupted` by prompt; with several metrics a `metric` axis. NaN where a prompt has no
+        such position.
+
+    Raises:
+        ValueError: a site, layer, head, position, metric or direction that there is not, pairs that do not fit the
+        model,
+            or a metric that does not give one finite number a run.
+    """
+    began = time.perf_counter()
+    facts = anatomy(model)
+    pairs.check(model)
+    sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
+    chosen = _engine(model, engine, max_memory)
+    shape = (len(pairs), len(sweep.layers), len(sweep.heads or (0,)), sweep.columns, len(sweep.metrics))
+    patched = np.full(shape, np.nan, dtype=np.float32)
+    baselines = {run: np.full((len(pairs), len(sweep.metrics)), np.nan, np.float32) for run in ("clean", "corrupted")}
+    arithmetic = None
+    with tqdm(total=sweep.cells, desc=site, unit="cell", disable=not progress, mininterval=0.5) as bar, torch.no_grad():
+        if chosen == "replay":
+            arithmetic = replayed(
+                weights_of(model), sweep, patched, baselines, max_memory=max_memory, progress=bar.update
+            )
+        else:
+            hooked(model, sweep, patched, baselines, progress=bar.update)
+    return _labelled(
+        sweep,
+        patched,
+        baselines,
+        several=isinstance(metric, (list, tuple)),
+        attrs=results.provenance(
+            model,
+            facts,
+            site=site,
+            direction=direction,
+            engine=chosen,
+            metric=json.dumps([one.name for one in sweep.metrics]),
+            arithmetic=arithmetic,
+            seconds=round(time.perf_counter() - began, 3),
+        ),
+    )
+
+
+def recovered(result: xr.Dataset) -> xr.DataArray:
+    """(patched - corrupted) / (clean - corrupted): 1 where the patch restores the clean run's metric, 0 where it does
+    nothing; NaN where the two runs' metrics are equal."""
+    between = result["clean"] - result["corrupted"]
+    return ((result["patched"] - result["corrupted"]) / between.where(between != 0)).rename("recovered")
+
+
+def _engine(model: Any, engine: str, max_memory: int) -> str:
+    if engine not in ENGINES:
+        raise ValueError(f"no engine {engine!r}: engines are {', '.join(ENGINES)}")
+    if max_memory <= 0:
+        raise ValueError(f"max_memory {max_memory}: expected a number of bytes above 0, such as 2**30")
+    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
+    if engine == "replay" and not ours:
+        raise ValueError(
+            "the replay engine takes models of neolens.load: load the model with it, or take engine='hooks'"
+        )
+    return engine if engine != "auto" else "replay" if ours else "hooks"
+
+
+def _labelled(
+    sweep: Sweep,
+    patched: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    *,
+    several: bool,
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    """The dataset: axes that the sweep does not have are dropped."""
+    axes = ["prompt", "layer", "head", "pos", "metric"]
+    coords: dict[str, Any] = {"prompt": range(len(sweep.pairs))}
+    if sweep.heads is None:
+        patched, axes = patched[:, :, 0], [axis for axis in axes if axis != "head"]
+    if sweep.positions == "all":
+        patched, axes = patched[..., 0, :], [axis for axis in axes if axis != "pos"]
+    if not several:
+        patched, axes = patched[..., 0], axes[:-1]
+        baselines = {run: values[:, 0] for run, values in baselines.items()}
+    else:
+        coords["metric"] = [metric.name for metric in sweep.metrics]
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {"patched": (tuple(axes), patched)}
+    variables |= {run: (("prompt", "metric") if several else ("prompt",), values) for run, values in baselines.items()}
+    spans = [sweep.facts.attention[layer] for layer in sweep.layers]
+    coords |= {
+        "layer": list(sweep.layers),
+        "attention_kind": ("layer", [span.kind for span in spans]),
+        "window": ("layer", [np.nan if span.window is None else float(span.window) for span in spans]),
+    }
+    if sweep.heads is not None:
+        coords["head"] = list(sweep.heads)
+    if sweep.positions == "each":
+        coords["pos"] = range(sweep.columns)
+        if sweep.pairs.words is not None:
+            words = [[*words, *[""] * (sweep.columns - len(words))] for words in sweep.pairs.words]
+            coords["token"] = (("prompt", "pos"), words)
+    elif sweep.positions != "all":
+        coords["pos"] = list(sweep.positions)
+    return results.check(xr.Dataset(variables, coords=coords, attrs=dict(attrs)))

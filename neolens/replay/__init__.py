@@ -1,0 +1,14 @@
+"""The replay engine: the suffix of a recorded run, run again for many patches at once.
+
+`record` keeps what a run computed; `joins` turns patches into rows that enter somewhere; `suffix` takes all rows
+through a block; `reach` says which positions matter; `run` goes up the layers once, within a budget of memory.
+"""
+
+from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
+from neolens.replay.reading import Reader
+from neolens.replay.record import Record, record
+from neolens.replay.rows import Rows
+from neolens.replay.run import replay
+from neolens.replay.suffix import NEEDED, Suffix
+
+__all__ = ["HEAD_SITES", "NEEDED", "READ", "SITES", "Cells", "Reader", "Record", "Rows", "Suffix", "record", "replay"]

@@ -1,0 +1,37 @@
+"""Recorded runs: the activations of whole prompts of one length, from which a patched run starts.
+
+Queries and keys are kept as the scores are made of them, in a rotary model rotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens.models.facts import AttentionSpan
+from neolens.network import Weights, residual
+
+Record = Mapping[str, Sequence[Tensor]]
+"""Site -> its activation in each layer: the stream [prompt, pos, d_model], heads [prompt, head, pos, d_head]."""
+
+_OF_HEADS = ("q", "k", "v", "z")
+
+
+def record(
+    weights: Weights, tokens: Int[Tensor, "prompt pos"], sites: Collection[str], spans: Sequence[AttentionSpan]
+) -> Record:
+    """The activations at these sites of one run of the prompts."""
+    kept: dict[str, list[Tensor]] = {site: [] for site in sites}
+    rotated = {"rot_q": "q", "rot_k": "k"} if weights.anatomy.position.kind == "rotary" else {"q": "q", "k": "k"}
+
+    def watch(site: str, layer: int | None, x: Tensor) -> None:
+        name = rotated.get(site) if site in ("q", "k", "rot_q", "rot_k") else site
+        if name in kept:
+            kept[name].append(x.transpose(1, 2).contiguous() if name in _OF_HEADS else x)
+
+    with torch.no_grad():
+        residual(weights, tokens, spans=spans, watch=watch)
+    return kept

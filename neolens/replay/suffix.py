@@ -1,0 +1,172 @@
+"""One block for many patched runs at once: only the positions that can have changed, and that can still be seen.
+
+A row enters a block with a stretch of changed positions. Their keys and values are computed, those of all other
+positions are the record's. Queries are needed where the change can have reached and the metric can still see: before
+the changed stretch nothing has changed, after it the queries are the record's as long as the layers below have not
+changed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from neolens.models.facts import AttentionSpan
+from neolens.network import Weights, visible
+from neolens.network.forward import ACTIVATIONS, apply, normalise, rotate, rotations
+from neolens.network.weights import Linear
+from neolens.replay.reach import changed_until, seen_from
+from neolens.replay.record import Record
+from neolens.replay.rows import Rows, flat, merged, unflat
+
+ITEMS = 2048
+"""Items that go through an MLP at a time: its hidden activations then stay in the caches."""
+
+ATTENTION_BYTES = 32 * 2**20
+"""Keys of a group of rows that are gathered at a time."""
+
+NEEDED = frozenset({"resid_pre", "resid_mid", "resid_post", "q", "k", "v"})
+"""Sites of the run that is patched which a replay reads."""
+
+
+@dataclass
+class Suffix:
+    """The run that is patched, and how to go on from it when some positions have changed."""
+
+    weights: Weights
+    target: Record
+    spans: Sequence[AttentionSpan]
+    read_from: int
+    """The first position that the metric reads."""
+    arithmetic: int = field(default=0, init=False)
+    """Multiplications and additions in matrix products so far."""
+
+    def __post_init__(self) -> None:
+        self.length = self.target["resid_pre"][0].shape[1]
+        self.seen_from = seen_from(self.spans, self.read_from)
+        where = torch.arange(self.length, device=self.weights.embedding.device)
+        self.rotation = rotations(self.weights.anatomy.position, where, self.weights.embedding.dtype)
+
+    def through(self, layer: int, entering: list[Rows], between: list[Rows], after: list[Rows]) -> list[Rows]:
+        """The rows after a block: those that enter it, those that join between attention and MLP (in a sequential
+        block), and those that join behind it."""
+        rows = self._after_attention(layer, entering)
+        if not self.weights.anatomy.parallel:
+            rows = self._after_mlp(layer, merged([*rows, *between]))
+        return merged([*rows, *after])
+
+    def linear(self, linear: Linear, x: Float[Tensor, "item d_in"]) -> Float[Tensor, "item d_out"]:
+        """The linear map of a list of items, its arithmetic counted."""
+        self.arithmetic += 2 * x.shape[0] * linear.weight.numel()
+        return apply(linear, x)
+
+    def _after_mlp(self, layer: int, rows: list[Rows]) -> list[Rows]:
+        if not rows:
+            return []
+        stream = flat([group.residual for group in rows])
+        out = stream + self._mlp(layer, stream)
+        shapes = [tuple(group.residual.shape[:2]) for group in rows]
+        return [group.replaced(group.first, group.last, x) for group, x in zip(rows, unflat(out, shapes), strict=True)]
+
+    def _mlp(self, layer: int, stream: Float[Tensor, "item d_model"]) -> Float[Tensor, "item d_model"]:
+        """What the MLP adds, read from the residual stream, some items at a time."""
+        weights, of = self.weights.layers[layer], ACTIVATIONS[self.weights.anatomy.activation]
+        out = torch.empty_like(stream)
+        for items, into in zip(stream.split(ITEMS), out.split(ITEMS), strict=True):
+            normed = normalise(self.weights, weights.norm_mlp, items)
+            into.copy_(self.linear(weights.down, of(self.linear(weights.up, normed))))
+        return out
+
+    def _after_attention(self, layer: int, rows: list[Rows]) -> list[Rows]:
+        """The stream after attention, and in a parallel block after the MLP beside it, where it can have changed."""
+        span, seen = self.spans[layer], self.seen_from[layer]
+        stretches = [(max(g.first, seen), changed_until(span, g.last, self.length)) for g in rows]
+        kept = [(group, stretch) for group, stretch in zip(rows, stretches, strict=True) if stretch[0] < stretch[1]]
+        if not kept:
+            return []
+        z = self._heads(layer, kept)
+        before = [self._stream(layer, group, *stretch) for group, stretch in kept]
+        stream = flat(before)
+        out = stream + self.linear(self.weights.layers[layer].o, z)
+        if self.weights.anatomy.parallel:
+            out += self._mlp(layer, stream)
+        shapes = [tuple(x.shape[:2]) for x in before]
+        return [group.replaced(*stretch, x) for (group, stretch), x in zip(kept, unflat(out, shapes), strict=True)]
+
+    def _stream(self, layer: int, group: Rows, first: int, last: int) -> Float[Tensor, "row pos d_model"]:
+        """The stream that a block reads at positions that change in it: the rows' own, then the record's."""
+        own = group.residual[:, first - group.first :]
+        if last == group.last:
+            return own
+        start = max(first, group.last)
+        recorded = self.target["resid_pre"][layer][:, start:last][group.prompt]
+        return torch.cat([own, recorded], dim=1) if own.shape[1] else recorded
+
+    def _heads(self, layer: int, kept: list[tuple[Rows, tuple[int, int]]]) -> Float[Tensor, "item d_model"]:
+        """z of all heads at every (row, position) of the stretches to come."""
+        weights = self.weights.layers[layer]
+        normed = normalise(self.weights, weights.norm_attention, flat([group.residual for group, _ in kept]))
+        shapes = [tuple(group.residual.shape[:2]) for group, _ in kept]
+        keys, values = (unflat(self.linear(linear, normed), shapes) for linear in (weights.k, weights.v))
+        asking = unflat(normed, shapes)
+        asking = [x[:, max(0, first - group.first) :] for x, (group, (first, _)) in zip(asking, kept, strict=True)]
+        asked = [tuple(x.shape[:2]) for x in asking]
+        queries = unflat(self.linear(weights.q, flat(asking)), asked)
+        z = [
+            self._group(layer, group, stretch, *own)
+            for (group, stretch), *own in zip(kept, queries, keys, values, strict=True)
+        ]
+        return flat(z)
+
+    def _group(
+        self, layer: int, group: Rows, stretch: tuple[int, int], q: Tensor, k: Tensor, v: Tensor
+    ) -> Float[Tensor, "row pos d_model"]:
+        """z of one group of rows: their own queries, keys and values where they have changed, else the record's."""
+        (first, last), span, length = stretch, self.spans[layer], group.residual.shape[1]
+        start = 0 if span.window is None else max(0, first - span.window + 1)
+        q, k, v = (x.unflatten(-1, (self.weights.anatomy.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        q, k = self._rotated(q, max(first, group.first)), self._rotated(k, group.first)
+        hidden = visible(range(first, last), range(start, last), span, device=q.device)
+        recorded = {site: self.target[site][layer] for site in ("q", "k", "v")}
+        per_row = self.weights.anatomy.d_model * (last - start) * q.element_size()
+        at_a_time = max(1, ATTENTION_BYTES // per_row)
+        out = q.new_empty(q.shape[0], last - first, self.weights.anatomy.d_model)
+        skipped = max(0, start - group.first)
+        for begin, end in _cuts(q.shape[0], at_a_time):
+            prompts = group.prompt[begin:end]
+            mine = [recorded[site][:, :, start:last][prompts] for site in ("k", "v")]
+            for whole, own in zip(mine, (k, v), strict=True):
+                at = group.first + skipped - start
+                whole[:, :, at : at + length - skipped] = own[begin:end, :, skipped:]
+            queries = q[begin:end]
+            if group.last < last:
+                rest = recorded["q"][:, :, max(first, group.last) : last][prompts]
+                queries = torch.cat([queries, rest], dim=2)
+            z = self.attend(queries, mine[0], mine[1], hidden)
+            out[begin:end] = z.transpose(1, 2).flatten(2)
+        return out
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Float[Tensor, "row head pos d_head"]:
+        """softmax(scale q k^T, where seen) v, in fp32 at least."""
+        self.arithmetic += 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3]
+        exact = torch.promote_types(q.dtype, torch.float32)
+        z = F.scaled_dot_product_attention(
+            q.to(exact), k.to(exact), v.to(exact), attn_mask=seen, scale=self.weights.anatomy.scale
+        )
+        return z.to(q.dtype)
+
+    def _rotated(self, x: Float[Tensor, "row head pos d_head"], first: int) -> Float[Tensor, "row head pos d_head"]:
+        if self.rotation is None:
+            return x
+        cos, sin = (table[first : first + x.shape[2]] for table in self.rotation)
+        return rotate(x, cos, sin)
+
+
+def _cuts(length: int, step: int) -> list[tuple[int, int]]:
+    return list(pairwise([*range(0, length, step), length]))
