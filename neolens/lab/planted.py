@@ -106,7 +106,8 @@ NEAREST = MappingProxyType({task: nearest for task, (nearest, _) in _TASKS.items
 def farthest(task: str, length: int) -> int:
     """The longest distance that has room in prompts of `length` tokens."""
     before = {"induction": SEGMENT, "recall": 4 * FACTS - 1, "indirect_object": 4}[task]
-    return length - 2 - before
+    shorter = min(SEGMENT - 2, (length - 3) // 2) if task == "induction" else 0  # segments of distance + 1 words
+    return max(length - 2 - before, shorter)
 
 
 def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, seed: int = 0) -> Planted:
@@ -120,6 +121,8 @@ def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, s
         raise ValueError(f"no task {task!r}: tasks are {', '.join(TASKS)}")
     if prompts < 1:
         raise ValueError(f"{prompts} prompts: at least 1 is needed")
+    if farthest(task, length) < NEAREST[task]:
+        raise ValueError(f"{task} cannot be asked in {length} tokens: give prompts of more")
     if not NEAREST[task] <= distance <= farthest(task, length):
         raise ValueError(
             f"{task} at distance {distance}: in {length} tokens it can be asked at {NEAREST[task]} to "
