@@ -1,6 +1,6 @@
 """`neolens.patch` beside TransformerLens's activation patching: GPT-2 small's shape, every layer, head and position.
 
-    python -m benchmarks.patching [--model FOLDER] [--length 16] [--differ 1] [--sites z q resid_pre] [--sample 48]
+    python -m benchmarks.patching [--model FOLDER] [--length 16] [--differ 1] [--sites z,q,resid_pre] [--cells 48]
 
 TransformerLens runs the whole model once a cell; a sample of cells, drawn once, is timed and scaled up to all of them.
 Prints for each site the seconds of both, their ratio (bars: at least 30 for `z` where the runs differ from position 1,

@@ -4,13 +4,11 @@ Writes SVG files into `docs/figures` and prints the competence table of `docs/la
 kaleido`) and a Chrome or Chromium, which BROWSER_PATH may name.
 """
 
-import json
 from pathlib import Path
 
 from neolens import figures
-from neolens.lab import NAMES, SEEDS, folder
 from neolens.lab.curves import curves
-from neolens.lab.spread import of_seeds, rows
+from neolens.lab.spread import rows, shipped
 
 FIGURES = Path(__file__).parent / "figures"
 
@@ -19,13 +17,7 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     learned = curves()
     figures.learning(learned, distance=32).write_image(FIGURES / "lab_learning.svg", width=1400, height=520)
-    cards = {
-        f"{name}@{seed}": json.loads((folder(f"{name}@{seed}") / "card.json").read_text())
-        for name in NAMES
-        for seed in SEEDS
-    }
-    found = {name: of_seeds([cards[f"{name}@{seed}"]["competence"]["reach"] for seed in SEEDS]) for name in NAMES}
-    for row in rows(found):
+    for row in rows(shipped()):
         print("| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |")
 
 

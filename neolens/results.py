@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -34,18 +34,22 @@ def build(
     *,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
 ) -> xr.Dataset:
-    """A checked dataset; axes `layer` and `head` get their numbers, layers their `attention_kind` and `window`."""
+    """A checked dataset; axes `layer` and `head` get their numbers (by default all of the model's), layers their
+    `attention_kind` and `window`."""
     result = xr.Dataset(dict(variables), coords=dict(coords or {}), attrs=dict(attrs or {}))
     if "layer" in result.dims:
-        windows = [np.nan if span.window is None else float(span.window) for span in anatomy.attention]
+        numbers = np.arange(anatomy.layers) if layers is None else np.asarray(layers)
+        spans = [anatomy.attention[layer] for layer in numbers]
         result = result.assign_coords(
-            layer=np.arange(anatomy.layers),
-            attention_kind=("layer", [span.kind for span in anatomy.attention]),
-            window=("layer", windows),
+            layer=numbers,
+            attention_kind=("layer", [span.kind for span in spans]),
+            window=("layer", [np.nan if span.window is None else float(span.window) for span in spans]),
         )
     if "head" in result.dims:
-        result = result.assign_coords(head=np.arange(anatomy.heads))
+        result = result.assign_coords(head=np.arange(anatomy.heads) if heads is None else np.asarray(heads))
     return check(result)
 
 

@@ -40,7 +40,7 @@ def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: b
     if across not in effect.dims:
         effect = effect.expand_dims(pos=["all"])
     values = effect.transpose("layer", across).values
-    layers = [f"{int(layer)} {_span(result, layer)}" for layer in effect.layer.values]
+    layers = [f"{int(layer)} {style.span(result, layer)}" for layer in effect.layer.values.tolist()]
     labels = _labels(result, effect, across)
     largest = float(np.nanmax(np.abs(values))) or 1.0
     figure = go.Figure(
@@ -81,8 +81,9 @@ def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr
     base = result["clean" if result.attrs.get("direction") == "noise" else "corrupted"]
     effect = result["patched"] - base
     if recovered:
-        between = result["clean"] - result["corrupted"]
-        return effect / between.where(between != 0), "share recovered", name.replace("_", " ")
+        from neolens.patching import recovered as share_recovered
+
+        return share_recovered(result), "share recovered", name.replace("_", " ")
     return effect, _UNITS.get(name, "metric's unit"), f"effect on the {name.replace('_', ' ')}"
 
 
@@ -92,12 +93,6 @@ def _over_positions(effect: xr.DataArray) -> tuple[xr.DataArray, str]:
         return effect.mean("pos", skipna=True), f"mean over prompts and the positions {names}"
     where = abs(effect).fillna(-1).argmax("pos")
     return effect.isel(pos=where), "mean over prompts, at the position with the largest effect of each head"
-
-
-def _span(result: xr.Dataset, layer: object) -> str:
-    at = result.sel(layer=layer)
-    window = float(at["window"])
-    return str(at.attention_kind.item()) + ("" if np.isnan(window) else f" {window:.0f}")
 
 
 def _labels(result: xr.Dataset, effect: xr.DataArray, across: str) -> list[str]:

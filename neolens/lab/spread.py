@@ -1,14 +1,16 @@
 """What the arms can do, over their seeds: the competence table of `neolens lab check`."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from neolens.lab import NAMES
+from neolens.lab import NAMES, folder
 from neolens.lab.competence import REACHES, by_distance, by_reach
 from neolens.lab.planted import TASKS
 from neolens.lab.words import VOCABULARY
 from neolens.models import anatomy, lab_seeds, load
+from neolens.models.describe import as_text
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 """Task -> `inside`, `beyond`, `unseen` -> accuracy of each seed."""
@@ -30,7 +32,9 @@ def spread(names: Iterable[str] | None = None, *, prompts: int = 64, seed: int =
                 f"{member} has {anatomy(member).d_vocab} tokens, the lab's language {len(VOCABULARY)}: "
                 "give a lab model or a folder that `neolens lab train` wrote"
             )
-    return {name: of_seeds([_reached(member, prompts, seed) for member in members]) for name, members in groups.items()}
+    return {
+        name: _of_seeds([_reached(member, prompts, seed) for member in members]) for name, members in groups.items()
+    }
 
 
 def _members(name: str) -> list[str]:
@@ -42,7 +46,17 @@ def _reached(name: str, prompts: int, seed: int) -> dict[str, dict[str, float]]:
     return by_reach(by_distance(load(name, device="cpu").original_model, prompts=prompts, seed=seed))
 
 
-def of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
+def shipped() -> dict[str, Accuracies]:
+    """Arm -> accuracies of each of its seeds, as the cards of the shipped networks tell them."""
+    return {
+        name: _of_seeds(
+            [json.loads((folder(seed) / "card.json").read_text())["competence"]["reach"] for seed in lab_seeds(name)]
+        )
+        for name in NAMES
+    }
+
+
+def _of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
     return {
         task: {name: [one[task][name] for one in found] for name in REACHES if name in found[0][task]}
         for task in found[0]
@@ -67,6 +81,4 @@ def _cell(values: Sequence[float]) -> str:
 
 def table(found: Mapping[str, Accuracies]) -> str:
     """The rows as text with a head."""
-    from neolens.models.describe import as_text
-
     return as_text(["arm", "task", *REACHES], rows(found))

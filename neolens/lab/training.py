@@ -105,7 +105,6 @@ def _finish(folder: Path, model: PreTrainedModel, state: State, recipe: Recipe, 
         for part, tasks in found.items()
         for task, values in tasks.items()
         for key, value in values.items()
-        if value == value  # no accuracy, no loss of it
     ]
     told = card(model, state, recipe) | {
         "competence": found,

@@ -5,7 +5,7 @@ For any TransformerBridge, and beside the replay engine as a second opinion: it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,19 +28,27 @@ def hooked(
     """Fill `patched` [prompt, layer, head, column, metric] and the baselines [prompt, metric]."""
     groups = list(sweep.pairs.groups().values())
     for prompts in groups:
-        for run, its in (("clean", sweep.pairs.clean), ("corrupted", sweep.pairs.corrupted)):
-            tokens = torch.stack([its[prompt] for prompt in prompts])
-            baselines[run][prompts] = _measured(model, sweep, prompts, model(tokens), tokens)
+        runs = {"clean": _tokens(model, sweep.pairs.clean, prompts)}
+        runs["corrupted"] = _tokens(model, sweep.pairs.corrupted, prompts)
+        clean = model(runs["clean"])
+        for run, tokens in runs.items():
+            logits = clean if run == "clean" else model(tokens)
+            baselines[run][prompts] = _measured(sweep, prompts, logits, tokens, clean)
     finite(baselines, sweep)
     for prompts in groups:
         _group(model, sweep, prompts, patched, progress)
 
 
+def _tokens(model: Any, runs: Sequence[Tensor], prompts: list[int]) -> Tensor:
+    return torch.stack([runs[prompt] for prompt in prompts]).to(model.cfg.device)
+
+
 def _group(
     model: Any, sweep: Sweep, prompts: list[int], patched: np.ndarray, progress: Callable[[float], object]
 ) -> None:
-    source = torch.stack([sweep.source[prompt] for prompt in prompts])
-    target = torch.stack([sweep.target[prompt] for prompt in prompts])
+    source, target = _tokens(model, sweep.source, prompts), _tokens(model, sweep.target, prompts)
+    compared = any(metric.against_clean for metric in sweep.metrics)
+    clean = model(_tokens(model, sweep.pairs.clean, prompts)) if compared else None
     stretches = [sweep.stretches(prompt) for prompt in prompts]
     for number, layer in enumerate(sweep.layers):
         name = hook_name(sweep.site, layer)
@@ -50,7 +58,7 @@ def _group(
             for column in range(len(stretches[0])):
                 put = _putting(taken[0], sweep.site, head, [its[column] for its in stretches])
                 logits = model.run_with_hooks(target, fwd_hooks=[(name, put)])
-                patched[prompts, number, place, column] = _measured(model, sweep, prompts, logits, target)
+                patched[prompts, number, place, column] = _measured(sweep, prompts, logits, target, clean)
                 progress(len(prompts))
 
 
@@ -71,14 +79,10 @@ def _putting(source: Tensor, site: str, head: int | None, stretches: list[tuple[
     return put
 
 
-def _measured(model: Any, sweep: Sweep, prompts: list[int], logits: Tensor, tokens: Tensor) -> np.ndarray:
+def _measured(sweep: Sweep, prompts: list[int], logits: Tensor, tokens: Tensor, clean: Tensor | None) -> np.ndarray:
     """Every metric of each prompt's run, from the logits of all positions."""
-    which = torch.tensor(prompts)
-    answers = sweep.pairs.answers[which]
-    distractors = None if sweep.pairs.distractors is None else sweep.pairs.distractors[which]
-    clean = None
-    if any(metric.against_clean for metric in sweep.metrics):
-        clean = model(torch.stack([sweep.pairs.clean[prompt] for prompt in prompts]))
+    answers = sweep.pairs.answers[prompts].to(logits.device)
+    distractors = None if sweep.pairs.distractors is None else sweep.pairs.distractors[prompts].to(logits.device)
     asked = Asked(answers, distractors, tokens, clean)
     columns = answers[:, None] if distractors is None else torch.stack([answers, distractors], dim=1)
     two = logits.gather(2, columns[:, None].expand(-1, logits.shape[1], -1))

@@ -64,8 +64,7 @@ def patch(
 
     Raises:
         ValueError: a site, layer, head, position, metric or direction that there is not, pairs that do not fit the
-        model,
-            or a metric that does not give one finite number a run.
+            model, or a metric that does not give one finite number a run.
     """
     began = time.perf_counter()
     facts = anatomy(model)
@@ -143,14 +142,6 @@ def _labelled(
         coords["metric"] = [metric.name for metric in sweep.metrics]
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {"patched": (tuple(axes), patched)}
     variables |= {run: (("prompt", "metric") if several else ("prompt",), values) for run, values in baselines.items()}
-    spans = [sweep.facts.attention[layer] for layer in sweep.layers]
-    coords |= {
-        "layer": list(sweep.layers),
-        "attention_kind": ("layer", [span.kind for span in spans]),
-        "window": ("layer", [np.nan if span.window is None else float(span.window) for span in spans]),
-    }
-    if sweep.heads is not None:
-        coords["head"] = list(sweep.heads)
     if sweep.positions == "each":
         coords["pos"] = range(sweep.columns)
         if sweep.pairs.words is not None:
@@ -158,4 +149,4 @@ def _labelled(
             coords["token"] = (("prompt", "pos"), words)
     elif sweep.positions != "all":
         coords["pos"] = list(sweep.positions)
-    return results.check(xr.Dataset(variables, coords=coords, attrs=dict(attrs)))
+    return results.build(variables, sweep.facts, coords=coords, attrs=attrs, layers=sweep.layers, heads=sweep.heads)

@@ -77,11 +77,7 @@ def _final(record_: Record) -> Tensor:
 
 
 def _unpatched(weights: Weights, sweep: Sweep, prompts: list[int], baselines: Mapping[str, np.ndarray]) -> None:
-    """The metrics of both runs.
-
-    Raises:
-        ValueError: a metric whose numbers are not one finite one a run.
-    """
+    """The metrics of both runs."""
     spans, finals = sweep.facts.attention, {}
     tokens = {
         "clean": _tokens(sweep.pairs.clean, prompts, weights),
