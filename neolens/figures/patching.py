@@ -57,11 +57,10 @@ def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: b
         )
     )
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
-    figure.update_yaxes(title_text="layer", type="category", showgrid=False)
+    figure.update_yaxes(title_text="layer", type="category", showgrid=False, ticklabelstandoff=10)
     for layer, kind in zip(layers, result.sel(layer=effect.layer).attention_kind.values, strict=True):
-        figure.add_annotation(
-            x=-0.006, xref="paper", y=layer, text="▌", showarrow=False, font={"color": KIND_COLOURS[str(kind)]}
-        )
+        mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
+        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
     site, direction = result.attrs.get("site", ""), result.attrs.get("direction", "")
     title = f"<b>Patching {style.escape(str(site))}</b> ({style.escape(name)}, {unit})"
     caption = f"{style.escape(str(result.attrs.get('model', 'model')))}, {direction}: {how}."
@@ -89,8 +88,9 @@ def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr
 
 def _over_positions(effect: xr.DataArray) -> tuple[xr.DataArray, str]:
     if effect.pos.dtype.kind in "US":
-        names = ", ".join(style.escape(str(name)) for name in effect.pos.values)
-        return effect.mean("pos", skipna=True), f"mean over prompts and the positions {names}"
+        names = [style.escape(str(name)) for name in effect.pos.values]
+        where = f"at position {names[0]}" if len(names) == 1 else f"and the positions {', '.join(names)}"
+        return effect.mean("pos", skipna=True), f"mean over prompts {where}"
     where = abs(effect).fillna(-1).argmax("pos")
     return effect.isel(pos=where), "mean over prompts, at the position with the largest effect of each head"
 
