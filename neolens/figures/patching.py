@@ -89,8 +89,8 @@ def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr
 def _over_positions(effect: xr.DataArray) -> tuple[xr.DataArray, str]:
     if effect.pos.dtype.kind in "US":
         names = [style.escape(str(name)) for name in effect.pos.values]
-        where = f"at position {names[0]}" if len(names) == 1 else f"and the positions {', '.join(names)}"
-        return effect.mean("pos", skipna=True), f"mean over prompts {where}"
+        at = f"at position {names[0]}" if len(names) == 1 else f"and the positions {', '.join(names)}"
+        return effect.mean("pos", skipna=True), f"mean over prompts {at}"
     where = abs(effect).fillna(-1).argmax("pos")
     return effect.isel(pos=where), "mean over prompts, at the position with the largest effect of each head"
 
