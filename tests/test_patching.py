@@ -1,8 +1,11 @@
 """Activation patching: every site, position and direction, against a naive run of the whole network for each patch."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -332,3 +335,60 @@ def test_patch_is_public():
     assert neolens.patch is patch
     assert neolens.recovered is recovered
     assert neolens.PromptPairs is PromptPairs
+
+
+@every_family
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
+def test_half_precision_reports_its_error_against_float32(name, dtype, bridges):
+    its, several = pairs(), ["logit_difference", "log_probability"]
+    exact = patch(bridges[name], its, "z", metric=several, progress=False)
+    half = patch(bridges[name], its, "z", metric=several, dtype=dtype, progress=False)
+
+    assert half.attrs["dtype"] == str(dtype).removeprefix("torch.")
+    assert exact.attrs["dtype"] == "float32"
+    assert "error" not in exact.attrs
+    error, share = json.loads(half.attrs["error"]), json.loads(half.attrs["error_of_range"])
+    assert half.attrs["error_cells"] == 8 * exact.sizes["layer"]
+    for metric in several:
+        truth, found = exact.patched.sel(metric=metric), half.patched.sel(metric=metric)
+        largest = float(abs(truth - found).max())
+        assert 0.1 * largest <= error[metric] <= largest * (1 + 1e-4)
+        assert share[metric] == pytest.approx(error[metric] / float(found.max() - found.min()), rel=1e-4)
+        assert share[metric] < 0.1
+
+
+def test_a_model_in_half_precision_is_compared_with_its_own_weights_in_float32(tiny_folders):
+    half = neolens.load(tiny_folders["gpt2"], dtype="bfloat16")
+    alone = patch(half, pairs(), "resid_pre", progress=False)
+    exact = patch(half, pairs(), "resid_pre", dtype="float32", progress=False)
+    assert json.loads(alone.attrs["error"])["logit_difference"] <= float(abs(alone.patched - exact.patched).max())
+    assert exact.attrs["dtype"] == "float32"
+    assert "error" not in exact.attrs
+
+
+@every_family
+def test_a_hook_on_the_model_is_refused_by_the_replay_engine_and_runs_in_the_other(name, bridges):
+    model, its = bridges[name], pairs(lengths=(9,))
+    plain = patch(model, its, "resid_pre", positions="all", progress=False)
+    model.add_hook("blocks.0.hook_mlp_out", lambda x, hook: x * 0.0)
+    try:
+        with pytest.raises(ValueError, match=r"hooks at blocks\.0\.hook_mlp_out.*or take engine='hooks'"):
+            patch(model, its, "resid_pre", progress=False)
+        with pytest.raises(ValueError, match="hooks at blocks"):
+            neolens.attention(model, its.clean)
+        hooked = patch(model, its, "resid_pre", positions="all", engine="hooks", progress=False)
+    finally:
+        model.reset_hooks()
+    assert abs(hooked.clean - plain.clean).max() > 1e-3
+    xr.testing.assert_identical(
+        plain, patch(model, its, "resid_pre", positions="all", progress=False).assign_attrs(plain.attrs)
+    )
+
+
+@every_family
+def test_a_pure_pass_that_differs_from_the_model_is_found_on_request(name, tiny_folders):
+    model, its = neolens.load(tiny_folders[name]), pairs()
+    assert patch(model, its, "resid_pre", verify=True, progress=False).sizes["layer"] == model.anatomy.layers
+    model.unembed.register_forward_hook(lambda module, given, out: out * 1.01)
+    with pytest.raises(AssertionError, match="pure forward pass differs from the hooked model by"):
+        patch(model, its, "resid_pre", verify=True, progress=False)

@@ -1,10 +1,11 @@
 """The pure forward pass: weights, tokens, spans and positions in; residual stream, patterns and logits out."""
 
+from neolens.network.agreement import refuse_hooks, verify
 from neolens.network.blockwise import Edit, Observer, PatternBlock, attend, visible
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
 from neolens.network.patterns import patterns
-from neolens.network.weights import Weights, weights_of
+from neolens.network.weights import Weights, cast, weights_of
 
 __all__ = [
     "Edit",
@@ -12,10 +13,13 @@ __all__ = [
     "PatternBlock",
     "Weights",
     "attend",
+    "cast",
     "fingerprint",
     "logits",
     "patterns",
+    "refuse_hooks",
     "residual",
+    "verify",
     "visible",
     "weights_of",
 ]

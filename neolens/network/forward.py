@@ -7,7 +7,7 @@ and the what-if questions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,15 +17,8 @@ from torch import Tensor
 
 from neolens.models.facts import AttentionSpan, Position
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
-from neolens.network.weights import Layer, Linear, Norm, Weights
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu": F.gelu,
-    "relu": F.relu,
-}
+from neolens.network.products import apply
+from neolens.network.weights import Layer, Norm, Weights
 
 
 def residual(
@@ -176,15 +169,10 @@ def _add_mlp(
     read = x
     if not facts.parallel:
         read = mid = at("resid_mid", mid)
-    hidden = ACTIVATIONS[facts.activation](apply(layer.up, at.normalise(layer.norm_mlp, read)))
+    hidden = apply(layer.up, at.normalise(layer.norm_mlp, read), facts.activation)
     return mid + at("mlp_out", apply(layer.down, hidden))
 
 
 def normalise(weights: Weights, norm: Norm, x: Tensor) -> Tensor:
     """Layer norm of the last axis."""
     return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, weights.anatomy.norm_eps)
-
-
-def apply(linear: Linear, x: Tensor) -> Tensor:
-    """x W^T + b."""
-    return F.linear(x, linear.weight, linear.bias)

@@ -7,9 +7,10 @@ layout); GPT-2's stored [d_in, d_out] matrices appear as transposed views.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -76,6 +77,23 @@ def weights_of(model: Any) -> Weights:
         norm_final=_norm(model.ln_final),
         unembedding=_linear(model.unembed),
     )
+
+
+def cast(weights: Weights, dtype: torch.dtype) -> Weights:
+    """The same weights in another dtype: a copy, unless it is theirs. What is tied stays so."""
+    return weights if weights.embedding.dtype == dtype else _cast(weights, dtype, {})
+
+
+def _cast(part: Any, dtype: torch.dtype, done: dict[int, Tensor]) -> Any:
+    if isinstance(part, Tensor):
+        if id(part) not in done:
+            done[id(part)] = part.detach().to(dtype)
+        return done[id(part)]
+    if isinstance(part, tuple):
+        return tuple(_cast(item, dtype, done) for item in part)
+    if isinstance(part, (Weights, Layer, Linear, Norm)):
+        return replace(part, **{its.name: _cast(getattr(part, its.name), dtype, done) for its in fields(part)})
+    return part
 
 
 def _layer(block: Any) -> Layer:

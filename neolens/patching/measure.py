@@ -12,12 +12,12 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from neolens import results
+from neolens import network, results
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
-from neolens.network import weights_of
 from neolens.patching.hooked import hooked
 from neolens.patching.replayed import replayed
+from neolens.patching.rounding import DTYPES, rounding
 from neolens.patching.sweep import AnyMetric, Sweep, planned
 from neolens.prompts.pairs import PromptPairs
 
@@ -38,7 +38,9 @@ def patch(
     metric: AnyMetric | Sequence[AnyMetric] = logit_difference,
     direction: str = "denoise",
     engine: str = "auto",
+    dtype: torch.dtype | str | None = None,
     max_memory: int = MAX_MEMORY,
+    verify: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """The metric of a run in which one activation is that of another run, for every patch that is asked for.
@@ -54,7 +56,10 @@ def patch(
         direction: `"denoise"` puts the clean run's activation into the corrupted run, `"noise"` the reverse.
         engine: `"replay"` computes what a patch can have changed, all patches at once; `"hooks"` runs the whole model
             once for each; `"auto"` is replay for models of `neolens.load`.
-        max_memory: bytes besides the model and the result.
+        dtype: of the replay engine's arithmetic, by default the model's. In `"bfloat16"` and `"float16"` some patches
+            are run in float32 besides, and the attribute `error` is the largest difference of each metric, in its unit.
+        max_memory: bytes besides the model (and its copy in another dtype) and the result.
+        verify: compare the replay engine's forward pass with the hooked model on these prompts first.
         progress: whether to show a bar, counting patched runs.
 
     Returns:
@@ -64,24 +69,30 @@ def patch(
 
     Raises:
         ValueError: a site, layer, head, position, metric or direction that there is not, pairs that do not fit the
-            model, or a metric that does not give one finite number a run.
+            model, a metric that does not give one finite number a run, or a model with hooks on it.
+        AssertionError: `verify` found a difference.
     """
     began = time.perf_counter()
     facts = anatomy(model)
     pairs.check(model)
     sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
     chosen = _engine(model, engine, max_memory)
+    dtype = _dtype(model, dtype, chosen)
+    if chosen == "replay":
+        network.refuse_hooks(model, ", or take engine='hooks'")
     shape = (len(pairs), len(sweep.layers), len(sweep.heads or (0,)), sweep.columns, len(sweep.metrics))
     patched = np.full(shape, np.nan, dtype=np.float32)
     baselines = {run: np.full((len(pairs), len(sweep.metrics)), np.nan, np.float32) for run in ("clean", "corrupted")}
-    arithmetic = None
     with tqdm(total=sweep.cells, desc=site, unit="cell", disable=not progress, mininterval=0.5) as bar, torch.no_grad():
         if chosen == "replay":
-            arithmetic = replayed(
-                weights_of(model), sweep, patched, baselines, max_memory=max_memory, progress=bar.update
-            )
+            if verify:
+                _verify(model, pairs)
+            weights = network.cast(network.weights_of(model), dtype)
+            found = replayed(weights, sweep, patched, baselines, max_memory=max_memory, progress=bar.update)
+            more = {"arithmetic": found} | rounding(model, dtype, sweep, patched, max_memory=max_memory)
         else:
             hooked(model, sweep, patched, baselines, progress=bar.update)
+            more = {}
     return _labelled(
         sweep,
         patched,
@@ -94,8 +105,9 @@ def patch(
             direction=direction,
             engine=chosen,
             metric=json.dumps([one.name for one in sweep.metrics]),
-            arithmetic=arithmetic,
             seconds=round(time.perf_counter() - began, 3),
+            dtype=str(dtype).removeprefix("torch."),
+            **more,
         ),
     )
 
@@ -118,6 +130,25 @@ def _engine(model: Any, engine: str, max_memory: int) -> str:
             "the replay engine takes models of neolens.load: load the model with it, or take engine='hooks'"
         )
     return engine if engine != "auto" else "replay" if ours else "hooks"
+
+
+def _dtype(model: Any, asked: torch.dtype | str | None, engine: str) -> torch.dtype:
+    """The dtype of the arithmetic."""
+    own = model.cfg.dtype
+    if asked is None:
+        return own
+    if engine != "replay":
+        raise ValueError(f"dtype {asked}: engine='hooks' runs the model as it is; load it in another dtype instead")
+    dtype = DTYPES.get(str(asked).removeprefix("torch."))
+    if dtype is None:
+        raise ValueError(f"no dtype {str(asked)!r}: expected one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def _verify(model: Any, pairs: PromptPairs) -> None:
+    for prompts in pairs.groups().values():
+        for prompt in prompts:
+            network.verify(model, torch.stack([pairs.clean[prompt], pairs.corrupted[prompt]]))
 
 
 def _labelled(

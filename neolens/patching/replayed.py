@@ -20,17 +20,20 @@ def replayed(
     baselines: Mapping[str, np.ndarray],
     *,
     max_memory: int,
-    progress: Callable[[float], object],
+    progress: Callable[[float], object] = lambda cells: None,
+    only: np.ndarray | None = None,
 ) -> int:
     """Fill `patched` [prompt, layer, head, column, metric] and the baselines [prompt, metric]; returns the arithmetic.
 
-    Both runs of all prompts are measured first, so that a metric that does not work ends here.
+    Both runs of all prompts are measured first, so that a metric that does not work ends here. With `only`, true at
+    [prompt, head, column] of the patches to run, the others keep the value of a patch without effect.
     """
     groups = list(_groups(weights, sweep, max_memory // 2))
     for prompts in groups:
         _unpatched(weights, sweep, prompts, baselines)
     finite(baselines, sweep)
-    return sum(_group(weights, sweep, prompts, patched, baselines, max_memory // 2, progress) for prompts in groups)
+    budget = max_memory // 2
+    return sum(_group(weights, sweep, prompts, patched, baselines, budget, progress, only) for prompts in groups)
 
 
 def _groups(weights: Weights, sweep: Sweep, budget: int) -> Iterator[list[int]]:
@@ -98,6 +101,7 @@ def _group(
     baselines: Mapping[str, np.ndarray],
     budget: int,
     progress: Callable[[float], object],
+    only: np.ndarray | None,
 ) -> int:
     """All patches of these prompts."""
     spans, tokens = sweep.facts.attention, _tokens(sweep.target, prompts, weights)
@@ -112,7 +116,7 @@ def _group(
     columns = [len(sweep.stretches(prompt)) for prompt in prompts]
     for prompt, there in zip(prompts, columns, strict=True):
         patched[prompt, :, :, :there] = unpatched[prompt]  # what a patch without effect gives
-    cells, (at, head, column) = _cells(sweep, prompts, tokens.device)
+    cells, (at, head, column) = _cells(sweep, prompts, tokens.device, only)
     heads = 1 if sweep.heads is None else len(sweep.heads)
     progress(len(sweep.layers) * (sum(columns) * heads - len(cells)))
     numbers = torch.from_numpy(unpatched[prompts])[at].repeat(len(sweep.layers), 1).to(tokens.device)
@@ -123,7 +127,7 @@ def _group(
 
 
 def _cells(
-    sweep: Sweep, prompts: list[int], device: torch.device
+    sweep: Sweep, prompts: list[int], device: torch.device, only: np.ndarray | None
 ) -> tuple[Cells, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The patches of one layer that may have an effect, in the order of the positions where they begin, and where their
     numbers belong: prompt (of these), head (of those asked for), column. Before the two runs differ, a patch has
@@ -136,6 +140,7 @@ def _cells(
         for column, (first, last) in enumerate(sweep.stretches(prompt))
         if last > differ
         for number, head in enumerate(heads)
+        if only is None or only[prompt, number, column]
     ]
     table = np.array(sorted(rows), dtype=np.int64).reshape(-1, 6).T
     first, last, at, number, head, column = table

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neolens.metrics import Asked, Metric
 from neolens.network import Weights
-from neolens.network.forward import apply, normalise
+from neolens.network.forward import normalise
+from neolens.network.products import apply
 from neolens.replay.rows import Rows
 
 LOGIT_BYTES = 128 * 2**20
@@ -77,7 +78,8 @@ class Reader:
         tokens = [asked.answers] if asked.distractors is None else [asked.answers, asked.distractors]
         columns = torch.stack(tokens, dim=1)
         unembedding = self.weights.unembedding
-        found = torch.einsum("rpd,rcd->rpc", normed, unembedding.weight[columns])
+        exact = torch.promote_types(normed.dtype, torch.float32)
+        found = torch.einsum("rpd,rcd->rpc", normed.to(exact), unembedding.weight[columns].to(exact))
         return found if unembedding.bias is None else found + unembedding.bias[columns][:, None]
 
     def _clean_logits(self, prompts: Tensor) -> Tensor | None:

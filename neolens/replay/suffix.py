@@ -19,7 +19,8 @@ from torch import Tensor
 
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, visible
-from neolens.network.forward import ACTIVATIONS, apply, normalise, rotate, rotations
+from neolens.network.forward import normalise, rotate, rotations
+from neolens.network.products import apply
 from neolens.network.weights import Linear
 from neolens.replay.reach import changed_until, seen_from
 from neolens.replay.record import Record
@@ -61,10 +62,12 @@ class Suffix:
             rows = self._after_mlp(layer, merged([*rows, *between]))
         return merged([*rows, *after])
 
-    def linear(self, linear: Linear, x: Float[Tensor, "item d_in"]) -> Float[Tensor, "item d_out"]:
+    def linear(
+        self, linear: Linear, x: Float[Tensor, "item d_in"], activation: str | None = None
+    ) -> Float[Tensor, "item d_out"]:
         """The linear map of a list of items, its arithmetic counted."""
         self.arithmetic += 2 * x.shape[0] * linear.weight.numel()
-        return apply(linear, x)
+        return apply(linear, x, activation)
 
     def _after_mlp(self, layer: int, rows: list[Rows]) -> list[Rows]:
         if not rows:
@@ -76,11 +79,11 @@ class Suffix:
 
     def _mlp(self, layer: int, stream: Float[Tensor, "item d_model"]) -> Float[Tensor, "item d_model"]:
         """What the MLP adds, read from the residual stream, some items at a time."""
-        weights, of = self.weights.layers[layer], ACTIVATIONS[self.weights.anatomy.activation]
+        weights, activation = self.weights.layers[layer], self.weights.anatomy.activation
         out = torch.empty_like(stream)
         for items, into in zip(stream.split(ITEMS), out.split(ITEMS), strict=True):
             normed = normalise(self.weights, weights.norm_mlp, items)
-            into.copy_(self.linear(weights.down, of(self.linear(weights.up, normed))))
+            into.copy_(self.linear(weights.down, self.linear(weights.up, normed, activation)))
         return out
 
     def _after_attention(self, layer: int, rows: list[Rows]) -> list[Rows]:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from neolens import results
 from neolens.models.catalogue import near_misses
-from neolens.network import PatternBlock, Weights, residual, weights_of
+from neolens.network import PatternBlock, Weights, refuse_hooks, residual, weights_of
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.sums import Sums
 
@@ -58,10 +58,12 @@ def attention(
         is too short for a distance, or does not repeat.
 
     Raises:
-        ValueError: an unknown score, a score that does not apply to a prompt, an empty or over-long prompt.
+        ValueError: an unknown score, a score that does not apply to a prompt, an empty or over-long prompt, or a model
+            with hooks on it, which the pure forward pass would not run.
     """
     began = time.perf_counter()
     weights = weights_of(model)
+    refuse_hooks(model)
     facts = weights.anatomy
     prompts = validated(tokens, facts, shortest=2)
     names = _chosen(scores, prompts)
