@@ -16,8 +16,7 @@ from neolens import metrics, sites
 from neolens.models import AttentionSpan
 from neolens.patching import patch, recovered
 from neolens.prompts.pairs import PromptPairs
-from neolens.replay import HEAD_SITES, SITES
-from neolens.replay.reach import changed_until, seen_from
+from neolens.replay import HEAD_SITES, SITES, reach
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 every_site = pytest.mark.parametrize("site", SITES)
@@ -206,7 +205,7 @@ def test_a_small_change_has_the_effect_that_its_gradient_says(bridges, networks)
         step = 1e-2 * torch.randn_like(target["resid_pre"][1])
         source = {"resid_pre": [x + step for x in target["resid_pre"]]}
         reader = Reader(weights, [metrics.logit_difference], tokens, target["resid_post"][-1], *answers)
-        suffix, at = Suffix(weights, target, spans, reader.read_from), torch.arange(6)
+        suffix, at = Suffix(weights, target, spans, reach(spans, 6, reader.read_from)), torch.arange(6)
         cells = Cells(at * 0, at * 0, at, at + 1, at)
         out = reader.unpatched().repeat(6, 1)
         before = out.clone()
@@ -229,10 +228,11 @@ def test_a_small_change_has_the_effect_that_its_gradient_says(bridges, networks)
 def test_the_reach_of_windows_worked_out_by_hand():
     local, everything = AttentionSpan("local", 4), AttentionSpan("global")
     # read at 9: the last layer's inputs from 9 - 3, the layer's below that from 6 - 3, the one's below global from 0
-    assert seen_from((local, local, local), 9) == (3, 6, 9)
-    assert seen_from((local, everything, local), 9) == (0, 6, 9)
-    assert [changed_until(local, last, 10) for last in (1, 6, 7, 8)] == [4, 9, 10, 10]
-    assert changed_until(everything, 1, 10) == 10
+    assert reach((local, local, local), 10, 9).seen_from == (3, 6, 9)
+    assert reach((local, everything, local), 10, 9).seen_from == (0, 6, 9)
+    both = reach((local, everything), 10, 9)
+    assert [both.changed_until(0, last) for last in (1, 6, 7, 8)] == [4, 9, 10, 10]
+    assert both.changed_until(1, 1) == 10
 
 
 @every_family

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neolens.network import Weights
 from neolens.patching.sweep import Sweep, finite
-from neolens.replay import NEEDED, READ, Cells, Reader, Record, Suffix, record, replay
+from neolens.replay import NEEDED, READ, Cells, Reader, Record, Suffix, reach, record, replay
 
 
 def replayed(
@@ -111,7 +111,7 @@ def _group(
     if any(metric.against_clean for metric in sweep.metrics) and sweep.direction == "denoise":
         clean = _final(record(weights, _tokens(sweep.pairs.clean, prompts, weights), {"resid_post"}, spans))
     reader = _reader(weights, sweep, prompts, tokens, _final(target), clean)
-    suffix = Suffix(weights, target, spans, reader.read_from)
+    suffix = Suffix(weights, target, spans, reach(spans, tokens.shape[1], reader.read_from))
     unpatched = baselines["corrupted" if sweep.direction == "denoise" else "clean"]
     columns = [len(sweep.stretches(prompt)) for prompt in prompts]
     for prompt, there in zip(prompts, columns, strict=True):

@@ -5,10 +5,11 @@ through a block; `reach` says which positions matter; `run` goes up the layers o
 """
 
 from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
+from neolens.replay.reach import Reach, reach
 from neolens.replay.reading import Reader
 from neolens.replay.record import Record, record
 from neolens.replay.rows import Rows
 from neolens.replay.run import replay
 from neolens.replay.suffix import NEEDED, Suffix
 
-__all__ = ["HEAD_SITES", "NEEDED", "READ", "SITES", "Cells", "Reader", "Record", "Rows", "Suffix", "record", "replay"]
+__all__ = ["HEAD_SITES", "NEEDED", "READ", "SITES", "Cells", "Reach", "Reader", "Record", "Rows", "Suffix", "reach", "record", "replay"]

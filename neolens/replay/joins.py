@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.network import visible
-from neolens.replay.reach import changed_until
 from neolens.replay.record import Record
 from neolens.replay.rows import Rows
 from neolens.replay.suffix import ATTENTION_BYTES, Suffix
@@ -79,7 +78,7 @@ def _base(suffix: Suffix, site: str, layer: int) -> Tensor:
 
 
 def _of_stream(suffix: Suffix, source: Record, site: str, layer: int, first: int, last: int, cells: Cells) -> Rows:
-    begin = first if site == "resid_pre" else max(first, suffix.seen_from[layer])
+    begin = first if site == "resid_pre" else max(first, suffix.reach.seen_from[layer])
     stream = source[site][layer][:, begin:last]
     if site in ("attn_out", "mlp_out"):
         stream = _base(suffix, site, layer)[:, begin:last] + (stream - suffix.target[site][layer][:, begin:last])
@@ -88,9 +87,8 @@ def _of_stream(suffix: Suffix, source: Record, site: str, layer: int, first: int
 
 def _of_head(suffix: Suffix, source: Record, site: str, layer: int, first: int, last: int, cells: Cells) -> Rows:
     """The target's stream plus the change of a head's z, times its W_O, at every query that sees the patch."""
-    span = suffix.spans[layer]
-    begin = max(first, suffix.seen_from[layer])
-    end = changed_until(span, last, suffix.length) if site in ("k", "v") else last
+    begin = max(first, suffix.reach.seen_from[layer])
+    end = suffix.reach.changed_until(layer, last) if site in ("k", "v") else last
     base = _base(suffix, site, layer)[:, begin:end][cells.prompt].clone()
     if begin >= end:
         return Rows(begin, begin, cells.prompt, cells.number, base)

@@ -8,19 +8,33 @@ changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from neolens.models.facts import AttentionSpan
 
 
-def seen_from(spans: Sequence[AttentionSpan], read_from: int) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Reach:
+    """Which positions of a run have to be computed, backwards from the metric and forwards from a patch."""
+
+    length: int
+    read_from: int
+    """The first position that the metric reads."""
+    seen_from: tuple[int, ...]
     """For each layer the first position of its output that reaches an output position at or after `read_from`."""
+    windows: tuple[int | None, ...]
+
+    def changed_until(self, layer: int, last: int) -> int:
+        """The end of the output positions that a change of the layer's input before `last` can have changed."""
+        window = self.windows[layer]
+        return self.length if window is None else min(self.length, last + window - 1)
+
+
+def reach(spans: Sequence[AttentionSpan], length: int, read_from: int) -> Reach:
+    """The reach of these layers, from the first on, in a run of `length` positions."""
+    windows = tuple(span.window for span in spans)
     first, backwards = read_from, []
-    for span in reversed(spans):
+    for window in reversed(windows):
         backwards.append(first)
-        first = 0 if span.window is None else max(0, first - span.window + 1)
-    return tuple(reversed(backwards))
-
-
-def changed_until(span: AttentionSpan, last: int, length: int) -> int:
-    """The end of the output positions that a change of the input before `last` can have changed."""
-    return length if span.window is None else min(length, last + span.window - 1)
+        first = 0 if window is None else max(0, first - window + 1)
+    return Reach(length, read_from, tuple(reversed(backwards)), windows)

@@ -27,7 +27,7 @@ Progress = Callable[[float], object]
 def chunks(suffix: Suffix, cells: Cells, layers: int, budget: int) -> Iterator[slice]:
     """Stretches of the cells whose rows, in all layers, fit `budget` bytes; at least one cell each."""
     width, size = suffix.weights.anatomy.d_model, suffix.weights.embedding.element_size()
-    items = (suffix.length - cells.first).to(torch.float64) * layers
+    items = (suffix.reach.length - cells.first).to(torch.float64) * layers
     filled = (items.cumsum(0) / min(ITEMS, budget // (width * size * _PER_ITEM) + 1)).floor().long()
     cuts = (filled.diff() > 0).nonzero()[:, 0].add(1).tolist()
     for begin, end in pairwise([0, *cuts, len(cells)]):
@@ -69,5 +69,5 @@ def replay(
             rows = suffix.through(layer, merged([*rows, *before]), between, after)
             progress(len(chunk) * len(order) / (depth - order[0]))
         for group in rows:
-            if group.last > suffix.read_from:
+            if group.last > suffix.reach.read_from:
                 out[group.cell] = measure(group).to(out.dtype)

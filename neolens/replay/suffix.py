@@ -22,7 +22,7 @@ from neolens.network import Weights, visible
 from neolens.network.forward import normalise, rotate, rotations
 from neolens.network.products import apply
 from neolens.network.weights import Linear
-from neolens.replay.reach import changed_until, seen_from
+from neolens.replay.reach import Reach
 from neolens.replay.record import Record
 from neolens.replay.rows import Rows, flat, merged, unflat
 
@@ -43,15 +43,12 @@ class Suffix:
     weights: Weights
     target: Record
     spans: Sequence[AttentionSpan]
-    read_from: int
-    """The first position that the metric reads."""
+    reach: Reach
     arithmetic: int = field(default=0, init=False)
     """Multiplications and additions in matrix products so far."""
 
     def __post_init__(self) -> None:
-        self.length = self.target["resid_pre"][0].shape[1]
-        self.seen_from = seen_from(self.spans, self.read_from)
-        where = torch.arange(self.length, device=self.weights.embedding.device)
+        where = torch.arange(self.reach.length, device=self.weights.embedding.device)
         self.rotation = rotations(self.weights.anatomy.position, where, self.weights.embedding.dtype)
 
     def through(self, layer: int, entering: list[Rows], between: list[Rows], after: list[Rows]) -> list[Rows]:
@@ -88,8 +85,8 @@ class Suffix:
 
     def _after_attention(self, layer: int, rows: list[Rows]) -> list[Rows]:
         """The stream after attention, and in a parallel block after the MLP beside it, where it can have changed."""
-        span, seen = self.spans[layer], self.seen_from[layer]
-        stretches = [(max(g.first, seen), changed_until(span, g.last, self.length)) for g in rows]
+        seen = self.reach.seen_from[layer]
+        stretches = [(max(g.first, seen), self.reach.changed_until(layer, g.last)) for g in rows]
         kept = [(group, stretch) for group, stretch in zip(rows, stretches, strict=True) if stretch[0] < stretch[1]]
         if not kept:
             return []
