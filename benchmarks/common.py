@@ -17,10 +17,10 @@ from neolens.models.catalogue import find
 from neolens.models.support import supported_config
 
 
-def random_folder(name: str, folder: Path, *, spread: float = 2.5) -> Path:
+def random_folder(name: str, folder: Path, *, spread: float = 2.5, **config: Any) -> Path:
     """A Hugging Face folder with the true shape of a catalogue model and random weights, without a tokenizer.
 
-    `spread` multiplies the weight matrices, so that attention is not uniform.
+    `spread` multiplies the weight matrices, so that attention is not uniform; `config` replaces some of its fields.
     """
     from transformers import AutoModelForCausalLM
 
@@ -28,7 +28,7 @@ def random_folder(name: str, folder: Path, *, spread: float = 2.5) -> Path:
     if entry is None:
         raise ValueError(f"no catalogue model {name!r}: see `neolens models`")
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(supported_config(entry.config, name))
+    model = AutoModelForCausalLM.from_config(supported_config({**entry.config, **config}, name))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -84,3 +84,22 @@ def report(title: str, rows: list[tuple[str, str, str]]) -> None:
     print(f"\n{title} ({torch.get_num_threads()} threads, torch {torch.__version__})")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def matrix_rate(device: str = "cpu", rounds: int = 30) -> float:
+    """Floating-point operations a second in a product of [2048, 768] and [768, 3072] in fp32, median of the rounds."""
+    a, b = torch.randn(2048, 768, device=device), torch.randn(768, 3072, device=device)
+    seconds = []
+    for _ in range(rounds):
+        settle(device)
+        began = time.perf_counter()
+        torch.mm(a, b)
+        settle(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * 2048 * 768 * 3072 / statistics.median(seconds)
+
+
+def settle(device: str) -> None:
+    """Wait until a GPU has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()

@@ -45,6 +45,7 @@ __all__ = [
     "recovered",
 ]
 _MODULES = (
+    "circuits",
     "figures",
     "findings",
     "lab",

@@ -345,6 +345,22 @@ def test_the_share_recovered_is_drawn_on_request():
     assert figures.patch_heatmap(data, recovered=True).data[0].z[0][0] == pytest.approx(float(sum(share)) / 2)
 
 
+def test_in_noising_the_share_that_is_lost_is_drawn():
+    data = swept(heads=0).assign_attrs(direction="noise")
+    share = [(data.clean[p] - data.patched[p, 0, 0]) / (data.clean[p] - data.corrupted[p]) for p in (0, 1)]
+    figure = figures.patch_heatmap(data, recovered=True)
+    assert figure.data[0].z[0][0] == pytest.approx(float(sum(share)) / 2)
+    assert "share lost" in figure.layout.title.text
+
+
+def test_maps_with_one_limit_have_one_scale():
+    one, other = swept(heads=0), swept()
+    largest = max(figures.largest_effect(one), figures.largest_effect(other))
+    drawn = [figures.patch_heatmap(data, limit=largest).data[0] for data in (one, other)]
+    assert [(cells.zmin, cells.zmax) for cells in drawn] == [(-largest, largest)] * 2
+    assert max(np.abs(cells.z).max() for cells in drawn) == largest
+
+
 def test_positions_are_labelled_with_their_token_where_all_prompts_share_it():
     figure = figures.patch_heatmap(swept(heads=0))
     assert [text.split(" ", 1)[0] for text in figure.layout.xaxis.ticktext] == ["0", "1", "2"]
@@ -358,6 +374,7 @@ def test_positions_are_labelled_with_their_token_where_all_prompts_share_it():
     [
         (result(), {}, "expected a result of neolens.patch"),
         (swept(several=True), {}, "choose a metric: the result holds loss, rank, got None"),
+        (swept(), {"limit": 0.0}, "limit 0.0: expected an effect above 0"),
         (swept(several=True), {"metric": "los"}, "choose a metric: the result holds loss, rank, got 'los'"),
     ],
 )

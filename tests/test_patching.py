@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import neolens
 import oracles
 import tiny
-from neolens import metrics, sites
+from neolens import metrics, results, sites
 from neolens.models import AttentionSpan
 from neolens.patching import patch, recovered
 from neolens.prompts.pairs import PromptPairs
@@ -335,6 +335,15 @@ def test_patch_is_public():
     assert neolens.patch is patch
     assert neolens.recovered is recovered
     assert neolens.PromptPairs is PromptPairs
+
+
+def test_results_of_several_models_stand_in_one_dataset(bridges):
+    swept = {name: patch(bridges[name], pairs(), "z", progress=False) for name in ("gpt2", "pythia")}
+    both = results.stack(swept)
+    assert list(both.model.values) == ["gpt2", "pythia"]
+    for name, one in swept.items():
+        np.testing.assert_array_equal(both.patched.sel(model=name, layer=one.layer).values, one.patched.values)
+        np.testing.assert_array_equal(both.length.sel(model=name), [14, 9, 14])
 
 
 @every_family

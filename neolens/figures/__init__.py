@@ -8,7 +8,7 @@ what all have in common (the two colours of local and global layers, titles, cap
 
 from neolens.figures.heatmap import heads
 from neolens.figures.learning import POSITION_COLOURS, learning
-from neolens.figures.patching import patch_heatmap
+from neolens.figures.patching import largest_effect, patch_heatmap
 from neolens.figures.reach import mass_by_distance
 from neolens.figures.strip import scores_by_kind
 from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
@@ -23,6 +23,7 @@ __all__ = [
     "Score",
     "escape",
     "heads",
+    "largest_effect",
     "learning",
     "mass_by_distance",
     "patch_heatmap",

@@ -20,29 +20,30 @@ _UNITS = {
 }
 
 
-def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: bool = False) -> go.Figure:
+def patch_heatmap(
+    result: xr.Dataset, *, metric: str | None = None, recovered: bool = False, limit: float | None = None
+) -> go.Figure:
     """The effect of every patch, mean over prompts: layer by head if the result has heads, else layer by position.
 
-    The effect is the patched metric less that of the run that is patched (or, `recovered`, its share of the difference
-    between the two runs). With heads and positions, the positions are averaged if they are named, else the
-    largest effect by size over the positions of a head is drawn. Layers carry their kind and window; the map diverges
-    around 0.
+    The effect is the patched metric less that of the run that is patched (or, `recovered`, the share of the difference
+    between the two runs that the patch restores, in noising the share that it takes away). With heads and positions,
+    the positions are averaged if they are named, else the largest effect by size over the positions of a head is
+    drawn. Layers carry their kind and window; the map diverges around 0.
+
+    Args:
+        limit: the effect at which the colours end, by default the largest of the map; give several maps one (see
+            `largest_effect`), and equal colours are equal effects.
 
     Raises:
-        ValueError: no result of `neolens.patch`, or a metric that it does not hold.
+        ValueError: no result of `neolens.patch`, a metric that it does not hold, or a limit that is not above 0.
     """
-    effect, unit, name = _effect(result, metric, recovered)
-    effect = effect.mean("prompt", skipna=True)
-    across = "head" if "head" in effect.dims else "pos"
-    how = "mean over prompts"
-    if across == "head" and "pos" in effect.dims:
-        effect, how = _over_positions(effect)
-    if across not in effect.dims:
-        effect = effect.expand_dims(pos=["all"])
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
+    effect, across, unit, name, how = _drawn(result, metric, recovered)
     values = effect.transpose("layer", across).values
     layers = [f"{int(layer)} {style.span(result, layer)}" for layer in effect.layer.values.tolist()]
     labels = _labels(result, effect, across)
-    largest = float(np.nanmax(np.abs(values))) or 1.0
+    largest = limit or _largest(effect) or 1.0
     figure = go.Figure(
         go.Heatmap(
             z=values,
@@ -57,7 +58,7 @@ def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: b
         )
     )
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
-    figure.update_yaxes(title_text="layer", type="category", showgrid=False, ticklabelstandoff=10)
+    figure.update_yaxes(title_text="layer", type="category", autorange="reversed", showgrid=False, ticklabelstandoff=10)
     for layer, kind in zip(layers, result.sel(layer=effect.layer).attention_kind.values, strict=True):
         mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
         figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
@@ -65,6 +66,27 @@ def patch_heatmap(result: xr.Dataset, *, metric: str | None = None, recovered: b
     title = f"<b>Patching {style.escape(str(site))}</b> ({style.escape(name)}, {unit})"
     caption = f"{style.escape(str(result.attrs.get('model', 'model')))}, {direction}: {how}."
     return style.style(figure, title, caption, height=_CELL * len(layers) + 40)
+
+
+def largest_effect(result: xr.Dataset, *, metric: str | None = None, recovered: bool = False) -> float:
+    """The largest effect by size on the map that `patch_heatmap` draws of a result."""
+    return _largest(_drawn(result, metric, recovered)[0])
+
+
+def _largest(effect: xr.DataArray) -> float:
+    return float(np.nanmax(np.abs(effect.values)))
+
+
+def _drawn(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str, str, str]:
+    """The effect by layer and another axis, that axis, the unit, the effect's name, and how it was averaged."""
+    effect, unit, name = _effect(result, metric, recovered)
+    effect = effect.mean("prompt", skipna=True)
+    across, how = "head" if "head" in effect.dims else "pos", "mean over prompts"
+    if across == "head" and "pos" in effect.dims:
+        effect, how = _over_positions(effect)
+    if across not in effect.dims:
+        effect = effect.expand_dims(pos=["all"])
+    return effect, across, unit, name, how
 
 
 def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str]:
@@ -77,12 +99,13 @@ def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr
         result = result.sel(metric=metric)
     names = str(result.attrs.get("metric", "")).strip('[]"')
     name = metric or names or "metric"
-    base = result["clean" if result.attrs.get("direction") == "noise" else "corrupted"]
-    effect = result["patched"] - base
+    noise = result.attrs.get("direction") == "noise"
     if recovered:
         from neolens.patching import recovered as share_recovered
 
-        return share_recovered(result), "share recovered", name.replace("_", " ")
+        share = share_recovered(result)
+        return (1 - share if noise else share), f"share {'lost' if noise else 'recovered'}", name.replace("_", " ")
+    effect = result["patched"] - result["clean" if noise else "corrupted"]
     return effect, _UNITS.get(name, "metric's unit"), f"effect on the {name.replace('_', ' ')}"
 
 

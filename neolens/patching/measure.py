@@ -161,7 +161,7 @@ def _labelled(
 ) -> xr.Dataset:
     """The dataset: axes that the sweep does not have are dropped."""
     axes = ["prompt", "layer", "head", "pos", "metric"]
-    coords: dict[str, Any] = {"prompt": range(len(sweep.pairs))}
+    coords: dict[str, Any] = {"prompt": range(len(sweep.pairs)), "length": ("prompt", list(sweep.pairs.lengths))}
     if sweep.heads is None:
         patched, axes = patched[:, :, 0], [axis for axis in axes if axis != "head"]
     if sweep.positions == "all":

@@ -12,4 +12,18 @@ from neolens.replay.rows import Rows
 from neolens.replay.run import replay
 from neolens.replay.suffix import NEEDED, Suffix
 
-__all__ = ["HEAD_SITES", "NEEDED", "READ", "SITES", "Cells", "Reach", "Reader", "Record", "Rows", "Suffix", "reach", "record", "replay"]
+__all__ = [
+    "HEAD_SITES",
+    "NEEDED",
+    "READ",
+    "SITES",
+    "Cells",
+    "Reach",
+    "Reader",
+    "Record",
+    "Rows",
+    "Suffix",
+    "reach",
+    "record",
+    "replay",
+]

@@ -1,0 +1,233 @@
+"""Which heads find the indirect object, and through what?
+
+After "When Mary and John went to the market, John gave the ring to" comes Mary. In GPT-2 small, Wang et al. 2022
+(arXiv 2211.00593) found heads that notice at the second John (s2) that he was named before, heads that carry this to
+the end (S-inhibition), and heads that then copy Mary (name movers). Here one activation at a time is patched in any of
+the models: the residual stream, and z, q, k and v of every head, at both names (io, s1), at s2 and at the end. Heads
+are ranked by how much of the answer they move, and for gpt2 the published ones are marked.
+
+In the corrupted prompt a third name stands at s2 ("other"), so that nobody is named twice. The published analysis
+corrupts alike, but exchanges the first two names besides (p_ABC). Here the two prompts are the same up to s2: patches
+before it have effect 0, and heads that act there (previous token) cannot show. With "swap" Mary stands at s2 and the
+answer becomes John. Denoising shows what suffices, noising what is needed (Heimersheim and Nanda 2024, arXiv
+2404.15255); in noising, backup name movers make good for a name mover that is lost. The lab models take about ten
+seconds of one core, gpt2 two minutes. Expect no name mover in the lab: the answer moves through values that a few
+heads read at s2, not through queries at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import torch
+import typer
+import xarray as xr
+from tqdm.auto import tqdm
+
+from neolens import PromptPairs, circuits, figures, patch, report, results
+from neolens.cli import run_cleanly
+from neolens.models import Anatomy, anatomy, fetch, load
+from neolens.models.describe import differences, differences_title, side_by_side
+from neolens.patching.sweep import DIRECTIONS
+from neolens.prompts import indirect_object
+from neolens.prompts.questions import refuse_arguments
+
+POSITIONS = ("io", "s1", "s2", "end")
+"""Of the family: both names, the second mention of the one who gives, and the token that predicts the answer."""
+
+DRAWN = (("z", "end"), ("q", "end"), ("z", "s2"), ("k", "s2"), ("v", "s2"))
+"""The maps of heads: site and position."""
+
+HEADS = (
+    "The heads that move most by any of these patches, ranked by the size of z at end. Every number is a share: how "
+    "much of what lies between the clean and the corrupted mean logit difference this one patch moves; positive where "
+    "the clean activation speaks for the answer. Shares of several heads need not add up. k and v: at the position "
+    "where they move most. Interval: bootstrap over the prompts, 1,000 samples; it knows of no other weights."
+)
+ROLES = (
+    "Wang et al. 2022, who patched direct paths only; here a patch moves all that follows from it. Each role is looked "
+    "for by the patches that should show it: its heads with their ranks, and how many are among the first, as many as "
+    "published heads should show there. Previous-token heads act before s2, backup name movers when name movers are "
+    "gone: neither can be looked for so."
+)
+MAPS = {
+    "denoise": "The maps show the patched less the corrupted mean logit difference, heads all on one scale.",
+    "noise": "The maps show the patched less the clean mean logit difference, heads all on one scale: negative where a "
+    "head is needed, the sign turned against that in the table.",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    models: tuple[str, ...] = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
+    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    out: str = "results/ioi"
+    """The folder for result.nc, record.json and report.html."""
+    prompts: int = 32
+    """Pairs of prompts for each model."""
+    seed: int = 0
+    """Seed of the prompts."""
+    corruption: str = "other"
+    """What stands at s2 in the corrupted prompt: a third name ("other"), or the indirect object ("swap")."""
+    direction: str = "denoise"
+    """"denoise" puts clean activations into the corrupted run, "noise" the reverse."""
+    distance: int | None = None
+    """Tokens from the indirect object to the end; by default 12 in the lab's language, and in English those of the
+    plain sentence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each model is asked, settled before anything is patched; by the model's name."""
+
+    anatomies: tuple[Anatomy, ...]
+    pairs: Mapping[str, PromptPairs]
+
+
+def plan(config: Config) -> Plan:
+    """Check all input, and ask every model's tokenizer for its prompts."""
+    refuse_arguments(config.corruption, config.prompts, config.seed, config.distance)
+    if config.direction not in DIRECTIONS:
+        raise ValueError(f"no direction {config.direction!r}: expected {' or '.join(DIRECTIONS)}")
+    anatomies = tuple(anatomy(name) for name in config.models)
+    if len({facts.name for facts in anatomies}) < len(config.models):
+        raise ValueError(f"models {', '.join(config.models)}: give each only once")
+    for name in config.models:
+        fetch(name)
+    return Plan(anatomies, {facts.name: ask(name, config) for facts, name in zip(anatomies, config.models)})
+
+
+def ask(name: str, config: Config) -> PromptPairs:
+    """One model's pairs."""
+    model = load(name)
+    if model.tokenizer is None:
+        raise ValueError(f"{name} has no tokenizer: save one into its folder to ask it in words")
+    try:
+        return indirect_object(
+            model, config.prompts, corruption=config.corruption, distance=config.distance, seed=config.seed
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def run(config: Config, asked: Plan) -> dict[str, circuits.Circuit]:
+    """Each model in turn: load, patch every site at every named position, let it go."""
+    noted: dict[str, str | int] = {"seed": config.seed, "corruption": config.corruption}
+    noted |= {} if config.distance is None else {"distance": config.distance}
+    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
+        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    found = {}
+    with tqdm(total=len(config.models) * len(circuits.SITES), desc="patching", unit="site") as bar:
+        for name, facts in zip(config.models, asked.anatomies):
+            model, pairs, by_site = load(name), asked.pairs[facts.name], {}
+            for site in circuits.SITES:
+                by_site[site] = patch(
+                    model, pairs, site, positions=POSITIONS, direction=config.direction, progress=False
+                )
+                bar.update()
+            found[facts.name] = circuits.circuit(circuits.joined(by_site).assign_attrs(noted), facts)
+    return found
+
+
+def pictures(result: xr.Dataset) -> list[report.Figure]:
+    """The maps of one model, those by head on one scale, so that equal colours are equal effects."""
+    stream = figures.patch_heatmap(circuits.of_site(result, "resid_pre"))
+    heads = [circuits.of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
+    largest = max(figures.largest_effect(one) for one in heads)
+    return [report.Figure(drawn) for drawn in (stream, *(figures.patch_heatmap(one, limit=largest) for one in heads))]
+
+
+def section(found: circuits.Circuit) -> list[report.Block]:
+    """One model: its strongest heads, the published ones where there are some, its maps."""
+    return [
+        report.Heading(found.result.attrs["model"]),
+        report.Table(*circuits.head_table(found), caption=HEADS),
+        *([report.Table(*circuits.published_table(found), caption=ROLES)] if found.roles else []),
+        report.Paragraph(MAPS[found.result.attrs["direction"]]),
+        *pictures(found.result),
+    ]
+
+
+def page(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit]) -> str:
+    """The report: findings first, then the task, each model's heads and maps, and what else differs."""
+    blocks = [report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]]
+    confounds = [differences_title(asked.anatomies), *differences(asked.anatomies)]
+    return report.page(
+        "The indirect object",
+        [
+            *blocks,
+            *(report.Note(circuits.finding(one), "finding") for one in found.values()),
+            *(report.Note(text, "warning") for one in found.values() for text in circuits.warnings(one)),
+            report.Heading("How well they do the task"),
+            report.Table(*circuits.task_table(list(found.values()))),
+            *(block for one in found.values() for block in section(one)),
+            report.Heading("The models side by side"),
+            report.Table(*side_by_side(asked.anatomies)),
+            report.Heading("What else differs between them"),
+            report.Paragraph("\n\n".join(confounds)),
+            report.Heading("How to repeat this"),
+            report.Code(command(config)),
+        ],
+    )
+
+
+def command(config: Config) -> str:
+    """The command that does this again."""
+    numbers = ["--prompts", str(config.prompts), "--seed", str(config.seed)]
+    how = ["--corruption", config.corruption, "--direction", config.direction]
+    far = [] if config.distance is None else ["--distance", str(config.distance)]
+    words = ["--models", *map(shlex.quote, config.models), *numbers, *how, *far, "--out", shlex.quote(config.out)]
+    return " ".join(["python -m experiments.ioi", *words])
+
+
+def record(config: Config, found: Mapping[str, circuits.Circuit], seconds: float) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found."""
+    return {
+        "config": asdict(config),
+        "versions": results.versions(),
+        "fingerprints": {name: one.result.attrs["fingerprint"] for name, one in found.items()},
+        "seconds": round(seconds, 1),
+        "warnings": [text for one in found.values() for text in circuits.warnings(one)],
+        "findings": [circuits.finding(one) for one in found.values()],
+        "published": {name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared},
+    }
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")] = None,
+    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")] = None,
+    out: Annotated[str, typer.Option(help="folder for the result, its record and the report")] = Config.out,
+    prompts: Annotated[int, typer.Option(help="pairs of prompts for each model")] = Config.prompts,
+    seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
+    corruption: Annotated[str, typer.Option(help="what stands at s2: other or swap")] = Config.corruption,
+    direction: Annotated[str, typer.Option(help="denoise or noise")] = Config.direction,
+    distance: Annotated[int | None, typer.Option(help="tokens from the indirect object to the end")] = None,
+) -> None:
+    """Which heads find the indirect object, and through what?"""
+    began = time.perf_counter()
+    chosen = tuple([*(models or []), *(names or [])]) or Config.models
+    config = Config(chosen, out, prompts, seed, corruption, direction, distance)
+    asked = plan(config)
+    folder = results.writable_folder(out)
+    found = run(config, asked)
+    written = page(config, asked, found)
+    noted = record(config, found, time.perf_counter() - began)
+    results.save(results.stack({name: one.result for name, one in found.items()}), folder / "result.nc")
+    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(noted, indent=2) + "\n"))
+    report.write(folder / "report.html", written)
+    for sentence in noted["findings"]:
+        typer.echo(sentence)
+    for sentence in noted["warnings"]:
+        typer.echo(f"Warning: {sentence}", err=True)
+    typer.echo(f"Done in {noted['seconds']} s. Open {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_cleanly(app)

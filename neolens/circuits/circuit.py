@@ -1,0 +1,51 @@
+"""One model's patching results for every site, and what follows from them: shares, and the published heads compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import xarray as xr
+
+from neolens import results
+from neolens.circuits.effects import effects
+from neolens.circuits.published import Compared, Role, compared, published
+from neolens.models import Anatomy
+
+SITES = ("resid_pre", "z", "q", "k", "v")
+"""What is patched to find a circuit, each at every named position."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """What patching found in one model."""
+
+    result: xr.Dataset
+    """`joined` for all `SITES`, at named positions."""
+    shares: Mapping[str, xr.Dataset]
+    """Site -> `effects`."""
+    roles: tuple[Role, ...] = ()
+    """The published roles of this model's heads."""
+    compared: tuple[Compared, ...] = ()
+
+
+def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Results of `neolens.patch` for several sites as one: `patched_z`, `patched_q`, ..., `clean` and `corrupted`."""
+    first = next(iter(by_site.values()))
+    patched = {f"patched_{site}": one["patched"] for site, one in by_site.items()}
+    seconds = round(sum(one.attrs["seconds"] for one in by_site.values()), 3)
+    result = first.drop_vars("patched").assign(patched)
+    result.attrs = {name: value for name, value in first.attrs.items() if name not in ("site", "arithmetic")}
+    return results.check(result.assign_attrs(seconds=seconds))
+
+
+def of_site(result: xr.Dataset, site: str) -> xr.Dataset:
+    """One site of a joined result, as `neolens.patch` gave it."""
+    one = result[[f"patched_{site}", "clean", "corrupted"]].rename({f"patched_{site}": "patched"})
+    return one.assign_attrs(site=site)
+
+
+def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
+    """The shares of a joined result and, for the model that they were published of, the published heads compared."""
+    shares, roles = {site: effects(of_site(result, site)) for site in SITES}, published(facts)
+    return Circuit(result, shares, roles, tuple(compared(shares, roles)))

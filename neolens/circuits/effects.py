@@ -1,0 +1,99 @@
+"""How much of an answer each patch moves, and which heads move most.
+
+A share is the part of the difference between the clean and the corrupted run's mean metric that one patch moves,
+positive where the clean activation speaks for the answer, whichever of the two runs is patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a head takes in: its q, k or v at a position, and the share that patching it moves."""
+
+    site: str
+    position: str
+    share: float
+
+
+def effects(result: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+    """The `share` that each patch moves, and the ends `low` and `high` of its 95 % interval over prompts.
+
+    mean(patched - corrupted) / mean(clean - corrupted) where the clean run was patched in (denoise), and
+    mean(clean - patched) / mean(clean - corrupted) where the corrupted one was (noise). Means over prompts come first,
+    so that no prompt whose two runs hardly differ outweighs the others. The interval is a percentile bootstrap.
+    NaN where a prompt has no such position, where the clean mean is not above the corrupted one, and for the
+    interval of fewer than two prompts.
+
+    Args:
+        result: of `neolens.patch`, with one metric.
+
+    Raises:
+        ValueError: something else.
+    """
+    if not {"patched", "clean", "corrupted"} <= set(result.data_vars) or "metric" in result.dims:
+        raise ValueError("expected a result of neolens.patch with one metric: patched, clean and corrupted by prompt")
+    clean, corrupted = result["clean"].astype(float), result["corrupted"].astype(float)
+    noise = result.attrs["direction"] == "noise"
+    moved = (clean - result["patched"] if noise else result["patched"] - corrupted).transpose("prompt", ...)
+    between, prompts = (clean - corrupted).values, result.sizes["prompt"]
+    cells = moved.values.reshape(prompts, -1)
+    # A resample as how often it draws each prompt: one product, and all cells are resampled alike.
+    drawn = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    share = _share(np.ones((1, prompts)), cells, between)
+    resampled = _share(drawn.astype(float), cells, between) if prompts > 1 else np.full_like(share, np.nan)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    cell = moved.isel(prompt=0, drop=True)
+    found = {"share": share[0], "low": low, "high": high}
+    return xr.Dataset({name: cell.copy(data=values.reshape(cell.shape)) for name, values in found.items()})
+
+
+def _share(
+    times: Float[np.ndarray, "resample prompt"], cells: Float[np.ndarray, "prompt cell"], between: np.ndarray
+) -> Float[np.ndarray, "resample cell"]:
+    """What is moved over what there is between the runs, each prompt counted as often as `times` says."""
+    below = times @ between
+    return times @ cells / np.where(below > 0, below, np.nan)[:, None]
+
+
+def ranked(share: xr.DataArray, sign: int = 0) -> list[str]:
+    """All heads that have a share, such as `9.6`, the strongest first.
+
+    Args:
+        share: by layer and head.
+        sign: 0 for the largest by size, 1 for the most positive, -1 for the most negative.
+    """
+    values = share.transpose("layer", "head").values
+    strength = np.abs(values) if sign == 0 else sign * values
+    layers, heads = np.unravel_index(np.argsort(-strength, axis=None, kind="stable"), values.shape)
+    return [
+        f"{int(share['layer'][layer])}.{int(share['head'][head])}"
+        for layer, head in zip(layers, heads)
+        if np.isfinite(values[layer, head])
+    ]
+
+
+def of_head(effect: Labelled, head: str) -> Labelled:
+    """What belongs to one head, written `9.6`."""
+    layer, number = map(int, head.split("."))
+    return effect.sel(layer=layer, head=number)
+
+
+def inputs(by_site: Mapping[str, xr.Dataset], head: str) -> list[Input]:
+    """The q of a head at `end`, and its k and its v at the position where they move most."""
+    found = []
+    for site in ("q", "k", "v"):
+        share = of_head(by_site[site]["share"], head)
+        at = "end" if site == "q" else str(share["pos"].values[int(np.nanargmax(np.abs(share.values)))])
+        found.append(Input(site, at, float(share.sel(pos=at))))
+    return found

@@ -1,0 +1,437 @@
+"""The indirect-object circuit: shares worked by hand, planted heads found again, and the experiment end to end."""
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+import typer
+from transformers import GPT2Config
+
+import neolens
+from browser import Parsed
+from experiments import ioi as job
+from neolens import circuits, results
+from neolens.cli import run_cleanly
+from neolens.lab import folder
+from neolens.models.facts import from_config
+from neolens.prompts import indirect_object
+
+POSITIONS = ("io", "s1", "s2", "end")
+
+
+def patched(values, clean, corrupted, direction="denoise"):
+    """A result of `neolens.patch` for one layer, from `values` [prompt][head] at one position."""
+    facts = from_config(GPT2Config(n_layer=1, n_head=len(values[0]), n_embd=4 * len(values[0])), "hand-made")
+    variables = {
+        "patched": (("prompt", "layer", "head", "pos"), np.array(values, dtype=np.float32)[:, None, :, None]),
+        "clean": (("prompt",), np.array(clean, dtype=np.float32)),
+        "corrupted": (("prompt",), np.array(corrupted, dtype=np.float32)),
+    }
+    coords = {"prompt": range(len(clean)), "pos": ["end"]}
+    return results.build(variables, facts, coords=coords, attrs={"direction": direction})
+
+
+def of_head(effect, head):
+    """The share, low and high of one head of `patched`."""
+    return [float(effect[name].sel(layer=0, head=head, pos="end")) for name in ("share", "low", "high")]
+
+
+def test_a_share_is_what_a_patch_moves_of_the_difference_of_the_means():
+    # clean 4 and 2, corrupted 0 and -2: between them 4 and 4. Head 0 moves 2 and 1, head 1 moves 4 and 0.
+    effect = circuits.effects(patched([[2, 4], [-1, -2]], clean=[4, 2], corrupted=[0, -2]))
+    np.testing.assert_allclose(effect["share"].values.ravel(), [3 / 8, 4 / 8])
+
+
+def test_a_prompt_whose_runs_hardly_differ_does_not_outweigh_the_others():
+    # between 10 and 0.1: the mean of the ratios would be (0.5 + 5) / 2
+    effect = circuits.effects(patched([[5], [0.5]], clean=[10, 0.1], corrupted=[0, 0]))
+    assert of_head(effect, 0)[0] == pytest.approx(5.5 / 10.1)
+
+
+def test_noising_has_the_same_sign_as_denoising():
+    # clean 4, corrupted 0: a head without which 1 is left moves 3 of 4
+    effect = circuits.effects(patched([[1, 4, 5]], clean=[4], corrupted=[0], direction="noise"))
+    np.testing.assert_allclose(effect["share"].values.ravel(), [0.75, 0, -0.25])
+
+
+def test_an_interval_holds_the_means_of_resampled_prompts():
+    # resamples of two prompts: twice the first (1), one of each (2/3), twice the second (0)
+    effect = circuits.effects(patched([[4, 2], [0, 1]], clean=[4, 2], corrupted=[0, 0]))
+    assert of_head(effect, 0) == pytest.approx([2 / 3, 0, 1])
+    assert of_head(effect, 1) == pytest.approx([1 / 2, 1 / 2, 1 / 2])
+
+
+def test_an_interval_is_that_of_the_binomial_distribution_where_prompts_move_all_or_nothing():
+    def quantile(share):
+        terms = np.cumsum([math.comb(40, k) * 0.75**k * 0.25 ** (40 - k) for k in range(41)])
+        return int(np.searchsorted(terms, share)) / 40
+
+    values = [[1.0]] * 30 + [[0.0]] * 10
+    effect = circuits.effects(patched(values, clean=[1] * 40, corrupted=[0] * 40), resamples=20_000)
+    assert of_head(effect, 0) == pytest.approx([0.75, quantile(0.025), quantile(0.975)], abs=1e-9)
+
+
+def test_intervals_do_not_change_from_call_to_call():
+    result = patched([[1.0], [3.0], [0.5]], clean=[4, 4, 4], corrupted=[0, 0, 0])
+    assert circuits.effects(result).identical(circuits.effects(result))
+
+
+def test_what_has_no_share_is_nan():
+    backwards = circuits.effects(patched([[1], [1]], clean=[0, 1], corrupted=[1, 1]))
+    assert np.isnan(of_head(backwards, 0)).all()
+    share, low, high = of_head(circuits.effects(patched([[1]], clean=[2], corrupted=[0])), 0)
+    assert share == 0.5
+    assert np.isnan([low, high]).all()
+    gap = circuits.effects(patched([[1, np.nan], [1, 2]], clean=[2, 2], corrupted=[0, 0]))
+    assert of_head(gap, 0)[0] == 0.5
+    assert np.isnan(of_head(gap, 1)).all()
+
+
+def test_effects_of_something_else_are_refused():
+    result = patched([[1]], clean=[2], corrupted=[0])
+    for wrong in (result.drop_vars("clean"), result.expand_dims(metric=["loss"])):
+        with pytest.raises(ValueError, match="expected a result of neolens.patch with one metric"):
+            circuits.effects(wrong)
+
+
+def test_heads_are_ranked_by_size_or_by_sign_and_those_without_a_share_left_out():
+    share = circuits.effects(patched([[1, -3, 2, np.nan]], clean=[4], corrupted=[0]))["share"].sel(pos="end")
+    assert circuits.ranked(share) == ["0.1", "0.2", "0.0"]
+    assert circuits.ranked(share, 1) == ["0.2", "0.0", "0.1"]
+    assert circuits.ranked(share, -1) == ["0.1", "0.0", "0.2"]
+
+
+def planted(facts, effects, *, prompts=10, clean=4.0, corrupted=0.0, right=None):
+    """A joined result in which only `effects` (site, position, head) -> share move anything."""
+    shape = (prompts, facts.layers, facts.heads, len(POSITIONS))
+    by_site = {}
+    for site in circuits.SITES:
+        values = np.full(shape if site != "resid_pre" else (*shape[:2], shape[3]), corrupted, dtype=np.float32)
+        for (its, position, head), share in effects.items():
+            if its == site:
+                at = [int(part) for part in str(head).split(".")]
+                values[(slice(None), *at, POSITIONS.index(position))] += share * (clean - corrupted)
+        axes = ("prompt", "layer", "head", "pos") if site != "resid_pre" else ("prompt", "layer", "pos")
+        cleans = np.full(prompts, clean, dtype=np.float32)
+        variables = {
+            "patched": (axes, values),
+            "clean": (("prompt",), cleans if right is None else np.where(np.arange(prompts) < right, cleans, -0.5)),
+            "corrupted": (("prompt",), np.full(prompts, corrupted, dtype=np.float32)),
+        }
+        attrs = {"direction": "denoise", "model": facts.name, "site": site, "seconds": 1.0}
+        coords = {"prompt": range(prompts), "pos": list(POSITIONS)}
+        by_site[site] = results.build(variables, facts, coords=coords, attrs=attrs)
+    return circuits.joined(by_site)
+
+
+GPT2 = neolens.anatomy("gpt2")
+MIXED = replace(neolens.anatomy("lab/gpt-neo"), name="mixed")
+
+CIRCUIT = {
+    ("q", "end", "9.9"): 0.5,
+    ("q", "end", "9.6"): 0.4,
+    ("q", "end", "1.1"): 0.3,  # none of the published
+    ("q", "end", "10.0"): 0.2,
+    ("q", "end", "10.7"): -0.6,
+    ("q", "end", "11.10"): -0.1,
+    ("z", "end", "9.9"): 0.5,
+    ("z", "end", "8.6"): 0.4,
+    ("v", "s2", "8.6"): 0.3,
+    ("z", "s2", "3.0"): 0.2,
+}
+
+
+def test_the_published_heads_are_the_26_heads_in_7_classes_of_the_paper():
+    heads = [head for role in circuits.ROLES for head in role.heads]
+    assert (len(circuits.ROLES), len(heads), len(set(heads))) == (7, 26, 26)
+    assert all(0 <= int(part) < 12 for head in heads for part in head.split("."))
+
+
+def test_published_heads_are_ranked_by_the_patch_that_should_show_them():
+    found = circuits.circuit(planted(GPT2, CIRCUIT), GPT2)
+    rows = {(row.role, row.site): row for row in found.compared}
+    movers = rows["name mover", "q"]
+    assert dict(movers.ranks) == {"9.9": 1, "10.0": 4, "9.6": 2}
+    assert (movers.first, movers.found) == (3, 2)
+    negative = rows["negative name mover", "q"]
+    assert dict(negative.ranks) == {"10.7": 1, "11.10": 2}
+    assert (negative.first, negative.found) == (2, 2)
+    # by z at end, name movers and S-inhibition heads together are 7
+    assert rows["name mover", "z"].first == rows["S-inhibition", "z"].first == 7
+    assert rows["S-inhibition", "z"].ranks["8.6"] == 2
+    assert rows["S-inhibition", "v"].ranks["8.6"] == 1
+    assert rows["duplicate token", "z"].ranks["3.0"] == 1
+    assert not {role for role, _ in rows} & {"previous token", "backup name mover"}
+
+
+def test_a_report_of_gpt2_has_the_published_columns():
+    found = circuits.circuit(planted(GPT2, CIRCUIT), GPT2)
+    header, rows = circuits.head_table(found)
+    roles = {row[1]: row[-1] for row in rows}
+    assert header[-1] == "published role"
+    assert roles == {
+        "9.9": "name mover",
+        "10.0": "name mover",
+        "9.6": "name mover",
+        "10.7": "negative name mover",
+        "11.10": "negative name mover",
+        "8.6": "S-inhibition",
+        "3.0": "duplicate token",
+        "1.1": "",
+    }
+    assert ["name mover", "q at end", "9.9 (1), 10.0 (4), 9.6 (2)", "2 of 3 in 3"] in circuits.published_table(found)[1]
+    assert circuits.task_table([found])[1][-1] == ["gpt2, Wang et al. 2022", None, 0.993, 3.56, None]
+    assert "2 of 3 name mover heads (by q at end, first 3)" in circuits.finding(found)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "GPT2", "openai-community/gpt2"])
+def test_every_name_of_gpt2_has_the_published_roles(name):
+    assert circuits.published(neolens.anatomy(name)) == circuits.ROLES
+
+
+SHAPED = from_config(GPT2Config(n_layer=12, n_head=12, n_embd=24), "my-model")
+OTHERS = {
+    "a larger gpt2": neolens.anatomy("gpt2-medium"),
+    "gpt-neo of the same shape": neolens.anatomy("gpt-neo-125M"),
+    "the lab's": neolens.anatomy("lab/gpt2"),
+    "random weights of the shape of gpt2": SHAPED,
+    "a folder of that name with another shape": replace(SHAPED, name="gpt2", layers=6),
+}
+
+
+@pytest.mark.parametrize("facts", OTHERS.values(), ids=OTHERS)
+def test_no_other_model_has_published_roles(facts):
+    assert circuits.published(facts) == ()
+
+
+def test_without_published_roles_the_table_is_the_same_less_a_column():
+    other = replace(GPT2, name="my-model")
+    ours, theirs = (circuits.circuit(planted(facts, CIRCUIT), facts) for facts in (GPT2, other))
+    (header, rows), (shorter, cut) = circuits.head_table(ours), circuits.head_table(theirs)
+    assert shorter == header[:-1]
+    assert cut == [row[:-1] for row in rows]
+    assert len(circuits.task_table([theirs])[1]) == 1
+    assert "published" not in circuits.finding(theirs)
+
+
+def test_a_table_holds_the_rank_the_kind_and_the_strongest_places_of_a_head():
+    effects = {("z", "end", "1.3"): -0.5, ("k", "s2", "1.3"): 0.1, ("k", "end", "1.3"): -0.2, ("v", "s2", "1.3"): 0.3}
+    found = circuits.circuit(planted(MIXED, effects | {("z", "s2", "0.2"): 0.25}), MIXED)
+    header, rows = circuits.head_table(found)
+    assert header == ["", "head", "layer", "z at end", "95 % interval", "z at s2", "q at end", "k", "at", "v", "at"]
+    rank, head, span, z, interval, z_s2, q, k, k_at, v, v_at = rows[0]
+    assert (rank, head, span, interval, k_at, v_at) == (1, "1.3", "local 16", "-0.500 to -0.500", "end", "s2")
+    assert [z, z_s2, q, k, v] == pytest.approx([-0.5, 0, 0, -0.2, 0.3])
+    # 0.2 moves nothing at the end, and stands there for its z at s2; those that move nothing at all do not
+    assert [row[1] for row in rows] == ["1.3", "0.2"]
+
+
+def test_a_finding_names_heads_kinds_inputs_and_layers():
+    stream = {("resid_pre", "s2", layer): 1.0 for layer in (0, 1, 2)} | {("resid_pre", "end", 3): 0.8}
+    heads = {("z", "end", "2.0"): 0.84, ("v", "s2", "2.0"): 0.83, ("z", "end", "3.2"): 0.09, ("q", "end", "3.2"): 0.07}
+    found = circuits.circuit(planted(MIXED, stream | heads | {("z", "end", "1.1"): 0.01}), MIXED)
+    assert circuits.finding(found) == (
+        "mixed puts the answer above the distractor in 10 of 10 prompts (mean logit difference 4.00, corrupted 0.00). "
+        "Of what lies between the two, patching the residual stream moves half or more at s2 before layers 0 to 2 and "
+        "at end before layer 3. The heads that move most of it at end are 2.0 (global; z 0.84, v at s2 0.83) and 3.2 "
+        "(local 16; z 0.09, q at end 0.07). The strongest there in a global layer: 2.0 (0.84); in a local one: 3.2 "
+        "(0.09)."
+    )
+    assert circuits.warnings(found) == []
+
+
+def test_a_finding_says_when_no_head_moves_anything():
+    said = circuits.finding(circuits.circuit(planted(MIXED, {}), MIXED))
+    assert "No single head moves 2% of it at end" in said
+    assert "in a global layer: none that moves 2%; in a local one: none that moves 2%" in said
+
+
+def test_a_head_whose_interval_holds_0_is_in_no_sentence():
+    result = planted(MIXED, {("z", "end", "2.0"): 0.1})
+    # by turns +0.5 and -0.3 of the difference: 0.1 on average
+    swings = np.where(np.arange(10) % 2, 2.0, -1.2).astype(np.float32)
+    result["patched_z"].loc[{"layer": 2, "head": 0, "pos": "end"}] = swings
+    assert "2.0 (global; z" not in circuits.finding(circuits.circuit(result, MIXED))
+
+
+def test_a_model_that_does_not_do_the_task_is_warned_about_and_nothing_is_found_in_it():
+    found = circuits.circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=8), MIXED)
+    assert circuits.finding(found).endswith("in 8 of 10 prompts (mean logit difference 3.10, corrupted 0.00).")
+    assert circuits.warnings(found) == [
+        "mixed puts the answer above the distractor in only 8 of 10 prompts, less than 90%: it does not do this task, "
+        "so its heads are no circuit for it."
+    ]
+
+
+def test_a_corruption_that_changes_nothing_is_warned_about_and_leaves_the_table_blank():
+    found = circuits.circuit(planted(MIXED, {}, clean=4.0, corrupted=4.0), MIXED)
+    assert "there is nothing to have a share of, and its table is blank" in circuits.warnings(found)[0]
+    assert circuits.head_table(found)[1] == []
+    assert circuits.finding(found).endswith("(mean logit difference 4.00, corrupted 4.00).")
+
+
+def test_few_prompts_are_warned_about():
+    found = circuits.circuit(planted(MIXED, {}, prompts=1), MIXED)
+    assert circuits.warnings(found) == ["mixed was asked fewer than 8 prompts (1): its intervals are rough."]
+    assert (
+        circuits.head_table(circuits.circuit(planted(MIXED, {("z", "end", "2.0"): 1}, prompts=1), MIXED))[1][0][4] == ""
+    )
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    app = typer.Typer(add_completion=False)
+    app.command()(job.main)
+    threads = torch.get_num_threads()
+    try:
+        with patch.object(sys, "argv", ["ioi", *map(str, arguments)]):
+            run_cleanly(app)
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        torch.set_num_threads(threads)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote for two models of the lab."""
+    out = tmp_path_factory.mktemp("ioi") / "out"
+    assert call("--models", "lab/gpt-neo", "lab/pythia", "--prompts", "8", "--out", out) == 0
+    return out
+
+
+def test_it_writes_a_result_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+
+
+@pytest.mark.parametrize("site", circuits.SITES)
+def test_the_result_is_that_of_patching_directly(done, site):
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    model = neolens.load("lab/gpt-neo")
+    pairs = indirect_object(model, 8, corruption="other")
+    direct = neolens.patch(model, pairs, site, positions=POSITIONS, progress=False)
+    mine = result[f"patched_{site}"].transpose(*direct["patched"].dims)
+    np.testing.assert_array_equal(mine.values, direct["patched"].values)
+    np.testing.assert_array_equal(result["clean"].values, direct["clean"].values)
+    assert mine["pos"].values.tolist() == list(POSITIONS)
+    assert result["length"].values.tolist() == list(pairs.lengths)
+
+
+def test_before_s2_nothing_moves_and_at_s2_the_first_residual_moves_all(done):
+    result = results.load(done / "result.nc")
+    for site in circuits.SITES:
+        there = result[f"patched_{site}"].sel(pos=["io", "s1"])
+        assert (there == result["corrupted"]).where(there.notnull()).all()
+    whole = result["patched_resid_pre"].sel(pos="s2", layer=0)
+    np.testing.assert_allclose(whole, result["clean"], atol=1e-4)
+
+
+def test_the_findings_are_what_the_numbers_say(done):
+    record = json.loads((done / "record.json").read_text())
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    between = float((result["clean"] - result["corrupted"]).mean())
+    share = (result["patched_z"].sel(pos="end") - result["corrupted"]).mean("prompt").transpose(
+        "layer", "head"
+    ) / between
+    layer, head = np.unravel_index(np.abs(share.values).argmax(), share.shape)
+    kind = ["global", "local 16"][layer % 2]
+    assert f"at end are {layer}.{head} ({kind}; z {float(share[layer, head]):.2f}," in record["findings"][0]
+    right = int((result["clean"] > 0).sum())
+    assert record["findings"][0].startswith(f"lab/gpt-neo puts the answer above the distractor in {right} of 8 prompts")
+    assert record["fingerprints"].keys() == {"lab/gpt-neo", "lab/pythia"}
+    assert record["config"]["corruption"] == "other"
+    assert record["published"] == {}
+    assert record["warnings"] == []
+
+
+def test_the_report_carries_findings_tables_maps_confounds_and_what_to_repeat(done):
+    page = (done / "report.html").read_text()
+    parsed = Parsed(page)
+    for sentence in json.loads((done / "record.json").read_text())["findings"]:
+        assert sentence in parsed.text
+    for heading in ("How well they do the task", "lab/gpt-neo", "lab/pythia", "The models side by side"):
+        assert f">{heading}</h2>" in page
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 2 * 6
+    assert "position: absolute (lab/gpt-neo); rotary" in parsed.text
+    assert "published role" not in parsed.text
+    assert (
+        "python -m experiments.ioi --models lab/gpt-neo lab/pythia --prompts 8 --seed 0 --corruption other "
+        f"--direction denoise --out {done}"
+    ) in parsed.text
+
+
+def test_maps_of_heads_share_a_scale_and_the_residual_stream_has_its_own():
+    effects = {("resid_pre", "s2", 0): 1.0, ("z", "end", "2.0"): 0.5, ("v", "s2", "2.0"): -0.25}
+    stream, *heads = (figure.drawing.data[0] for figure in job.pictures(planted(MIXED, effects)))
+    assert (stream.zmin, stream.zmax) == (-4, 4)
+    assert [(each.zmin, each.zmax) for each in heads] == [(-2, 2)] * 5
+    assert heads[0].z[2][0] == 2
+    assert heads[-1].z[2][0] == -1
+
+
+def test_noising_a_swap_farther_away_is_asked_for_and_said(tmp_path):
+    arguments = ["--corruption", "swap", "--direction", "noise", "--distance", "20", "--seed", "3"]
+    assert call("--models", "lab/gpt2", "--prompts", "3", *arguments, "--out", tmp_path / "out") == 0
+    result = results.load(tmp_path / "out" / "result.nc").sel(model="lab/gpt2")
+    model = neolens.load("lab/gpt2")
+    pairs = indirect_object(model, 3, corruption="swap", distance=20, seed=3)
+    direct = neolens.patch(model, pairs, "z", positions=POSITIONS, direction="noise", progress=False)
+    np.testing.assert_array_equal(result["patched_z"].transpose(*direct["patched"].dims), direct["patched"])
+    provenance = json.loads(results.load(tmp_path / "out" / "result.nc").attrs["provenance"])["lab/gpt2"]
+    assert [provenance[name] for name in ("corruption", "direction", "distance", "seed")] == ["swap", "noise", 20, 3]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "negative where a head is needed" in page
+    assert "--corruption swap --direction noise --distance 20" in page
+    assert "was asked fewer than 8 prompts (3): its intervals are rough" in page
+
+
+def test_a_hostile_folder_name_is_shown_as_it_is_written(tmp_path, monkeypatch):
+    name = "<img src=x onerror=alert(1)>&lt;$x$"
+    shutil.copytree(folder("lab/gpt2"), tmp_path / name, ignore=shutil.ignore_patterns("step*"))
+    monkeypatch.chdir(tmp_path)
+    assert call("--models", name, "--prompts", "2", "--out", "out") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    parsed = Parsed(page)
+    assert parsed.tags("img") == []
+    assert f"{name} puts the answer above" in parsed.text
+    assert f"--models '{name}'" in parsed.text
+    assert "<img" not in "".join(parsed.scripts)
+
+
+BAD = {
+    "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
+    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+    "a folder without config": (["--models", "{tmp}"], "has no config.json"),
+    "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
+    "no prompts": (["--prompts", "0"], "prompts is 0: expected at least 1"),
+    "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
+    "unknown corruption": (["--corruption", "swop"], "no corruption 'swop': did you mean swap?"),
+    "unknown direction": (["--direction", "denoize"], "no direction 'denoize': expected denoise or noise"),
+    "too far": (["--distance", "500"], "lab/gpt2: indirect_object at distance 500: in the model's 128 positions"),
+    "too near": (["--distance", "3"], "indirect_object at distance 3"),
+    "out is a file": (["--models", "lab/gpt2", "--prompts", "1", "--out", "{tmp}/file"], "cannot be written to"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_before_anything_is_patched(arguments, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    shutil.copytree(folder("lab/gpt2"), tmp_path / "mute", ignore=shutil.ignore_patterns("step*", "tokenizer*"))
+    monkeypatch.setattr(job, "patch", lambda *args, **kwargs: pytest.fail("something was patched"))
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    out = tmp_path / "out"
+
+    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists()
