@@ -39,10 +39,10 @@ def random_folder(name: str, folder: Path, *, spread: float = 2.5, **config: Any
     return folder
 
 
-def alternating(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run in each round; the runs take turns, after one round that is not counted."""
+def alternating(runs: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
+    """Seconds of each run in each round; the runs take turns, after one round that is not counted (`warm`)."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for counted in range(-1, rounds):
+    for counted in range(-1 if warm else 0, rounds):
         for name, run in runs.items():
             gc.collect()
             began = time.perf_counter()

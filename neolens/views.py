@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.figures import KIND_COLOURS
+from neolens.prompts.tokenizing import token_words
 
 MAX_TOKENS = 320
 """Tokens that one view may hold: past the window of 256 of the released GPT-Neo models."""
@@ -136,7 +137,7 @@ def token_strings(model: Any, tokens: Int[Tensor, " pos"]) -> list[str]:
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return [str(token) for token in tokens.tolist()]
-    return [tokenizer.decode([token], clean_up_tokenization_spaces=False) for token in tokens.tolist()]
+    return list(token_words(tokenizer, tokens.tolist()))
 
 
 def visible(token: str) -> str:

@@ -1,5 +1,6 @@
 """Linear maps by the fastest product: the same numbers whatever the layout, the size and the way they are computed."""
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ def weight(layout, d_out, d_in):
 @given(
     layout=st.sampled_from(LAYOUTS),
     activation=st.sampled_from([None, *ACTIVATIONS]),
-    rows=st.sampled_from([0, 1, 7, 127, 128, 300]),
+    rows=st.sampled_from([0, 1, 7, 16, 127, 128, 300, 1100]),
     d_in=st.integers(1, 200),
     d_out=st.integers(1, 200),
     bias=st.booleans(),
@@ -44,6 +45,25 @@ def test_the_product_is_that_of_float64(layout, activation, rows, d_in, d_out, b
     exact = x.double() @ linear.weight.double().T + (linear.bias.double() if bias else 0)
     expected = exact if activation is None else ACTIVATIONS[activation](exact)
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-6 * d_in**0.5 * max(4, d_in**0.5))
+
+
+@given(rows=st.integers(0, 10_000))
+def test_blocks_are_all_the_rows_in_few_sizes(rows):
+    sizes = products.blocks(rows)
+    assert sum(sizes) == rows
+    assert set(sizes) <= {1024, 512, 256, 128, 64, 32, 16, rows % 16} - {0}
+
+
+def test_memory_does_not_grow_with_every_new_number_of_rows(monkeypatch):
+    # oneDNN keeps as much as the result takes for every shape that it meets: here 200 results of 4 MB and more
+    process, linear, x = psutil.Process(), Linear(torch.randn(1024, 64), None), torch.randn(1400, 64)
+    monkeypatch.setattr(products, "_WORTH", 0)
+    apply(linear, x[:1400])
+    apply(linear, x[:1008])
+    before = process.memory_info().rss
+    for rows in range(1001, 1400, 2):
+        apply(linear, x[:rows])
+    assert process.memory_info().rss - before < 200 * 2**20
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

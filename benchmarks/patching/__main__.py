@@ -39,6 +39,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="counted rounds")] = 3,
     many: Annotated[int, typer.Option(help="prompts of the parts prompts and memory")] = 32,
     device: Annotated[str, typer.Option(help="cpu or cuda, beside the others")] = "cpu",
+    exact: Annotated[bool, typer.Option(help="beside the others, also the errors against float64")] = False,
     out: Annotated[str, typer.Option("--json", help="also write all figures to this file")] = "",
 ) -> None:
     """Measure, print, and write."""
@@ -50,7 +51,7 @@ def main(
         folder = model or str(random_folder("gpt2", Path(temporary) / "gpt2", spread=1.0))
         neo = local if local or "reach" not in chosen else str(random_folder("gpt-neo-125M", Path(temporary) / "neo"))
         measured: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
-            "beside": lambda: beside.beside(folder, sites.split(","), length, differ, cells, rounds, device),
+            "beside": lambda: beside.beside(folder, sites.split(","), length, differ, cells, rounds, device, exact),
             "savings": lambda: savings.savings(folder, [16, 64, 256], rounds),
             "reach": lambda: savings.reaches(neo, [512, 2048], rounds, None),
             "prompts": lambda: growth.prompts(folder, many, 16, 1),

@@ -55,8 +55,11 @@ def random_pairs(facts: Anatomy, length: int, differ: int, prompts: int = 1, see
     return PromptPairs.from_tokens(clean, corrupted, torch.full((prompts,), ANSWER), torch.full((prompts,), DISTRACTOR))
 
 
-def beside(folder: str, sites: list[str], length: int, differ: int, cells: int, rounds: int, device: str) -> Iterator:
-    """A row for each site: seconds, ratios, the largest difference, arithmetic, share of the matrix rate."""
+def beside(
+    folder: str, sites: list[str], length: int, differ: int, cells: int, rounds: int, device: str, exact: bool
+) -> Iterator[dict[str, Any]]:
+    """A row for each site: seconds, ratios, the largest difference, arithmetic, share of the matrix rate; `exact`, also
+    how far each is from a sweep in float64."""
     ours = neolens.load(folder, device=device)
     theirs = TransformerBridge.boot_transformers(folder, device=device)
     pairs = random_pairs(ours.anatomy, length, differ)
@@ -65,7 +68,7 @@ def beside(folder: str, sites: list[str], length: int, differ: int, cells: int, 
         runs = {"TransformerLens": _transformer_lens(theirs, pairs, site, index)}
         if site == "z" and find_spec("nnsight"):
             runs["nnsight"] = _nnsight(theirs.original_model, pairs, ours.anatomy, index)
-        yield _row(ours, pairs, site, index, runs, rounds, device)
+        yield _row(ours, pairs, site, index, runs, rounds, device, exact)
         del runs
 
 
@@ -115,21 +118,16 @@ def _nnsight(model: Any, pairs: PromptPairs, facts: Anatomy, index: pd.DataFrame
 
 
 def _row(
-    model: Any, pairs: PromptPairs, site: str, index: pd.DataFrame, runs: dict[str, Callable], rounds: int, device: str
+    model: Any,
+    pairs: PromptPairs,
+    site: str,
+    index: pd.DataFrame,
+    runs: dict[str, Callable],
+    rounds: int,
+    device: str,
+    exact: bool,
 ) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {name: [] for name in ("neolens", *runs)}
-    values, rates = {}, []
-    for _ in range(rounds):
-        rates.append(matrix_rate(device))
-        began = time.perf_counter()
-        result = neolens.patch(model, pairs, site, progress=False)
-        seconds["neolens"].append(time.perf_counter() - began)
-        rates[-1] = (rates[-1] + matrix_rate(device)) / 2
-        for name, run in runs.items():
-            began = time.perf_counter()
-            values[name] = run().cpu().numpy()
-            settle(device)
-            seconds[name].append(time.perf_counter() - began)
+    result, values, seconds, rates = _timed(model, pairs, site, runs, rounds, device)
     whole = result.patched.isel(prompt=0)
     cells = {axis: xr.DataArray(index[axis].to_numpy(), dims="cell") for axis in index}
     found, spread = whole.sel(cells).values, np.ptp(whole.values)
@@ -144,8 +142,33 @@ def _row(
         ratios = [scale * b / a for a, b in zip(seconds["neolens"], seconds[name])]
         row[f"times {name}"] = statistics.median(ratios)
         row[f"difference from {name} / range"] = float(np.abs(found - values[name]).max() / spread)
+    if exact:
+        truth = neolens.patch(model, pairs, site, dtype="float64", progress=False).patched.isel(prompt=0)
+        values["neolens"], truth = found, truth.sel(cells).values
+        for name, its in values.items():
+            row[f"error of {name} in fp32 / range"] = float(np.abs(its - truth).max() / spread)
     row["TFLOP needed"] = result.attrs["arithmetic"] / 1e12
     row["matrix rate, GFLOP/s"] = statistics.median(rates) / 1e9
     shares = [result.attrs["arithmetic"] / a / rate for a, rate in zip(seconds["neolens"], rates)]
     row["share of the rate"] = statistics.median(shares)
     return row
+
+
+def _timed(
+    model: Any, pairs: PromptPairs, site: str, runs: dict[str, Callable], rounds: int, device: str
+) -> tuple[xr.Dataset, dict[str, np.ndarray], dict[str, list[float]], list[float]]:
+    """The sweep, what the others found, everyone's seconds, and the matrix rate around ours, by round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("neolens", *runs)}
+    values, rates = {}, []
+    for _ in range(rounds):
+        rates.append(matrix_rate(device))
+        began = time.perf_counter()
+        result = neolens.patch(model, pairs, site, progress=False)
+        seconds["neolens"].append(time.perf_counter() - began)
+        rates[-1] = (rates[-1] + matrix_rate(device)) / 2
+        for name, run in runs.items():
+            began = time.perf_counter()
+            values[name] = run().cpu().numpy()
+            settle(device)
+            seconds[name].append(time.perf_counter() - began)
+    return result, values, seconds, rates

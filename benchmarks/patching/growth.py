@@ -29,7 +29,8 @@ def prompts(folder: str, many: int, length: int, rounds: int) -> Iterator[dict[s
     def apart() -> None:
         found["apart"] = [neolens.patch(model, pairs[[at]], "z", progress=False) for at in range(many)]
 
-    seconds = alternating({"together": together, "apart": apart}, rounds)
+    neolens.patch(model, pairs[:1], "z", progress=False)
+    seconds = alternating({"together": together, "apart": apart}, rounds, warm=False)
     rate = matrix_rate()
     together_s = statistics.median(seconds["together"])
     one = torch.stack([torch.from_numpy(its.patched.values[0]) for its in found["apart"]])
@@ -75,9 +76,8 @@ def layers(depths: list[int], rounds: int) -> Iterator[dict[str, Any]]:
 
 def _timed(model: Any, pairs: PromptPairs, rounds: int, **asked: Any) -> dict[str, Any]:
     results = []
-    seconds = alternating(
-        {"sweep": lambda: results.append(neolens.patch(model, pairs, "z", progress=False, **asked))}, rounds
-    )
+    sweep = partial(neolens.patch, model, pairs, "z", progress=False, **asked)
+    seconds = alternating({"sweep": lambda: results.append(sweep())}, rounds)
     needed, taken = results[-1].attrs["arithmetic"], statistics.median(seconds["sweep"])
     return {
         "patches": results[-1].patched.size,

@@ -93,7 +93,7 @@ class Sweep:
             reader = Reader(self.weights, [logit_difference], self.corrupted, final, *asked)
             its = reach(spans, self.length, reader.read_from)
             if self.without == "reach":
-                its = Reach(self.length, 0, (0,) * layers, (None,) * layers)
+                its = Reach(self.length, self.length - 1, (0,) * layers, (None,) * layers)
             kind = Widened if self.without == "positions" else Suffix
             suffix = kind(self.weights, target, spans, its)
             values = reader.unpatched().repeat(layers * (self.skipped + len(self.cells)), 1)
@@ -133,7 +133,7 @@ def reaches(folder: str, lengths: list[int], rounds: int, layers: int | None) ->
     windows, without its backward part, without its forward part, and without both.
 
     `resid_pre` of every layer at four positions (an eighth, a half, seven eighths of the prompt and 64 before its end);
-    the metric reads the last position.
+    the metric reads the last position, and in the last layer that alone is computed, with and without.
     """
     model = neolens.load(folder, device="cpu")
     weights = weights_of(model)

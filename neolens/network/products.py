@@ -43,6 +43,19 @@ _WORTH_A_COPY = 128
 """Rows from which on a weight that is a slice of a larger one (GPT-2's q, k and v) is copied: as a slice, oneDNN has
 no fast product for it."""
 
+_BLOCKS = (1024, 512, 256, 128, 64, 32, 16)
+"""Rows that a product may have. For each number of rows that it has met, up to 1,024 of them, oneDNN keeps about as
+much memory as the result takes: so it meets only these, and the last few rows go the other way."""
+
+
+def blocks(rows: int) -> list[int]:
+    """The numbers of rows, largest first, in which `rows` are multiplied."""
+    sizes = []
+    for size in _BLOCKS:
+        sizes += [size] * (rows // size)
+        rows %= size
+    return [*sizes, rows] if rows else sizes
+
 
 def apply(
     linear: Linear, x: Float[Tensor, "*rows d_in"], activation: str | None = None
@@ -50,11 +63,27 @@ def apply(
     """x W^T + b, and the activation of that."""
     weight, rows = linear.weight, x.shape[:-1].numel()
     dense = weight.is_contiguous() or weight.T.is_contiguous()
-    if _fits(weight, x, rows) and (dense or rows >= _WORTH_A_COPY):
-        of, how = _FUSED[activation]
-        weight = weight if dense else weight.contiguous()
-        return torch.ops.mkldnn._linear_pointwise(x, weight, linear.bias, of, [], how)
-    y = F.linear(x, weight, linear.bias)
+    if not _fits(weight, x, rows) or (not dense and rows < _WORTH_A_COPY):
+        return _plain(linear, x, activation)
+    linear = linear if dense else Linear(weight.contiguous(), linear.bias)
+    sizes = blocks(rows)
+    if len(sizes) == 1:
+        return _block(linear, x, activation)
+    out = x.new_empty(rows, weight.shape[0])
+    for block, into in zip(x.reshape(rows, -1).split(sizes), out.split(sizes), strict=True):
+        into.copy_(_block(linear, block, activation))
+    return out.view(*x.shape[:-1], weight.shape[0])
+
+
+def _block(linear: Linear, x: Tensor, activation: str | None) -> Tensor:
+    if x.shape[:-1].numel() not in _BLOCKS:
+        return _plain(linear, x, activation)
+    of, how = _FUSED[activation]
+    return torch.ops.mkldnn._linear_pointwise(x, linear.weight, linear.bias, of, [], how)
+
+
+def _plain(linear: Linear, x: Tensor, activation: str | None) -> Tensor:
+    y = F.linear(x, linear.weight, linear.bias)
     return y if activation is None else ACTIVATIONS[activation](y)
 
 
@@ -63,6 +92,7 @@ def _fits(weight: Tensor, x: Tensor, rows: int) -> bool:
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
+        and rows >= _BLOCKS[-1]
         and rows * weight.numel() >= _WORTH
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
         and _there()

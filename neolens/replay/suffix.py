@@ -20,14 +20,11 @@ from torch import Tensor
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, visible
 from neolens.network.forward import normalise, rotate, rotations
-from neolens.network.products import apply
+from neolens.network.products import apply, blocks
 from neolens.network.weights import Linear
 from neolens.replay.reach import Reach
 from neolens.replay.record import Record
 from neolens.replay.rows import Rows, flat, merged, unflat
-
-ITEMS = 2048
-"""Items that go through an MLP at a time: its hidden activations then stay in the caches."""
 
 ATTENTION_BYTES = 32 * 2**20
 """Keys of a group of rows that are gathered at a time."""
@@ -75,10 +72,11 @@ class Suffix:
         return [group.replaced(group.first, group.last, x) for group, x in zip(rows, unflat(out, shapes), strict=True)]
 
     def _mlp(self, layer: int, stream: Float[Tensor, "item d_model"]) -> Float[Tensor, "item d_model"]:
-        """What the MLP adds, read from the residual stream, some items at a time."""
+        """What the MLP adds, read from the residual stream: a block of items at a time, so that its hidden activations
+        stay in the caches."""
         weights, activation = self.weights.layers[layer], self.weights.anatomy.activation
-        out = torch.empty_like(stream)
-        for items, into in zip(stream.split(ITEMS), out.split(ITEMS), strict=True):
+        out, sizes = torch.empty_like(stream), blocks(len(stream))
+        for items, into in zip(stream.split(sizes), out.split(sizes), strict=True):
             normed = normalise(self.weights, weights.norm_mlp, items)
             into.copy_(self.linear(weights.down, self.linear(weights.up, normed, activation)))
         return out
@@ -128,7 +126,7 @@ class Suffix:
         self, layer: int, group: Rows, stretch: tuple[int, int], q: Tensor, k: Tensor, v: Tensor
     ) -> Float[Tensor, "row pos d_model"]:
         """z of one group of rows: their own queries, keys and values where they have changed, else the record's."""
-        (first, last), span, length = stretch, self.spans[layer], group.residual.shape[1]
+        (first, last), span = stretch, self.spans[layer]
         start = 0 if span.window is None else max(0, first - span.window + 1)
         q, k, v = (x.unflatten(-1, (self.weights.anatomy.heads, -1)).transpose(1, 2) for x in (q, k, v))
         q, k = self._rotated(q, max(first, group.first)), self._rotated(k, group.first)
@@ -137,13 +135,13 @@ class Suffix:
         per_row = self.weights.anatomy.d_model * (last - start) * q.element_size()
         at_a_time = max(1, ATTENTION_BYTES // per_row)
         out = q.new_empty(q.shape[0], last - first, self.weights.anatomy.d_model)
-        skipped = max(0, start - group.first)
+        own_from = max(group.first, start)
+        own_until = max(group.last, own_from)
         for begin, end in _cuts(q.shape[0], at_a_time):
             prompts = group.prompt[begin:end]
             mine = [recorded[site][:, :, start:last][prompts] for site in ("k", "v")]
             for whole, own in zip(mine, (k, v), strict=True):
-                at = group.first + skipped - start
-                whole[:, :, at : at + length - skipped] = own[begin:end, :, skipped:]
+                whole[:, :, own_from - start : own_until - start] = own[begin:end, :, own_from - group.first :]
             queries = q[begin:end]
             if group.last < last:
                 rest = recorded["q"][:, :, max(first, group.last) : last][prompts]
