@@ -32,6 +32,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.patching
 
 clean:
 	rm -rf .venv
