@@ -7,6 +7,7 @@ import torch
 import neolens
 import tiny
 from neolens import checking
+from neolens.replay import SITES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,3 +31,15 @@ def test_logits_and_scores_on_the_gpu_are_those_on_the_cpu(name, tiny_folders):
 def test_every_hook_acts_on_the_gpu(name, tiny_folders):
     lines = checking.check(tiny_folders[name], device="cuda", every_layer=True)
     assert [line.what for line in lines if not line.holds] == []
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_patching_on_the_gpu_is_patching_on_the_cpu(name, site, tiny_folders):
+    here, there = (neolens.load(tiny_folders[name], device=device) for device in ("cpu", "cuda"))
+    if site == "resid_mid" and here.anatomy.parallel:
+        pytest.skip("a parallel block has no resid_mid")
+    clean, corrupted = tiny.tokens(seed=1), tiny.tokens(seed=2)
+    pairs = neolens.PromptPairs.from_tokens(clean, corrupted, [3] * len(clean), [4] * len(clean))
+    mine, theirs = (neolens.patch(model, pairs, site, progress=False) for model in (there, here))
+    np.testing.assert_allclose(mine.patched, theirs.patched, atol=1e-4)

@@ -43,8 +43,6 @@ SETTERS = {
 
 ANSWER, DISTRACTOR = 11, 12
 
-BARS = "z 30, from position 8 on 60; others 15"
-
 
 def random_pairs(facts: Anatomy, length: int, differ: int, prompts: int = 1, seed: int = 0) -> PromptPairs:
     """Random prompts that agree before position `differ`."""
@@ -69,7 +67,6 @@ def beside(
         if site == "z" and find_spec("nnsight"):
             runs["nnsight"] = _nnsight(theirs.original_model, pairs, ours.anatomy, index)
         yield _row(ours, pairs, site, index, runs, rounds, device, exact)
-        del runs
 
 
 def sample(facts: Anatomy, site: str, length: int, cells: int, seed: int = 0) -> pd.DataFrame:

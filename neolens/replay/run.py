@@ -14,12 +14,12 @@ from neolens.replay.record import Record
 from neolens.replay.rows import Rows, merged
 from neolens.replay.suffix import Suffix
 
-_PER_ITEM = 12
-"""Vectors of d_model that an item takes at the peak: stream, normed, q, k, v, z and copies."""
+_PER_ITEM = 20
+"""Vectors of d_model that an item takes at the peak: stream, normed, q, k, v, z, what the MLP holds, and copies."""
 
-ITEMS = 4096
-"""Items of a chunk in its last layer, if a chunk of one cell has not more: their vectors then stay in the caches, and
-memory is used again instead of being asked for anew, which costs as much as the arithmetic."""
+ITEMS = {"cpu": 2**12, "cuda": 2**16}
+"""Items of a chunk in its last layer, if a chunk of one cell has not more. On a CPU their vectors then stay in the
+caches, and memory is used again instead of being asked for anew, which costs as much as the arithmetic."""
 
 Progress = Callable[[float], object]
 
@@ -28,7 +28,8 @@ def chunks(suffix: Suffix, cells: Cells, layers: int, budget: int) -> Iterator[s
     """Stretches of the cells whose rows, in all layers, fit `budget` bytes; at least one cell each."""
     width, size = suffix.weights.anatomy.d_model, suffix.weights.embedding.element_size()
     items = (suffix.reach.length - cells.first).to(torch.float64) * layers
-    filled = (items.cumsum(0) / min(ITEMS, budget // (width * size * _PER_ITEM) + 1)).floor().long()
+    most = min(ITEMS.get(items.device.type, ITEMS["cuda"]), budget // (width * size * _PER_ITEM) + 1)
+    filled = (items.cumsum(0) / most).floor().long()
     cuts = (filled.diff() > 0).nonzero()[:, 0].add(1).tolist()
     for begin, end in pairwise([0, *cuts, len(cells)]):
         yield slice(begin, end)

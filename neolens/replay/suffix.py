@@ -75,7 +75,7 @@ class Suffix:
         """What the MLP adds, read from the residual stream: a block of items at a time, so that its hidden activations
         stay in the caches."""
         weights, activation = self.weights.layers[layer], self.weights.anatomy.activation
-        out, sizes = torch.empty_like(stream), blocks(len(stream))
+        out, sizes = torch.empty_like(stream), blocks(len(stream)) if stream.device.type == "cpu" else [len(stream)]
         for items, into in zip(stream.split(sizes), out.split(sizes), strict=True):
             normed = normalise(self.weights, weights.norm_mlp, items)
             into.copy_(self.linear(weights.down, self.linear(weights.up, normed, activation)))
