@@ -366,6 +366,15 @@ def test_half_precision_reports_its_error_against_float32(name, dtype, bridges):
         assert share[metric] < 0.1
 
 
+def test_a_sweep_of_nothing_that_differs_is_the_unpatched_run(bridges):
+    its = pairs(lengths=(9, 9), differ=5, names=False)
+    its = PromptPairs.from_tokens(its.clean, its.corrupted, its.answers, its.distractors, {"before": [1, 4]})
+    for dtype in (None, "bfloat16"):
+        result = patch(bridges["gpt2"], its, "z", positions=["before"], dtype=dtype, progress=False)
+        assert (result.patched == result.corrupted).all()
+    assert result.attrs["error_cells"] == 0
+
+
 def test_a_model_in_half_precision_is_compared_with_its_own_weights_in_float32(tiny_folders):
     half = neolens.load(tiny_folders["gpt2"], dtype="bfloat16")
     alone = patch(half, pairs(), "resid_pre", progress=False)

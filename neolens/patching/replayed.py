@@ -121,7 +121,7 @@ def _group(
     progress(len(sweep.layers) * (sum(columns) * heads - len(cells)))
     numbers = torch.from_numpy(unpatched[prompts])[at].repeat(len(sweep.layers), 1).to(tokens.device)
     replay(suffix, source, sweep.site, sweep.layers, cells, reader, numbers, budget=budget, progress=progress)
-    found = numbers.cpu().numpy().reshape(len(sweep.layers), len(cells), -1)
+    found = numbers.cpu().numpy().reshape(len(sweep.layers), len(cells), len(sweep.metrics))
     patched[np.asarray(prompts)[at], :, head, column] = found.transpose(1, 0, 2)
     return suffix.arithmetic
 

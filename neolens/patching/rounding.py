@@ -33,6 +33,8 @@ def rounding(model: Any, dtype: torch.dtype, sweep: Sweep, patched: np.ndarray, 
         if last > differs
         for head in range(patched.shape[2])
     ]
+    if not live:
+        return {"error": json.dumps({}), "error_of_range": json.dumps({}), "error_cells": 0}
     for number in np.random.default_rng(0).permutation(len(live))[:SAMPLE]:
         only[live[number]] = True
     weights, exact = cast(weights_of(model), torch.float32), np.full_like(patched, np.nan)
