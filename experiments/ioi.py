@@ -32,7 +32,6 @@ from tqdm.auto import tqdm
 from neolens import PromptPairs, circuits, figures, patch, report, results
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, anatomy, fetch, load
-from neolens.models.describe import differences, differences_title, side_by_side
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import indirect_object
 from neolens.prompts.questions import refuse_arguments
@@ -156,7 +155,6 @@ def section(found: circuits.Circuit) -> list[report.Block]:
 def page(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit]) -> str:
     """The report: findings first, then the task, each model's heads and maps, and what else differs."""
     blocks = [report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]]
-    confounds = [differences_title(asked.anatomies), *differences(asked.anatomies)]
     return report.page(
         "The indirect object",
         [
@@ -166,12 +164,7 @@ def page(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit]) -> 
             report.Heading("How well they do the task"),
             report.Table(*circuits.task_table(list(found.values()))),
             *(block for one in found.values() for block in section(one)),
-            report.Heading("The models side by side"),
-            report.Table(*side_by_side(asked.anatomies)),
-            report.Heading("What else differs between them"),
-            report.Paragraph("\n\n".join(confounds)),
-            report.Heading("How to repeat this"),
-            report.Code(command(config)),
+            *report.appendix(asked.anatomies, command(config)),
         ],
     )
 

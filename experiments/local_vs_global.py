@@ -27,7 +27,6 @@ from tqdm.auto import tqdm
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, AttentionSpan, anatomy, fetch, load
-from neolens.models.describe import differences, differences_title, side_by_side
 from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
 
@@ -194,7 +193,6 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
     )
     copies = "The share of the second copy that is predicted, mean over prompts."
     too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
-    confounds = [differences_title(asked.anatomies), *differences(asked.anatomies)]
     return report.page(
         "Local and global attention",
         [
@@ -223,12 +221,7 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
             report.Heading("Attention patterns across the window"),
             *drawn,
             *([] if drawn else [report.Paragraph(too_long)]),
-            report.Heading("The models side by side"),
-            report.Table(*side_by_side(asked.anatomies)),
-            report.Heading("What else differs between them"),
-            report.Paragraph("\n\n".join(confounds)),
-            report.Heading("How to repeat this"),
-            report.Code(command(config)),
+            *report.appendix(asked.anatomies, command(config)),
         ],
     )
 

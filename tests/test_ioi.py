@@ -3,21 +3,17 @@
 import json
 import math
 import shutil
-import sys
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
-import typer
 from transformers import GPT2Config
 
 import neolens
+import shell
 from browser import Parsed
 from experiments import ioi as job
 from neolens import circuits, results
-from neolens.cli import run_cleanly
 from neolens.lab import folder
 from neolens.models.facts import from_config
 from neolens.prompts import indirect_object
@@ -286,17 +282,7 @@ def test_few_prompts_are_warned_about():
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    app = typer.Typer(add_completion=False)
-    app.command()(job.main)
-    threads = torch.get_num_threads()
-    try:
-        with patch.object(sys, "argv", ["ioi", *map(str, arguments)]):
-            run_cleanly(app)
-    except SystemExit as end:
-        return end.code or 0
-    finally:
-        torch.set_num_threads(threads)
-    return 0
+    return shell.call(job.main, *arguments)
 
 
 @pytest.fixture(scope="module")

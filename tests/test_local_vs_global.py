@@ -2,33 +2,19 @@
 
 import json
 import shutil
-import sys
-from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
-import typer
 from safetensors.torch import load_file, save_file
 
+import shell
 from experiments import local_vs_global as job
 from neolens import findings, results
-from neolens.cli import run_cleanly
 
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    app = typer.Typer(add_completion=False)
-    app.command()(job.main)
-    threads = torch.get_num_threads()
-    try:
-        with patch.object(sys, "argv", ["local_vs_global", *map(str, arguments)]):
-            run_cleanly(app)
-    except SystemExit as end:
-        return end.code or 0
-    finally:
-        torch.set_num_threads(threads)
-    return 0
+    return shell.call(job.main, *arguments)
 
 
 @pytest.fixture(scope="module")

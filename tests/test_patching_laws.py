@@ -39,7 +39,7 @@ def examples(number: int) -> settings:
 
 # What is drawn ---------------------------------------------------------------------------------------------
 
-any_family = st.sampled_from(["gpt-neo", *tiny.NAMES])  # windows twice as often
+any_family = st.sampled_from(["gpt-neo", "pythia", *tiny.NAMES])  # windows and parallel blocks twice as often
 any_window, any_length = st.integers(1, 12), st.integers(2, 20)
 any_size, some = st.integers(1, 4), st.sampled_from([[2], [1, 2], [2, 0], [0, 1]])
 gpt_neo, either, directions = st.just("gpt-neo"), st.booleans(), st.sampled_from(["denoise", "noise"])
@@ -169,6 +169,11 @@ def test_the_engine_has_the_limits_that_are_lowered_below():
     assert {name for _, name in LIMITS} == {"ATTENTION_BYTES", "LOGIT_BYTES"}
 
 
+PARALLEL = ("pythia", '{"num_attention_heads": 2, "hidden_size": 16}')
+LOCAL = ("gpt-neo", '{"num_layers": 3, "attention_types": [[["local"], 3]], "window_size": 3}')
+MIXED = ([9, 7, 9], [2, 0, 1], [0, 0, 0], [8, 3, 5], 11)
+
+
 @examples(15)
 @given(
     models(),
@@ -182,6 +187,8 @@ def test_the_engine_has_the_limits_that_are_lowered_below():
     st.sampled_from([1, 3_000, 100_000, 2**31]),
     st.booleans(),
 )
+@example(PARALLEL, MIXED, ["attn_out", "k", "pattern"], "each", "denoise", ["loss", "rank"], set(), {1}, 3_000, True)
+@example(LOCAL, MIXED, ["resid_pre", "k", "pattern"], "each", "noise", ["kl_divergence"], set(), {0, 1}, 1, True)
 def test_any_sweep_of_any_model_is_the_runs_of_the_whole_network(
     build, model, asked, sites, positions, direction, metrics, layers, heads, max_memory, in_pieces
 ):

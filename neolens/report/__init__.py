@@ -1,9 +1,11 @@
 """One page that can be sent around: text, tables, figures and views in a single HTML file that loads nothing.
 
-`page(title, blocks)` gives the HTML of a list of blocks, `write(path, html)` puts it into a file.
+`page(title, blocks)` gives the HTML of a list of blocks, `write(path, html)` puts it into a file, `appendix` is how
+every experiment's page ends.
 """
 
+from neolens.report.appendix import appendix
 from neolens.report.blocks import Block, Code, Figure, Heading, Note, Paragraph, Table
 from neolens.report.page import page, write
 
-__all__ = ["Block", "Code", "Figure", "Heading", "Note", "Paragraph", "Table", "page", "write"]
+__all__ = ["Block", "Code", "Figure", "Heading", "Note", "Paragraph", "Table", "appendix", "page", "write"]
