@@ -64,7 +64,8 @@ def savings(folder: str, lengths: list[int], rounds: int) -> Iterator[dict[str, 
             row[f"without {name}: times the seconds"] = median_ratio(seconds, name, "nothing")
             row[f"without {name}: times the arithmetic"] = sweeps[name].arithmetic / plain.arithmetic
         apart = max(float((sweep.values - plain.values).abs().max()) for sweep in sweeps.values())
-        row["largest difference / range"] = apart / float(plain.values.max() - plain.values.min())
+        row["largest difference, logits"] = apart
+        row["range of the effects, logits"] = float(plain.values.max() - plain.values.min())
         yield row
 
 
