@@ -397,7 +397,11 @@ def test_a_hook_on_the_model_is_refused_by_the_replay_engine_and_runs_in_the_oth
         hooked = patch(model, its, "resid_pre", positions="all", engine="hooks", progress=False)
     finally:
         model.reset_hooks()
-    assert abs(hooked.clean - plain.clean).max() > 1e-3
+    silenced = [("blocks.0.hook_mlp_out", lambda x, hook: x * 0.0)]
+    logits = model.run_with_hooks(its.clean[0][None], fwd_hooks=silenced)[0, -1].detach()
+    expected = float(logits[its.answers[0]] - logits[its.distractors[0]])
+    assert float(hooked.clean[0]) == pytest.approx(expected, abs=1e-5)
+    assert abs(expected - float(plain.clean[0])) > 1e-3
     xr.testing.assert_identical(
         plain, patch(model, its, "resid_pre", positions="all", progress=False).assign_attrs(plain.attrs)
     )

@@ -53,7 +53,7 @@ def main(
         measured: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
             "beside": lambda: beside.beside(folder, sites.split(","), length, differ, cells, rounds, device, exact),
             "savings": lambda: savings.savings(folder, [16, 64, 256], rounds),
-            "reach": lambda: savings.reaches(neo, [512, 2048], rounds, None),
+            "reach": lambda: savings.reaches(neo, [512, 2048], rounds),
             "prompts": lambda: growth.prompts(folder, many, 16, 1),
             "memory": lambda: growth.memory(folder, many, 64, [2**28, 2**29, 2**30]),
             "lengths": lambda: growth.lengths(folder, [16, 32, 64, 128, 256, 512], 1),

@@ -21,7 +21,7 @@ from benchmarks.common import alternating, median_ratio
 from benchmarks.patching.beside import ANSWER, DISTRACTOR, random_pairs
 from neolens.metrics import logit_difference
 from neolens.network import Weights, weights_of
-from neolens.replay import NEEDED, READ, Cells, Reach, Reader, Rows, Suffix, reach, record, replay
+from neolens.replay import NEEDED, READ, Cells, Reach, Reader, Record, Rows, Suffix, reach, record, replay
 
 WITHOUT = ("nothing", "layers", "positions", "equal prefix", "reach", "one batch")
 
@@ -69,6 +69,17 @@ def savings(folder: str, lengths: list[int], rounds: int) -> Iterator[dict[str, 
         yield row
 
 
+def started(
+    weights: Weights, clean: Tensor, corrupted: Tensor, site: str, plan: Reach, kind: type[Suffix] = Suffix
+) -> tuple[Suffix, Record, Reader]:
+    """Both runs recorded: what goes on from the corrupted one, what is put in, and what measures."""
+    spans = weights.anatomy.attention
+    target = record(weights, corrupted, {*NEEDED, *READ[site]}, spans)
+    asked = torch.tensor([ANSWER]), torch.tensor([DISTRACTOR])
+    reader = Reader(weights, [logit_difference], corrupted, target["resid_post"][-1], *asked)
+    return kind(weights, target, spans, plan), record(weights, clean, READ[site], spans), reader
+
+
 class Sweep:
     """The sweep of z at some places and heads in every layer, without one of the savings."""
 
@@ -88,15 +99,11 @@ class Sweep:
         """Record both runs and patch; leaves `values` [layer, cell], those that were skipped included."""
         spans, layers = self.weights.anatomy.attention, self.weights.anatomy.layers
         with torch.no_grad():
-            target = record(self.weights, self.corrupted, {*NEEDED, "z"}, spans)
-            source = record(self.weights, self.clean, READ["z"], spans)
-            final, asked = target["resid_post"][-1], (torch.tensor([ANSWER]), torch.tensor([DISTRACTOR]))
-            reader = Reader(self.weights, [logit_difference], self.corrupted, final, *asked)
-            its = reach(spans, self.length, reader.read_from)
+            its = reach(spans, self.length, self.length - 1)
             if self.without == "reach":
-                its = Reach(self.length, self.length - 1, (0,) * layers, (None,) * layers)
+                its = replace(its, seen_from=(0,) * layers, windows=(None,) * layers)
             kind = Widened if self.without == "positions" else Suffix
-            suffix = kind(self.weights, target, spans, its)
+            suffix, source, reader = started(self.weights, self.clean, self.corrupted, "z", its, kind)
             values = reader.unpatched().repeat(layers * (self.skipped + len(self.cells)), 1)
             values = values.view(layers, -1, 1)
             if self.without == "one batch":
@@ -129,7 +136,7 @@ class Sweep:
                 rows = suffix.through(below, rows, [], [])
 
 
-def reaches(folder: str, lengths: list[int], rounds: int, layers: int | None) -> Iterator[dict[str, Any]]:
+def reaches(folder: str, lengths: list[int], rounds: int) -> Iterator[dict[str, Any]]:
     """A row for each length of a model with local layers: the plan's arithmetic and the seconds with the reach of the
     windows, without its backward part, without its forward part, and without both.
 
@@ -138,10 +145,10 @@ def reaches(folder: str, lengths: list[int], rounds: int, layers: int | None) ->
     """
     model = neolens.load(folder, device="cpu")
     weights = weights_of(model)
-    depth = weights.anatomy.layers if layers is None else layers
+    depth = weights.anatomy.layers
     for length in lengths:
         pairs = random_pairs(weights.anatomy, length, 1)
-        tokens, corrupted = pairs.clean[0][None], pairs.corrupted[0][None]
+        clean, corrupted = pairs.clean[0][None], pairs.corrupted[0][None]
         first = torch.tensor(sorted({length // 8, length // 2, 7 * length // 8, length - 64}))
         cells = Cells(torch.zeros_like(first), torch.zeros_like(first), first, first + 1, torch.arange(len(first)))
         full = reach(weights.anatomy.attention, length, length - 1)
@@ -155,14 +162,9 @@ def reaches(folder: str, lengths: list[int], rounds: int, layers: int | None) ->
         }
         found: dict[str, tuple[Tensor, int]] = {}
 
-        def run(name: str, plan: Reach, tokens=tokens, corrupted=corrupted, cells=cells, found=found) -> None:
-            spans = weights.anatomy.attention
+        def run(name: str, plan: Reach, clean=clean, corrupted=corrupted, cells=cells, found=found) -> None:
             with torch.no_grad():
-                target = record(weights, corrupted, NEEDED, spans)
-                source = record(weights, tokens, READ["resid_pre"], spans)
-                asked = torch.tensor([ANSWER]), torch.tensor([DISTRACTOR])
-                reader = Reader(weights, [logit_difference], corrupted, target["resid_post"][-1], *asked)
-                suffix = Suffix(weights, target, spans, plan)
+                suffix, source, reader = started(weights, clean, corrupted, "resid_pre", plan)
                 out = reader.unpatched().repeat(depth * len(cells), 1)
                 replay(suffix, source, "resid_pre", range(depth), cells, reader, out, budget=BUDGET)
             found[name] = out, suffix.arithmetic

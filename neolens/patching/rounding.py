@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ def rounding(model: Any, dtype: torch.dtype, sweep: Sweep, patched: np.ndarray, 
     the sweep (both JSON), and `error_cells`, how many patches were run again."""
     if dtype not in HALF:
         return {}
-    only = np.zeros((patched.shape[0], *patched.shape[2:4]), dtype=bool)
     live = [
         (prompt, head, column)
         for prompt, differs in enumerate(sweep.pairs.first_difference.tolist())
@@ -35,12 +35,16 @@ def rounding(model: Any, dtype: torch.dtype, sweep: Sweep, patched: np.ndarray, 
     ]
     if not live:
         return {"error": json.dumps({}), "error_of_range": json.dumps({}), "error_cells": 0}
-    for number in np.random.default_rng(0).permutation(len(live))[:SAMPLE]:
-        only[live[number]] = True
-    weights, exact = cast(weights_of(model), torch.float32), np.full_like(patched, np.nan)
-    baselines = {run: np.zeros((len(sweep.pairs), len(sweep.metrics)), np.float32) for run in ("clean", "corrupted")}
-    replayed(weights, sweep, exact, baselines, max_memory=max_memory, only=only)
-    differences = np.abs(exact - patched).transpose(0, 2, 3, 1, 4)[only].reshape(-1, len(sweep.metrics))
+    chosen = [live[number] for number in np.random.default_rng(0).permutation(len(live))[:SAMPLE]]
+    prompts = sorted({prompt for prompt, _, _ in chosen})
+    some, before = replace(sweep, pairs=sweep.pairs[prompts]), patched[prompts]
+    only = np.zeros((len(prompts), *patched.shape[2:4]), dtype=bool)
+    for prompt, head, column in chosen:
+        only[prompts.index(prompt), head, column] = True
+    weights, exact = cast(weights_of(model), torch.float32), np.full_like(before, np.nan)
+    baselines = {run: np.zeros((len(prompts), len(sweep.metrics)), np.float32) for run in ("clean", "corrupted")}
+    replayed(weights, some, exact, baselines, max_memory=max_memory, only=only)
+    differences = np.abs(exact - before).transpose(0, 2, 3, 1, 4)[only].reshape(-1, len(sweep.metrics))
     names, errors = [metric.name for metric in sweep.metrics], differences.max(axis=0)
     ranges = np.nanmax(patched, axis=(0, 1, 2, 3)) - np.nanmin(patched, axis=(0, 1, 2, 3))
     shares = np.divide(errors, ranges, out=np.full_like(errors, np.nan), where=ranges > 0)
