@@ -79,28 +79,38 @@ def embed(
     return x + edited(edit, "pos_embed", None, where)
 
 
-def rotations(
-    position: Position, positions: Int[Tensor, " pos"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "pos rotary"], Float[Tensor, "pos rotary"]] | None:
-    """Cosine and sine by which q and k are turned at each position; None where nothing is rotated."""
+@dataclass(frozen=True)
+class Rotation:
+    """How q and k are turned at each position of a run: dimension m with m + rotary_dims / 2."""
+
+    cos: Float[Tensor, "pos rotary"]
+    sin: Float[Tensor, "pos rotary"]
+
+    def __getitem__(self, which: slice) -> Rotation:
+        """The same at some of the positions."""
+        return Rotation(self.cos[which], self.sin[which])
+
+
+def rotations(position: Position, positions: Int[Tensor, " pos"], dtype: torch.dtype) -> Rotation | None:
+    """How q and k are turned at these positions; None where nothing is rotated."""
     if position.base is None:
         return None
     dims = position.rotary_dims
     pair = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device)
     angles = positions[:, None].float() * (1.0 / (position.base ** (pair / dims)))
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
 def rotate(
-    x: Float[Tensor, "prompt head pos d_head"],
-    cos: Float[Tensor, "pos rotary"],
-    sin: Float[Tensor, "pos rotary"],
+    x: Float[Tensor, "prompt head pos d_head"], by: Rotation | None
 ) -> Float[Tensor, "prompt head pos d_head"]:
-    """Turn dimension m with m + rotary_dims / 2 by the position's angle; the other dimensions stay."""
-    turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+    """Turn q or k by each position's angle; the dimensions that are not rotary stay."""
+    if by is None:
+        return x
+    turned, kept = x[..., : by.cos.shape[-1]], x[..., by.cos.shape[-1] :]
     first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos + torch.cat([-second, first], dim=-1) * sin
+    turned = turned * by.cos + torch.cat([-second, first], dim=-1) * by.sin
     return torch.cat([turned, kept], dim=-1)
 
 
@@ -131,7 +141,7 @@ def _attention(
     at: _Place,
     x: Float[Tensor, "prompt pos d_model"],
     span: AttentionSpan,
-    rotation: tuple[Tensor, Tensor] | None,
+    rotation: Rotation | None,
     observer: Observer | None,
     block: int,
 ) -> Float[Tensor, "prompt pos d_model"]:
@@ -142,7 +152,7 @@ def _attention(
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if rotation is not None:
         q, k = (
-            at(site, rotate(y, *rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))
+            at(site, rotate(y, rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))
         )
     z = attend(
         *(q, k, v, span), scale=facts.scale, layer=at.index, observer=observer, edit=at.edit, block=block

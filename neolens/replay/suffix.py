@@ -160,10 +160,7 @@ class Suffix:
         return z.to(q.dtype)
 
     def _rotated(self, x: Float[Tensor, "row head pos d_head"], first: int) -> Float[Tensor, "row head pos d_head"]:
-        if self.rotation is None:
-            return x
-        cos, sin = (table[first : first + x.shape[2]] for table in self.rotation)
-        return rotate(x, cos, sin)
+        return x if self.rotation is None else rotate(x, self.rotation[first : first + x.shape[2]])
 
 
 def _cuts(length: int, step: int) -> list[tuple[int, int]]:
