@@ -7,13 +7,15 @@ Heimersheim and Nanda 2024 on which to prefer: the logit difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from neolens.models.catalogue import near_misses
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,28 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What single predictions are compared with, an item a position of a run."""
+
+    answers: Int[Tensor, " item"]
+    distractors: Int[Tensor, " item"] | None = None
+    clean: Float[Tensor, "item d_vocab"] | None = None
+    """Logits of the clean run (of an ablation, the run as it is) there, for a metric that asks for them."""
+
+
+OfToken = Callable[[Tensor, Expected], Tensor]
+"""(logits [item, column], expected) -> [item]."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """A named function of logits, and what it reads of them."""
 
     name: str
     of: Callable[[Tensor, Asked], Tensor]
     """(logits [row, read, column], asked) -> [row]."""
+    of_token: OfToken | None = None
+    """The same of one position; None for a metric that has a value for whole runs only."""
     reads: Literal["last", "every"] = "last"
     """The last position, or every one."""
     columns: Literal["answers", "all"] = "all"
@@ -58,54 +76,74 @@ class Metric:
         return values.to(torch.float32)
 
 
-def _logit_difference(logits: Tensor, asked: Asked) -> Tensor:
-    return logits[:, -1, 0] - logits[:, -1, 1]
+def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
+    return logits[:, 0] - logits[:, 1]
 
 
-def _log_probability(logits: Tensor, asked: Asked) -> Tensor:
-    return _log_softmax(logits[:, -1]).gather(1, asked.answers[:, None])[:, 0]
+def _log_probability(logits: Tensor, expected: Expected) -> Tensor:
+    answer = logits.gather(1, expected.answers[:, None])[:, 0]
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return answer.to(exact) - torch.logsumexp(logits.to(exact), dim=-1)
 
 
-def _probability(logits: Tensor, asked: Asked) -> Tensor:
-    return _log_probability(logits, asked).exp()
+def _probability(logits: Tensor, expected: Expected) -> Tensor:
+    return _log_probability(logits, expected).exp()
 
 
-def _rank(logits: Tensor, asked: Asked) -> Tensor:
-    answer = logits[:, -1].gather(1, asked.answers[:, None])
-    return (logits[:, -1] > answer).sum(1).to(logits.dtype)
+def _rank(logits: Tensor, expected: Expected) -> Tensor:
+    answer = logits.gather(1, expected.answers[:, None])
+    return (logits > answer).sum(1).to(logits.dtype)
 
 
-def _kl_divergence(logits: Tensor, asked: Asked) -> Tensor:
-    assert asked.clean is not None
-    clean, patched = _log_softmax(asked.clean[:, -1]), _log_softmax(logits[:, -1])
+def _kl_divergence(logits: Tensor, expected: Expected) -> Tensor:
+    assert expected.clean is not None
+    clean, patched = _log_softmax(expected.clean), _log_softmax(logits)
     return (clean.exp() * (clean - patched)).sum(-1)
 
 
-def _loss(logits: Tensor, asked: Asked) -> Tensor:
-    following = asked.tokens[:, 1:, None]
-    return -_log_softmax(logits[:, :-1]).gather(2, following)[..., 0].mean(1)
+def _loss(logits: Tensor, expected: Expected) -> Tensor:
+    return -_log_probability(logits, expected)
+
+
+def _at_last(of_token: OfToken) -> Callable[[Tensor, Asked], Tensor]:
+    """The metric of a run that a metric of tokens gives at its last position."""
+
+    def of(logits: Tensor, asked: Asked) -> Tensor:
+        clean = None if asked.clean is None else asked.clean[:, -1]
+        return of_token(logits[:, -1], Expected(asked.answers, asked.distractors, clean))
+
+    return of
+
+
+def _mean_loss(logits: Tensor, asked: Asked) -> Tensor:
+    following = asked.tokens[:, 1:]
+    return _loss(logits[:, :-1].flatten(0, 1), Expected(following.flatten())).view(following.shape).mean(1)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
-logit_difference = Metric("logit_difference", _logit_difference, columns="answers", needs_distractors=True)
+def _of_last(name: str, of_token: OfToken, **reads: Any) -> Metric:
+    return Metric(name, _at_last(of_token), of_token, **reads)
+
+
+logit_difference = _of_last("logit_difference", _logit_difference, columns="answers", needs_distractors=True)
 """logit(answer) - logit(distractor) at the last position, in nats. Positive: the answer is preferred."""
 
-probability = Metric("probability", _probability)
+probability = _of_last("probability", _probability)
 """Probability of the answer at the last position."""
 
-log_probability = Metric("log_probability", _log_probability)
+log_probability = _of_last("log_probability", _log_probability)
 """Natural logarithm of the probability of the answer at the last position."""
 
-rank = Metric("rank", _rank)
+rank = _of_last("rank", _rank)
 """How many tokens have a larger logit than the answer at the last position: 0 is the likeliest."""
 
-kl_divergence = Metric("kl_divergence", _kl_divergence, against_clean=True)
+kl_divergence = _of_last("kl_divergence", _kl_divergence, against_clean=True)
 """sum p log(p / q) at the last position in nats, p the clean run's next-token distribution and q this run's."""
 
-loss = Metric("loss", _loss, reads="every")
+loss = Metric("loss", _mean_loss, _loss, reads="every")
 """Mean over positions i of -log p(token i + 1 | tokens up to i) in nats, on the tokens of the run that is patched."""
 
 METRICS = {m.name: m for m in (logit_difference, probability, log_probability, rank, kl_divergence, loss)}
@@ -116,3 +154,38 @@ def of_function(function: Callable[[Tensor], Tensor]) -> Metric:
     """A metric from a plain function of all logits: [row, pos, d_vocab] -> [row]."""
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(name, lambda logits, asked: function(logits), reads="every")
+
+
+AnyMetric = Metric | str | Callable[[Tensor], Tensor]
+"""A metric, its name, or a function of all logits."""
+
+
+def several_metrics(metric: AnyMetric | Sequence[AnyMetric]) -> tuple[Metric, ...]:
+    """One metric or a list of them, by name or as functions, as metrics.
+
+    Raises:
+        TypeError: what is no metric.
+        ValueError: an unknown name, none at all, or two of one name.
+    """
+    several: Any = metric if isinstance(metric, (list, tuple)) else [metric]
+    chosen = [_metric(one) for one in several]
+    names = [one.name for one in chosen]
+    if not chosen or len(set(names)) < len(names):
+        raise ValueError(f"metrics {names}: expected one or several, each with a name of its own")
+    return tuple(chosen)
+
+
+def _metric(metric: AnyMetric) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(
+                f"no metric {metric!r}: {near_misses(metric, list(METRICS))}metrics are {', '.join(METRICS)}"
+            )
+        return METRICS[metric]
+    if callable(metric):
+        return of_function(metric)
+    raise TypeError(
+        f"a metric is one of neolens.metrics, its name or a function of logits, got {type(metric).__name__}"
+    )

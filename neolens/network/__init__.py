@@ -1,7 +1,8 @@
 """The pure forward pass: weights, tokens, spans and positions in; residual stream, patterns and logits out."""
 
+from neolens.models.spans import visible
 from neolens.network.agreement import refuse_hooks, verify
-from neolens.network.blockwise import Edit, Observer, PatternBlock, attend, visible
+from neolens.network.blockwise import Edit, Observer, PatternBlock, attend
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
 from neolens.network.patterns import patterns

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan, Position
+from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
-from neolens.network.products import apply
+from neolens.network.products import apply, blocks
 from neolens.network.weights import Layer, Norm, Weights
 
 
@@ -75,7 +76,7 @@ def embed(
     x = edited(edit, "embed", None, F.embedding(tokens, weights.embedding))
     if weights.position is None:
         return x
-    where = F.embedding(positions, weights.position).expand_as(x)
+    where = embedded(weights.anatomy.position.treatment, weights.position, positions).expand_as(x)
     return x + edited(edit, "pos_embed", None, where)
 
 
@@ -83,12 +84,14 @@ def embed(
 class Rotation:
     """How q and k are turned at each position of a run: dimension m with m + rotary_dims / 2."""
 
-    cos: Float[Tensor, "pos rotary"]
-    sin: Float[Tensor, "pos rotary"]
+    cos: Float[Tensor, "*pos rotary"]
+    sin: Float[Tensor, "*pos rotary"]
+    rest: bool = True
+    """Whether the dimensions that are not rotary count."""
 
-    def __getitem__(self, which: slice) -> Rotation:
+    def __getitem__(self, which: slice | Tensor) -> Rotation:
         """The same at some of the positions."""
-        return Rotation(self.cos[which], self.sin[which])
+        return Rotation(self.cos[which], self.sin[which], self.rest)
 
 
 def rotations(position: Position, positions: Int[Tensor, " pos"], dtype: torch.dtype) -> Rotation | None:
@@ -97,21 +100,21 @@ def rotations(position: Position, positions: Int[Tensor, " pos"], dtype: torch.d
         return None
     dims = position.rotary_dims
     pair = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device)
-    angles = positions[:, None].float() * (1.0 / (position.base ** (pair / dims)))
+    places = placed(position.treatment, positions)
+    angles = places[:, None].float() * (1.0 / (position.base ** (pair / dims)))
     angles = torch.cat([angles, angles], dim=-1)
-    return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
+    cos, sin = turned(position.treatment, angles.cos(), angles.sin())
+    return Rotation(cos.to(dtype), sin.to(dtype), keeps_rest(position.treatment))
 
 
-def rotate(
-    x: Float[Tensor, "prompt head pos d_head"], by: Rotation | None
-) -> Float[Tensor, "prompt head pos d_head"]:
-    """Turn q or k by each position's angle; the dimensions that are not rotary stay."""
+def rotate(x: Float[Tensor, "prompt head pos d_head"], by: Rotation | None) -> Float[Tensor, "prompt head pos d_head"]:
+    """Turn q or k by each position's angle; the other dimensions stay, or are 0 where they do not count."""
     if by is None:
         return x
-    turned, kept = x[..., : by.cos.shape[-1]], x[..., by.cos.shape[-1] :]
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * by.cos + torch.cat([-second, first], dim=-1) * by.sin
-    return torch.cat([turned, kept], dim=-1)
+    rotary, kept = x[..., : by.cos.shape[-1]], x[..., by.cos.shape[-1] :]
+    first, second = rotary.chunk(2, dim=-1)
+    rotary = rotary * by.cos + torch.cat([-second, first], dim=-1) * by.sin
+    return torch.cat([rotary, kept if by.rest else torch.zeros_like(kept)], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -174,13 +177,29 @@ def _add_mlp(
     at: _Place, x: Float[Tensor, "prompt pos d_model"], attn_out: Float[Tensor, "prompt pos d_model"]
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The block's output: the MLP reads the stream after attention, or before it in a parallel block."""
-    facts, layer = at.weights.anatomy, at.layer
+    layer = at.layer
     mid = x + attn_out
     read = x
-    if not facts.parallel:
+    if not at.weights.anatomy.parallel:
         read = mid = at("resid_mid", mid)
-    hidden = apply(layer.up, at.normalise(layer.norm_mlp, read), facts.activation)
-    return mid + at("mlp_out", apply(layer.down, hidden))
+    return mid + at("mlp_out", mlp(at.weights, layer, read))
+
+
+def mlp(weights: Weights, layer: Layer, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+    """What the MLP adds to the stream: on a CPU a block of rows at a time, so that its hidden activations stay in the
+    caches."""
+    rows = x.flatten(0, -2)
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return _mlp(weights, layer, rows).view_as(x)
+    out, sizes = torch.empty_like(rows), blocks(len(rows))
+    for some, into in zip(rows.split(sizes), out.split(sizes), strict=True):
+        into.copy_(_mlp(weights, layer, some))
+    return out.view_as(x)
+
+
+def _mlp(weights: Weights, layer: Layer, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    hidden = apply(layer.up, normalise(weights, layer.norm_mlp, x), weights.anatomy.activation)
+    return apply(layer.down, hidden)
 
 
 def normalise(weights: Weights, norm: Norm, x: Tensor) -> Tensor:

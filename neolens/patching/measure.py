@@ -32,7 +32,7 @@ def patch(
     pairs: PromptPairs,
     site: str,
     *,
-    positions: str | Sequence[str] = "each",
+    positions: str | Sequence[str | tuple[str, ...]] = "each",
     layers: Collection[int] | None = None,
     heads: Collection[int] | None = None,
     metric: AnyMetric | Sequence[AnyMetric] = logit_difference,
@@ -48,8 +48,9 @@ def patch(
     Args:
         model: from `neolens.load`, or with `engine="hooks"` any TransformerBridge.
         site: `resid_pre resid_mid resid_post attn_out mlp_out`, or by head `z q k v pattern`.
-        positions: `"each"` by itself, `"all"` together, or names of positions of the pairs. For `pattern` a position is
-            the query's.
+        positions: `"each"` by itself, `"all"` together, or a list of names of positions of the pairs; in it a tuple of
+            two names, such as `("source", "query")`, is all positions strictly between them, patched together. For
+            `pattern` a position is the query's.
         layers: by default all.
         heads: by default all, for sites that have heads.
         metric: of `neolens.metrics`, its name, a function of all logits [run, pos, d_vocab] -> [run], or several.
@@ -64,8 +65,8 @@ def patch(
 
     Returns:
         `patched` by prompt, layer, head (for sites that have them) and pos (unless all are patched together), and the
-        unpatched `clean` and `corrupted` by prompt; with several metrics a `metric` axis. NaN where a prompt has no
-        such position.
+        unpatched `clean` and `corrupted` by prompt; with several metrics a `metric` axis. What lies between two names
+        is labelled `source..query`. NaN where a prompt has no such position, or nothing between.
 
     Raises:
         ValueError: a site, layer, head, position, metric or direction that there is not, pairs that do not fit the
@@ -76,7 +77,7 @@ def patch(
     facts = anatomy(model)
     pairs.check(model)
     sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
-    chosen = _engine(model, engine, max_memory)
+    chosen = chosen_engine(model, engine, max_memory)
     dtype = _dtype(model, dtype, chosen)
     if chosen == "replay":
         network.refuse_hooks(model, ", or take engine='hooks'")
@@ -89,9 +90,11 @@ def patch(
                 _verify(model, pairs)
             weights = network.cast(network.weights_of(model), dtype)
             found = replayed(weights, sweep, patched, baselines, max_memory=max_memory, progress=bar.update)
+            _leave_out(sweep, patched)
             more = {"arithmetic": found} | rounding(model, dtype, sweep, patched, max_memory=max_memory)
         else:
             hooked(model, sweep, patched, baselines, progress=bar.update)
+            _leave_out(sweep, patched)
             more = {}
     return _labelled(
         sweep,
@@ -119,7 +122,7 @@ def recovered(result: xr.Dataset) -> xr.DataArray:
     return ((result["patched"] - result["corrupted"]) / between.where(between != 0)).rename("recovered")
 
 
-def _engine(model: Any, engine: str, max_memory: int) -> str:
+def chosen_engine(model: Any, engine: str, max_memory: int) -> str:
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}: engines are {', '.join(ENGINES)}")
     if max_memory <= 0:
@@ -143,6 +146,12 @@ def _dtype(model: Any, asked: torch.dtype | str | None, engine: str) -> torch.dt
     if dtype is None:
         raise ValueError(f"no dtype {str(asked)!r}: expected one of {', '.join(DTYPES)}")
     return dtype
+
+
+def _leave_out(sweep: Sweep, patched: np.ndarray) -> None:
+    """NaN for the patches of [prompt, layer, head, column, metric] that a prompt has no position for."""
+    prompts, columns = sweep.missing.nonzero()
+    patched[prompts, :, :, columns] = np.nan
 
 
 def _verify(model: Any, pairs: PromptPairs) -> None:
@@ -179,5 +188,5 @@ def _labelled(
             words = [[*words, *[""] * (sweep.columns - len(words))] for words in sweep.pairs.words]
             coords["token"] = (("prompt", "pos"), words)
     elif sweep.positions != "all":
-        coords["pos"] = list(sweep.positions)
+        coords["pos"] = sweep.labels
     return results.build(variables, sweep.facts, coords=coords, attrs=attrs, layers=sweep.layers, heads=sweep.heads)

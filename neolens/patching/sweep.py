@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool
 from torch import Tensor
 
-from neolens.metrics import METRICS, Metric, of_function
+from neolens.metrics import AnyMetric, Metric, several_metrics
 from neolens.models import Anatomy
 from neolens.models.catalogue import near_misses
 from neolens.prompts.pairs import PromptPairs
 from neolens.replay import HEAD_SITES, SITES
 
-AnyMetric = Metric | str | Callable[[Tensor], Tensor]
 DIRECTIONS = ("denoise", "noise")
+
+Place = str | tuple[str, str]
+"""A named position, or the stretch strictly between two."""
+
+NOTHING = (0, 0)
+"""The stretch of a patch that a prompt has no position for."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Sweep:
     layers: tuple[int, ...]
     heads: tuple[int, ...] | None
     """None for a site without heads."""
-    positions: tuple[str, ...] | Literal["each", "all"]
+    positions: tuple[Place, ...] | Literal["each", "all"]
     metrics: tuple[Metric, ...]
     direction: str
     facts: Anatomy
@@ -44,14 +50,25 @@ class Sweep:
         return self.pairs.clean if self.direction == "denoise" else self.pairs.corrupted
 
     def stretches(self, prompt: int) -> list[tuple[int, int]]:
-        """The positions that each patch of a prompt covers, first and end: one for each column of the result."""
+        """The positions that each patch of a prompt covers, first and end: one for each column of the result, `NOTHING`
+        where there are none."""
         length = len(self.target[prompt])
         if self.positions == "each":
             return [(at, at + 1) for at in range(length)]
         if self.positions == "all":
             return [(0, length)]
-        places = [int(self.pairs.positions[name][prompt]) for name in self.positions]
-        return [(at, at + 1) for at in places]
+        return [_stretch(place, self.pairs, prompt) for place in self.positions]
+
+    @property
+    def labels(self) -> list[str]:
+        """What the columns are called: a name, or `source..query` for what lies between two."""
+        return [place if isinstance(place, str) else "..".join(place) for place in self.positions]
+
+    @property
+    def missing(self) -> Bool[np.ndarray, "prompt column"]:
+        """Where a prompt has nothing between two names."""
+        stretches = [self.stretches(prompt) for prompt in range(len(self.pairs))]
+        return np.array([[one == NOTHING for one in its] + [False] * (self.columns - len(its)) for its in stretches])
 
     @property
     def columns(self) -> int:
@@ -69,7 +86,7 @@ def planned(
     facts: Anatomy,
     pairs: PromptPairs,
     site: str,
-    positions: str | Sequence[str],
+    positions: str | Sequence[str | tuple[str, ...]],
     layers: Collection[int] | None,
     heads: Collection[int] | None,
     metric: AnyMetric | Sequence[AnyMetric],
@@ -131,43 +148,51 @@ def _numbers(what: str, chosen: Collection[int] | None, there_are: int, name: st
     return tuple(sorted(set(numbers)))
 
 
-def _positions(positions: str | Sequence[str], pairs: PromptPairs) -> tuple[str, ...] | Literal["each", "all"]:
+def _positions(
+    positions: str | Sequence[str | tuple[str, ...]], pairs: PromptPairs
+) -> tuple[Place, ...] | Literal["each", "all"]:
     if positions in ("each", "all"):
         return "each" if positions == "each" else "all"
-    names = [positions] if isinstance(positions, str) else list(positions)
-    known = list(pairs.positions)
-    if not names:
+    places = [positions] if isinstance(positions, str) else list(positions)
+    if not places:
         raise ValueError("no positions are asked for: give 'each', 'all' or names of positions")
-    for name in names:
+    return tuple(_place(place, pairs) for place in places)
+
+
+def _place(place: Any, pairs: PromptPairs) -> Place:
+    """A name that the pairs have, or two of them with something between, in their order."""
+    if isinstance(place, tuple) and len(place) != 2:
+        raise ValueError(f"positions hold {place!r}: expected a name, or two for the positions between them")
+    known = list(pairs.positions)
+    for name in place if isinstance(place, tuple) else (place,):
         if name not in known:
             there = f"the pairs name {', '.join(known)}" if known else "the pairs name none"
             raise ValueError(f"no position {name!r}: expected 'each', 'all' or a name; {there}")
-    return tuple(names)
+    if not isinstance(place, tuple):
+        return place
+    before, after = place
+    steps = (pairs.positions[after] - pairs.positions[before]).tolist()
+    if wrong := [number for number, step in enumerate(steps) if step < 0]:
+        raise ValueError(
+            f"position {after!r} of pair {wrong[0]} stands before {before!r}: give the two names in their order"
+        )
+    if max(steps) < 2:
+        raise ValueError(f"no pair has a position between {before!r} and {after!r}: leave that stretch out")
+    return before, after
+
+
+def _stretch(place: Place, pairs: PromptPairs, prompt: int) -> tuple[int, int]:
+    """First and end of a place in one prompt."""
+    if isinstance(place, str):
+        at = int(pairs.positions[place][prompt])
+        return at, at + 1
+    first, end = (int(pairs.positions[name][prompt]) for name in place)
+    return (first + 1, end) if end > first + 1 else NOTHING
 
 
 def _metrics(metric: AnyMetric | Sequence[AnyMetric], pairs: PromptPairs) -> tuple[Metric, ...]:
-    several: Any = metric if isinstance(metric, (list, tuple)) else [metric]
-    chosen = [_metric(one) for one in several]
-    names = [one.name for one in chosen]
-    if not chosen or len(set(names)) < len(names):
-        raise ValueError(f"metrics {names}: expected one or several, each with a name of its own")
+    chosen = several_metrics(metric)
     for one in chosen:
         if one.needs_distractors and pairs.distractors is None:
             raise ValueError(f"{one.name} needs distractors: give them to the pairs, or take log_probability")
-    return tuple(chosen)
-
-
-def _metric(metric: AnyMetric) -> Metric:
-    if isinstance(metric, Metric):
-        return metric
-    if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(
-                f"no metric {metric!r}: {near_misses(metric, list(METRICS))}metrics are {', '.join(METRICS)}"
-            )
-        return METRICS[metric]
-    if callable(metric):
-        return of_function(metric)
-    raise TypeError(
-        f"a metric is one of neolens.metrics, its name or a function of logits, got {type(metric).__name__}"
-    )
+    return chosen

@@ -2,8 +2,10 @@
 
 `record` keeps what a run computed; `joins` turns patches into rows that enter somewhere; `suffix` takes all rows
 through a block; `reach` says which positions matter; `run` goes up the layers once, within a budget of memory.
+`branches` are runs in which every position changes, as in an ablation.
 """
 
+from neolens.replay.branches import Branches, Change, Heads, Trunk, recorded_sites, seen
 from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
 from neolens.replay.reach import Reach, reach
 from neolens.replay.reading import Reader
@@ -17,13 +19,19 @@ __all__ = [
     "NEEDED",
     "READ",
     "SITES",
+    "Branches",
     "Cells",
+    "Change",
+    "Heads",
     "Reach",
     "Reader",
     "Record",
     "Rows",
     "Suffix",
+    "Trunk",
     "reach",
     "record",
+    "recorded_sites",
     "replay",
+    "seen",
 ]

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, visible
-from neolens.network.forward import normalise, rotate, rotations
-from neolens.network.products import apply, blocks
+from neolens.network.blockwise import fused
+from neolens.network.forward import mlp, normalise, rotate, rotations
+from neolens.network.products import apply
 from neolens.network.weights import Linear
 from neolens.replay.reach import Reach
 from neolens.replay.record import Record
@@ -56,12 +56,10 @@ class Suffix:
             rows = self._after_mlp(layer, merged([*rows, *between]))
         return merged([*rows, *after])
 
-    def linear(
-        self, linear: Linear, x: Float[Tensor, "item d_in"], activation: str | None = None
-    ) -> Float[Tensor, "item d_out"]:
+    def linear(self, linear: Linear, x: Float[Tensor, "item d_in"]) -> Float[Tensor, "item d_out"]:
         """The linear map of a list of items, its arithmetic counted."""
         self.arithmetic += 2 * x.shape[0] * linear.weight.numel()
-        return apply(linear, x, activation)
+        return apply(linear, x)
 
     def _after_mlp(self, layer: int, rows: list[Rows]) -> list[Rows]:
         if not rows:
@@ -72,14 +70,10 @@ class Suffix:
         return [group.replaced(group.first, group.last, x) for group, x in zip(rows, unflat(out, shapes), strict=True)]
 
     def _mlp(self, layer: int, stream: Float[Tensor, "item d_model"]) -> Float[Tensor, "item d_model"]:
-        """What the MLP adds, read from the residual stream: a block of items at a time, so that its hidden activations
-        stay in the caches."""
-        weights, activation = self.weights.layers[layer], self.weights.anatomy.activation
-        out, sizes = torch.empty_like(stream), blocks(len(stream)) if stream.device.type == "cpu" else [len(stream)]
-        for items, into in zip(stream.split(sizes), out.split(sizes), strict=True):
-            normed = normalise(self.weights, weights.norm_mlp, items)
-            into.copy_(self.linear(weights.down, self.linear(weights.up, normed, activation)))
-        return out
+        """What the MLP adds, its arithmetic counted."""
+        weights = self.weights.layers[layer]
+        self.arithmetic += 2 * len(stream) * (weights.up.weight.numel() + weights.down.weight.numel())
+        return mlp(self.weights, weights, stream)
 
     def _after_attention(self, layer: int, rows: list[Rows]) -> list[Rows]:
         """The stream after attention, and in a parallel block after the MLP beside it, where it can have changed."""
@@ -153,11 +147,7 @@ class Suffix:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Float[Tensor, "row head pos d_head"]:
         """softmax(scale q k^T, where seen) v, in fp32 at least."""
         self.arithmetic += 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3]
-        exact = torch.promote_types(q.dtype, torch.float32)
-        z = F.scaled_dot_product_attention(
-            q.to(exact), k.to(exact), v.to(exact), attn_mask=seen, scale=self.weights.anatomy.scale
-        )
-        return z.to(q.dtype)
+        return fused(q, k, v, seen, self.weights.anatomy.scale)
 
     def _rotated(self, x: Float[Tensor, "row head pos d_head"], first: int) -> Float[Tensor, "row head pos d_head"]:
         return x if self.rotation is None else rotate(x, self.rotation[first : first + x.shape[2]])

@@ -1,0 +1,176 @@
+"""Which heads are ablated together: every head, every layer, every kind of layer, and random ones beside them.
+
+A group's name is what results call it. An effect of many heads says little before one knows what as many others do:
+so the kinds come with random heads as controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neolens.models import Anatomy, anatomy
+
+Head = tuple[int, int]
+"""Layer and head, from 0."""
+
+Groups = Mapping[str, Sequence[Head]]
+"""Name -> the heads that are ablated together."""
+
+
+def written(head: Head) -> str:
+    """`3.7`: head 7 of layer 3."""
+    return f"{head[0]}.{head[1]}"
+
+
+def each_head(model: Any) -> dict[str, list[Head]]:
+    """Every head by itself, such as `3.7`.
+
+    Args:
+        model: a model, its name or its anatomy.
+    """
+    return {written(head): [head] for head in _all(_facts(model))}
+
+
+def each_layer(model: Any) -> dict[str, list[Head]]:
+    """All heads of a layer together, such as `layer 3`."""
+    facts = _facts(model)
+    return {f"layer {layer}": _of_layers(facts, [layer]) for layer in range(facts.layers)}
+
+
+def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head]]:
+    """All `local` and all `global` heads and, as controls, as many heads drawn at random from all layers alike.
+
+    A control, such as `random 24 heads 0`, has as many heads as the kind, spread evenly over all layers of the model;
+    the two kinds share their controls where they have as many heads. A model with layers of one kind has that group
+    alone: as many heads would be the same ones.
+
+    Args:
+        draws: controls of each size.
+        seed: of the draws.
+
+    Raises:
+        ValueError: a negative number of draws, or a negative seed.
+    """
+    facts = _facts(model)
+    if draws < 0 or seed < 0:
+        raise ValueError(f"{draws} draws with seed {seed}: expected numbers of 0 or more")
+    kinds = {kind: _of_layers(facts, facts.layers_of_kind(kind)) for kind in ("local", "global")}
+    groups = {kind: heads for kind, heads in kinds.items() if heads}
+    if len(groups) < 2:
+        return groups
+    sizes = dict.fromkeys(len(heads) for heads in kinds.values())
+    return groups | {
+        f"random {size} heads {draw}": _spread(facts, size, np.random.default_rng((seed, size, draw)))
+        for size in sizes
+        for draw in range(draws)
+    }
+
+
+def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int = 0) -> dict[str, list[Head]]:
+    """As many heads as these in each of their layers, drawn at random among the others: the control of a finding.
+
+    Raises:
+        ValueError: a layer in which there are not as many others, heads that do not exist, or no draws.
+    """
+    facts = _facts(model)
+    chosen = checked({"heads": list(heads)}, facts)["heads"]
+    if draws < 1 or seed < 0:
+        raise ValueError(f"{draws} draws with seed {seed}: expected 1 or more draws and a seed of 0 or more")
+    by_layer = {layer: [head for its, head in chosen if its == layer] for layer, _ in chosen}
+    for layer, its in by_layer.items():
+        if 2 * len(its) > facts.heads:
+            raise ValueError(
+                f"{len(its)} of the {facts.heads} heads of layer {layer} are in the group: there are not as many "
+                "others to draw; take fewer, or compare with neolens.by_kind"
+            )
+    groups = {}
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        groups[f"random {len(chosen)} heads {draw}"] = sorted(
+            (layer, int(head))
+            for layer, its in by_layer.items()
+            for head in rng.choice([head for head in range(facts.heads) if head not in its], len(its), replace=False)
+        )
+    return groups
+
+
+def checked(groups: Any, facts: Anatomy) -> dict[str, tuple[Head, ...]]:
+    """The groups, each head once, in order.
+
+    Raises:
+        TypeError: no mapping from names to heads.
+        ValueError: no group, an empty one, or a head that does not exist.
+    """
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            f"groups are a {type(groups).__name__}: expected a dict from a name to heads, such as "
+            "{'mine': [(3, 7), (5, 0)]}, or neolens.each_head(model)"
+        )
+    if not groups:
+        raise ValueError("there is no group: expected at least one, such as {'mine': [(3, 7)]}")
+    return {_name(name): _heads(name, heads, facts) for name, heads in groups.items()}
+
+
+def kind_of(heads: Sequence[Head], facts: Anatomy) -> str:
+    """`local` or `global` where all heads are of layers of that kind, else `both`."""
+    kinds = {facts.attention[layer].kind for layer, _ in heads}
+    return kinds.pop() if len(kinds) == 1 else "both"
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a group is named {name!r}: expected a string such as 'mine'")
+    return name
+
+
+def _heads(name: str, heads: Any, facts: Anatomy) -> tuple[Head, ...]:
+    listed = list(heads) if isinstance(heads, Iterable) and not isinstance(heads, str) else None
+    if listed is None or not all(_is_head(head) for head in listed):
+        raise TypeError(f"group {name!r} is {heads!r:.60}: expected a list of (layer, head), such as [(3, 7), (5, 0)]")
+    if not listed:
+        raise ValueError(f"group {name!r} is empty: expected at least one (layer, head)")
+    for layer, head in listed:
+        if not 0 <= layer < facts.layers:
+            raise ValueError(
+                f"group {name!r} holds head {layer}.{head}: no layer {layer} in {facts.name}: layers are 0 to "
+                f"{facts.layers - 1}"
+            )
+        if not 0 <= head < facts.heads:
+            raise ValueError(
+                f"group {name!r}: no head {head} in layer {layer} of {facts.name}: heads are 0 to {facts.heads - 1}"
+            )
+    return tuple(sorted({(int(layer), int(head)) for layer, head in listed}))
+
+
+def _is_head(head: Any) -> bool:
+    return (
+        isinstance(head, tuple | list)
+        and len(head) == 2
+        and all(isinstance(part, int | np.integer) and not isinstance(part, bool) for part in head)
+    )
+
+
+def _facts(model: Any) -> Anatomy:
+    return model if isinstance(model, Anatomy) else anatomy(model)
+
+
+def _all(facts: Anatomy) -> list[Head]:
+    return _of_layers(facts, range(facts.layers))
+
+
+def _of_layers(facts: Anatomy, layers: Iterable[int]) -> list[Head]:
+    return [(layer, head) for layer in layers for head in range(facts.heads)]
+
+
+def _spread(facts: Anatomy, size: int, rng: np.random.Generator) -> list[Head]:
+    """`size` heads at random, from every layer as many, give or take one."""
+    each, more = divmod(size, facts.layers)
+    extra = set(rng.permutation(facts.layers)[:more].tolist())
+    return sorted(
+        (layer, int(head))
+        for layer in range(facts.layers)
+        for head in rng.choice(facts.heads, each + (layer in extra), replace=False)
+    )

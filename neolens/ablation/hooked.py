@@ -1,0 +1,162 @@
+"""The plain way to ablate: hooks that change heads, and the whole model run once for every group.
+
+For any TransformerBridge, beside the replay engine as a second opinion, and for whatever else a model does with its
+heads ablated, such as generating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neolens.ablation.asked import Asked
+from neolens.ablation.groups import Head
+from neolens.ablation.how import Cut, How
+from neolens.ablation.predictions import NOTHING
+from neolens.ablation.values import remaining
+from neolens.metrics import Asked as OfRun
+from neolens.metrics import Expected
+from neolens.models import Anatomy
+from neolens.network import visible
+from neolens.sites import hook_name
+
+Hook = tuple[str, Callable[..., Tensor | None]]
+
+_LOGIT_BYTES = 2**29
+
+
+def hooked(
+    model: Any, asked: Asked, ablated: np.ndarray, baseline: np.ndarray, *, progress: Callable[[float], object]
+) -> None:
+    """Fill `ablated` [group, prompt, column, metric] and `baseline` [prompt, column, metric]."""
+    for length, prompts in asked.lengths().items():
+        values = _means(model, asked, length)
+        step = max(1, _LOGIT_BYTES // (4 * length * asked.facts.d_vocab))
+        for at in range(0, len(prompts), step):
+            some = prompts[at : at + step]
+            if asked.how == "resample":
+                values = heads_of(model, [asked.reference[asked.donors[prompt]] for prompt in some], asked.facts)
+            tokens = torch.stack([asked.prompts[prompt] for prompt in some]).to(model.cfg.device)
+            own = model(tokens)
+            found = _measured(asked, some, tokens, own, own)
+            baseline[some, : found.shape[1]] = found
+            for number, heads in enumerate(asked.groups.values()):
+                hooks = hooks_of(asked.facts, heads, asked.how, values)
+                found = _measured(asked, some, tokens, model.run_with_hooks(tokens, fwd_hooks=hooks), own)
+                ablated[number, some, : found.shape[1]] = found
+                progress(len(some))
+
+
+def hooks_of(facts: Anatomy, heads: Sequence[Head], how: How, values: Mapping[int, Tensor] | None = None) -> list[Hook]:
+    """Hooks that ablate these heads.
+
+    Args:
+        values: layer -> z [prompt or 1, pos, head, d_head] to put in their place; None for zero and for cuts.
+    """
+    by_layer = {layer: [head for its, head in heads if its == layer] for layer, _ in heads}
+    if isinstance(how, Cut):
+        return [hook for layer, its in by_layer.items() for hook in _cutting(facts, layer, its, how)]
+    return [
+        hook
+        for layer, its in by_layer.items()
+        for hook in _putting(layer, its, None if values is None else values[layer])
+    ]
+
+
+def heads_of(model: Any, prompts: Sequence[Tensor], facts: Anatomy) -> dict[int, Tensor]:
+    """Layer -> z [prompt, pos, head, d_head] of these prompts of one length."""
+    taken: dict[int, Tensor] = {}
+
+    def take(layer: int) -> Hook:
+        return hook_name("z", layer), lambda z, hook: taken.update({layer: z.detach().clone()})
+
+    model.run_with_hooks(
+        torch.stack(list(prompts)).to(model.cfg.device), fwd_hooks=[take(layer) for layer in range(facts.layers)]
+    )
+    return taken
+
+
+def _means(model: Any, asked: Asked, length: int) -> dict[int, Tensor] | None:
+    if asked.how != "mean":
+        return None
+    its = [other for other in asked.reference if len(other) == length]
+    return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, its, asked.facts).items()}
+
+
+def _putting(layer: int, heads: list[int], values: Tensor | None) -> list[Hook]:
+    """Put values (or 0) in place of z, also while a text is generated with a cache: the pattern tells how many keys
+    there are, and so where the queries stand."""
+    keys = 0
+
+    def count(pattern: Tensor, hook: Any) -> None:
+        nonlocal keys
+        keys = pattern.shape[-1]
+
+    def put(z: Tensor, hook: Any) -> Tensor:
+        z = z.clone()
+        if values is None:
+            z[:, :, heads] = 0.0
+            return z
+        if keys > values.shape[1]:
+            raise ValueError(
+                f"the text has come to {keys} tokens and the reference prompts have {values.shape[1]}: give longer ones"
+            )
+        z[:, :, heads] = values[:, keys - z.shape[1] : keys, heads]
+        return z
+
+    return [(hook_name("pattern", layer), count), (hook_name("z", layer), put)]
+
+
+def _cutting(facts: Anatomy, layer: int, heads: list[int], how: Cut) -> list[Hook]:
+    """Hide keys before the softmax; queries that see none attend to nothing."""
+    span, nearest = remaining(facts.attention[layer], how)
+
+    def hide(scores: Tensor, hook: Any) -> Tensor:
+        queries, keys = scores.shape[-2:]
+        seen = visible(range(keys - queries, keys), range(keys), span, device=scores.device)
+        seen = seen.tril(keys - queries - nearest) if nearest else seen
+        scores = scores.clone()
+        scores[:, heads] = scores[:, heads].masked_fill(~seen, -torch.inf)
+        return scores
+
+    def empty(pattern: Tensor, hook: Any) -> Tensor:
+        return pattern.nan_to_num(nan=0.0)
+
+    return [(hook_name("attn_scores", layer), hide), (hook_name("pattern", layer), empty)]
+
+
+def _measured(asked: Asked, prompts: Sequence[int], tokens: Tensor, logits: Tensor, own: Tensor) -> np.ndarray:
+    """Every metric from the logits of all positions: [prompt, column, metric]."""
+    device, others = logits.device, asked.read.distractors
+    answers = torch.stack([asked.read.answers[prompt] for prompt in prompts]).to(device)
+    distractors = None if others is None else torch.stack([others[prompt] for prompt in prompts]).to(device)
+    at = torch.stack([asked.read.at[prompt] for prompt in prompts]).to(device)
+    if asked.of_runs:
+        last = None if distractors is None else distractors[:, -1]
+        run = OfRun(answers[:, -1], last, tokens, own)
+        return torch.stack([metric(logits, run) for metric in asked.metrics], dim=1)[:, None].cpu().numpy()
+    found = torch.full((*at.shape, len(asked.metrics)), torch.nan)
+    for row in range(len(at)):
+        for number, metric in enumerate(asked.metrics):
+            known = torch.ones_like(at[row], dtype=torch.bool) if metric.against_clean else answers[row] != NOTHING
+            if metric.needs_distractors and distractors is not None:
+                known = known & (distractors[row] != NOTHING)
+            where = at[row][known]
+            if not len(where):
+                continue
+            expected = Expected(
+                answers[row][known].clamp(min=0),
+                None if distractors is None else distractors[row][known].clamp(min=0),
+                own[row, where],
+            )
+            given = logits[row, where]
+            if metric.columns == "answers":
+                assert expected.distractors is not None
+                given = given.gather(1, torch.stack([expected.answers, expected.distractors], dim=1))
+            assert metric.of_token is not None
+            found[row, known.cpu(), number] = metric.of_token(given, expected).float().cpu()
+    return found.numpy()

@@ -1,0 +1,140 @@
+"""What takes the place of an ablated head: nothing, its mean, another prompt's; or what is left of its attention.
+
+Zero ablation gives noisy results in practice (Wang et al. 2022, arXiv 2211.00593); a mean over prompts keeps what a
+head always says, position by position, and takes away what it says of this prompt; a resample puts in what it said of
+another (Chan et al. 2022, "Causal scrubbing"). Cutting attention leaves a head what it reads elsewhere (Geva et al.
+2023, arXiv 2304.14767, "attention knockout").
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neolens.models.catalogue import near_misses
+
+HOWS = ("zero", "mean", "resample")
+
+FEW = 8
+"""Prompts of a reference below which a mean is warned about."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The head no longer sees keys `distance` or more tokens back: what a local layer of this window would see."""
+
+    distance: int
+
+    def __post_init__(self) -> None:
+        _refuse_distance(self.distance)
+
+    def __str__(self) -> str:
+        return f"without keys {self.distance} or more tokens back"
+
+
+@dataclass(frozen=True)
+class Within:
+    """The head no longer sees keys fewer than `distance` tokens back, itself among them; z is 0 where none is left."""
+
+    distance: int
+
+    def __post_init__(self) -> None:
+        _refuse_distance(self.distance)
+
+    def __str__(self) -> str:
+        return f"without keys fewer than {self.distance} tokens back"
+
+
+Cut = Beyond | Within
+How = str | Cut
+
+
+def checked_how(how: Any) -> How:
+    """What was asked for.
+
+    Raises:
+        TypeError: no way to ablate.
+        ValueError: an unknown name.
+    """
+    if isinstance(how, Cut):
+        return how
+    if not isinstance(how, str):
+        raise TypeError(
+            f"how is {how!r:.60}: expected {', '.join(map(repr, HOWS))}, Beyond(distance) or Within(distance)"
+        )
+    if how not in HOWS:
+        raise ValueError(
+            f"no way to ablate {how!r}: {near_misses(how, list(HOWS))}ways are {', '.join(HOWS)}, Beyond(distance) and "
+            "Within(distance)"
+        )
+    return how
+
+
+def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how: How) -> None:
+    """Nothing, if every prompt finds in the reference what takes the place of its heads.
+
+    Raises:
+        ValueError: a reference prompt of a length that no prompt has, fewer than two of a prompt's length, one that
+            begins otherwise than all prompts do, or (resample) none but the prompt itself.
+    """
+    lengths, begins = {len(prompt) for prompt in prompts}, {int(prompt[0]) for prompt in prompts}
+    for number, other in enumerate(reference):
+        if len(other) not in lengths:
+            raise ValueError(
+                f"reference prompt {number} has {len(other)} tokens, which no prompt has ({_listed(lengths)}): "
+                "activations are taken position by position, so give reference prompts as long as the prompts"
+            )
+        if len(begins) == 1 and len(prompts) > 1 and int(other[0]) not in begins:
+            raise ValueError(
+                f"reference prompt {number} begins with token {int(other[0])}, all prompts with {min(begins)}: it was "
+                "made by another tokenizer, or one of them lacks BOS; make both alike"
+            )
+    counts = {length: sum(len(other) == length for other in reference) for length in sorted(lengths)}
+    for length, count in counts.items():
+        if count < 2:
+            raise ValueError(
+                f"{count} reference {'prompt has' if count == 1 else 'prompts have'} {length} tokens: {how} needs at "
+                "least 2 of each prompt's length; give more prompts, or a reference"
+            )
+    if how == "resample":
+        for number, prompt in enumerate(prompts):
+            if not _others(prompt, reference):
+                raise ValueError(
+                    f"every reference prompt is prompt {number} itself: resample needs another of its length"
+                )
+    elif min(counts.values()) < FEW:
+        warnings.warn(
+            f"the mean is over only {min(counts.values())} reference prompts: with fewer than {FEW} it still says much "
+            "of each of them; give a larger reference",
+            stacklevel=4,
+        )
+
+
+def donors(prompts: Sequence[Tensor], reference: Sequence[Tensor], seed: int) -> list[int]:
+    """For each prompt the number of the reference prompt whose heads speak in its place, never the prompt itself."""
+    found = []
+    for number, prompt in enumerate(prompts):
+        others = _others(prompt, reference)
+        found.append(others[int(np.random.default_rng((seed, number)).integers(len(others)))])
+    return found
+
+
+def _others(prompt: Tensor, reference: Sequence[Tensor]) -> list[int]:
+    return [n for n, other in enumerate(reference) if len(other) == len(prompt) and not torch.equal(other, prompt)]
+
+
+def _listed(lengths: set[int]) -> str:
+    return f"{min(lengths)}" if len(lengths) == 1 else f"{len(lengths)} lengths from {min(lengths)} to {max(lengths)}"
+
+
+def _refuse_distance(distance: Any) -> None:
+    if isinstance(distance, bool) or not isinstance(distance, int | np.integer):
+        raise TypeError(f"distance {distance!r}: expected a whole number of tokens")
+    if distance < 1:
+        raise ValueError(f"distance {distance}: expected 1 token or more")

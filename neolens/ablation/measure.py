@@ -1,0 +1,134 @@
+"""`neolens.ablate`: heads taken out in groups, the engine, and the labelled result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from neolens import network, results
+from neolens.ablation.asked import Asked, asked
+from neolens.ablation.groups import Groups, kind_of, written
+from neolens.ablation.hooked import hooked
+from neolens.ablation.how import How
+from neolens.ablation.replayed import replayed
+from neolens.metrics import AnyMetric, loss
+from neolens.models import anatomy
+from neolens.patching.measure import MAX_MEMORY, chosen_engine
+from neolens.prompts.pairs import PromptPairs
+from neolens.prompts.tokens import Prompts
+
+
+def ablate(
+    model: Any,
+    tokens: Prompts | PromptPairs,
+    groups: Groups,
+    *,
+    how: How = "mean",
+    metric: AnyMetric | Sequence[AnyMetric] = loss,
+    reference: Any = None,
+    positions: Any = None,
+    answers: Any = None,
+    distractors: Any = None,
+    seed: int = 0,
+    engine: str = "auto",
+    max_memory: int = MAX_MEMORY,
+    progress: bool = True,
+) -> xr.Dataset:
+    """The metric of runs in which a group of heads is ablated, one group after the other, at every position.
+
+    Args:
+        model: from `neolens.load`, or with `engine="hooks"` any TransformerBridge.
+        tokens: an integer tensor [prompt, pos], a list of one-dimensional ones, or `PromptPairs`, whose clean prompts
+            are run and whose answers are expected after their last position.
+        groups: name -> heads (layer, head); `neolens.each_head`, `each_layer`, `by_kind` make some.
+        how: `"zero"`; `"mean"`, of the reference at the same position; `"resample"`, another reference prompt's, drawn
+            by `seed`, never the prompt itself; or only some attention: `Beyond(distance)`, `Within(distance)` of
+            `neolens.ablation`, the softmax over the keys that are left.
+        metric: of `neolens.metrics`, its name, or several, each read at every position; or a function of all logits
+            [run, pos, d_vocab] -> [run].
+        reference: prompts as long as `tokens`, for `mean` and `resample`; by default `tokens` themselves.
+        positions: where the metric is read: by default everywhere (`"each"`), in pairs with a metric of the last
+            position there; or indices that are the same in every prompt, a dict from a name to one index a prompt, or
+            names of the pairs' positions. Fewer positions take less time.
+        answers: the token expected after each position, as `tokens` are, -1 where none; by default the next one.
+        distractors: the tokens that `logit_difference` compares with, likewise.
+        engine: `"replay"` starts each group at its first ablated layer, all groups at once; `"hooks"` runs the whole
+            model once for each; `"auto"` is replay for models of `neolens.load`.
+        max_memory: bytes besides the model and the result.
+        progress: whether to show a bar, counting ablated runs.
+
+    Returns:
+        `ablated` by group, prompt and pos, and `baseline`, the run as it is, without group; with several metrics a
+        `metric` axis. The loss at `pos` i is that of predicting token i + 1; NaN where nothing is expected. Coordinates
+        at `group`: `heads` and `attention_kind` (`local`, `global` or `both`).
+
+    Raises:
+        TypeError, ValueError: heads that do not exist, an empty group, an unknown `how` or metric, a reference of
+            another length or tokenizer or of fewer than two prompts, positions or answers that do not fit, or a model
+            with hooks on it. Before the model runs.
+
+    Warns:
+        UserWarning: a mean over fewer than eight prompts.
+    """
+    began = time.perf_counter()
+    facts = anatomy(model)
+    if isinstance(tokens, PromptPairs):
+        tokens.check(model)
+    call = asked(facts, tokens, groups, how, metric, reference, positions, answers, distractors, seed)
+    chosen = chosen_engine(model, engine, max_memory)
+    if chosen == "replay":
+        network.refuse_hooks(model, ", or take engine='hooks'")
+    shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
+    ablated, baseline = np.full(shape, np.nan, np.float32), np.full(shape[1:], np.nan, np.float32)
+    runs = shape[0] * shape[1]
+    with tqdm(total=runs, desc="ablating", unit="run", disable=not progress, delay=1) as bar, torch.no_grad():
+        if chosen == "replay":
+            replayed(network.weights_of(model), call, ablated, baseline, max_memory=max_memory, progress=bar.update)
+        else:
+            hooked(model, call, ablated, baseline, progress=bar.update)
+    attrs = results.provenance(
+        model,
+        facts,
+        how=str(call.how),
+        metric=json.dumps([one.name for one in call.metrics]),
+        seed=call.seed,
+        reference=len(call.reference) or None,
+        engine=chosen,
+        seconds=round(time.perf_counter() - began, 3),
+    )
+    return _labelled(call, ablated, baseline, several=isinstance(metric, (list, tuple)), attrs=attrs)
+
+
+def _labelled(
+    call: Asked, ablated: np.ndarray, baseline: np.ndarray, *, several: bool, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """The dataset: axes that the call does not have are dropped."""
+    axes = ["group", "prompt", "pos", "metric"]
+    coords: dict[str, Any] = {
+        "group": list(call.groups),
+        "heads": ("group", [" ".join(map(written, heads)) for heads in call.groups.values()]),
+        "attention_kind": ("group", [kind_of(heads, call.facts) for heads in call.groups.values()]),
+        "prompt": range(len(call.prompts)),
+        "length": ("prompt", [len(prompt) for prompt in call.prompts]),
+    }
+    if several:
+        coords["metric"] = [metric.name for metric in call.metrics]
+    else:
+        ablated, baseline, axes = ablated[..., 0], baseline[..., 0], axes[:-1]
+    if call.read.labels is None:
+        ablated, baseline = ablated[:, :, 0], baseline[:, 0]
+        axes.remove("pos")
+    else:
+        coords["pos"] = list(call.read.labels)
+        if call.read.labels == range(call.read.columns) and call.words is not None:
+            words = [[*words, *[""] * (call.read.columns - len(words))] for words in call.words]
+            coords["token"] = (("prompt", "pos"), words)
+    variables = {"ablated": (tuple(axes), ablated), "baseline": (tuple(axes[1:]), baseline)}
+    return results.build(variables, call.facts, coords=coords, attrs=attrs)
