@@ -21,7 +21,7 @@ from benchmarks.common import alternating, median_ratio
 from benchmarks.patching.beside import ANSWER, DISTRACTOR, random_pairs
 from neolens.metrics import logit_difference
 from neolens.network import Weights, weights_of
-from neolens.replay import NEEDED, READ, Cells, Reach, Reader, Record, Rows, Suffix, reach, record, replay
+from neolens.replay import NEEDED, READ, Cells, Reach, Reader, Record, Rows, Suffix, final, reach, record, replay
 
 WITHOUT = ("nothing", "layers", "positions", "equal prefix", "reach", "one batch")
 
@@ -76,7 +76,7 @@ def started(
     spans = weights.anatomy.attention
     target = record(weights, corrupted, {*NEEDED, *READ[site]}, spans)
     asked = torch.tensor([ANSWER]), torch.tensor([DISTRACTOR])
-    reader = Reader(weights, [logit_difference], corrupted, target["resid_post"][-1], *asked)
+    reader = Reader(weights, [logit_difference], corrupted, final(target), *asked)
     return kind(weights, target, spans, plan), record(weights, clean, READ[site], spans), reader
 
 

@@ -9,14 +9,18 @@ from neolens.ablation.effects import by_distance, difference, effect, heads_grid
 from neolens.ablation.groups import by_kind, each_head, each_layer, random_like
 from neolens.ablation.how import HOWS, Beyond, Within
 from neolens.ablation.measure import ablate
+from neolens.ablation.writing import Continuations, ablated, continuations
 
 __all__ = [
     "HOWS",
     "Beyond",
+    "Continuations",
     "Within",
     "ablate",
+    "ablated",
     "by_distance",
     "by_kind",
+    "continuations",
     "difference",
     "each_head",
     "each_layer",

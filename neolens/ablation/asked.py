@@ -12,7 +12,7 @@ from torch import Tensor
 from neolens.ablation.groups import Head, checked
 from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference
 from neolens.ablation.predictions import Predictions, predictions
-from neolens.metrics import AnyMetric, Metric, several_metrics
+from neolens.metrics import Metric, several_metrics
 from neolens.models import Anatomy
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import validated
@@ -54,12 +54,12 @@ def asked(
     tokens: Any,
     groups: Any,
     how: Any,
-    metric: AnyMetric | Sequence[AnyMetric],
+    metric: Any,
     reference: Any,
     positions: Any,
     answers: Any,
     distractors: Any,
-    seed: int,
+    seed: Any,
 ) -> Asked:
     """The checked call.
 
@@ -88,13 +88,19 @@ def asked(
     )
 
 
-def _metrics(metric: AnyMetric | Sequence[AnyMetric]) -> tuple[Metric, ...]:
+def _metrics(metric: Any) -> tuple[Metric, ...]:
     chosen = several_metrics(metric)
     if len({one.of_token is None for one in chosen}) > 1:
         raise ValueError(
             f"metrics {', '.join(one.name for one in chosen)}: some have a value at every position and some for whole "
             "runs only; ask for them in two calls"
         )
+    for one in chosen:
+        if one.of_token is None and one.columns == "answers":
+            raise ValueError(
+                f"metric {one.name} reads the answers' columns of whole runs: give it of_token, what it says of one "
+                "position, or let it read all columns"
+            )
     return chosen
 
 

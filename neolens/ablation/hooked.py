@@ -138,7 +138,7 @@ def _measured(asked: Asked, prompts: Sequence[int], tokens: Tensor, logits: Tens
     if asked.of_runs:
         last = None if distractors is None else distractors[:, -1]
         run = OfRun(answers[:, -1], last, tokens, own)
-        return torch.stack([metric(logits, run) for metric in asked.metrics], dim=1)[:, None].cpu().numpy()
+        return torch.stack([metric.of_every(logits, run) for metric in asked.metrics], dim=1)[:, None].cpu().numpy()
     found = torch.full((*at.shape, len(asked.metrics)), torch.nan)
     for row in range(len(at)):
         for number, metric in enumerate(asked.metrics):
@@ -155,8 +155,7 @@ def _measured(asked: Asked, prompts: Sequence[int], tokens: Tensor, logits: Tens
             )
             given = logits[row, where]
             if metric.columns == "answers":
-                assert expected.distractors is not None
-                given = given.gather(1, torch.stack([expected.answers, expected.distractors], dim=1))
+                given = given.gather(1, expected.columns)
             assert metric.of_token is not None
             found[row, known.cpu(), number] = metric.of_token(given, expected).float().cpu()
     return found.numpy()

@@ -29,7 +29,8 @@ FEW = 8
 class Beyond:
     """The head no longer sees keys `distance` or more tokens back: what a local layer of this window would see."""
 
-    distance: int
+    distance: Any
+    """A whole number of tokens."""
 
     def __post_init__(self) -> None:
         _refuse_distance(self.distance)
@@ -42,7 +43,8 @@ class Beyond:
 class Within:
     """The head no longer sees keys fewer than `distance` tokens back, itself among them; z is 0 where none is left."""
 
-    distance: int
+    distance: Any
+    """A whole number of tokens."""
 
     def __post_init__(self) -> None:
         _refuse_distance(self.distance)
@@ -108,11 +110,17 @@ def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how
                 raise ValueError(
                     f"every reference prompt is prompt {number} itself: resample needs another of its length"
                 )
-    elif min(counts.values()) < FEW:
+    else:
+        warn_of_few(min(counts.values()), stacklevel=6)
+
+
+def warn_of_few(prompts: int, *, stacklevel: int) -> None:
+    """Warn of a mean over fewer than `FEW` reference prompts."""
+    if prompts < FEW:
         warnings.warn(
-            f"the mean is over only {min(counts.values())} reference prompts: with fewer than {FEW} it still says much "
-            "of each of them; give a larger reference",
-            stacklevel=4,
+            f"the mean is over only {prompts} reference prompts: with fewer than {FEW} it still says much of each of "
+            "them; give a larger reference",
+            stacklevel=stacklevel,
         )
 
 

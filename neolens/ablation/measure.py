@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from neolens import network, results
 from neolens.ablation.asked import Asked, asked
-from neolens.ablation.groups import Groups, kind_of, written
+from neolens.ablation.groups import kind_of, written
 from neolens.ablation.hooked import hooked
-from neolens.ablation.how import How
+from neolens.ablation.how import Cut, How
 from neolens.ablation.replayed import replayed
-from neolens.metrics import AnyMetric, loss
-from neolens.models import anatomy
+from neolens.metrics import loss
+from neolens.models import Anatomy, anatomy
 from neolens.patching.measure import MAX_MEMORY, chosen_engine
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import Prompts
@@ -28,15 +28,15 @@ from neolens.prompts.tokens import Prompts
 def ablate(
     model: Any,
     tokens: Prompts | PromptPairs,
-    groups: Groups,
+    groups: Any,
     *,
-    how: How = "mean",
-    metric: AnyMetric | Sequence[AnyMetric] = loss,
+    how: Any = "mean",
+    metric: Any = loss,
     reference: Any = None,
     positions: Any = None,
     answers: Any = None,
     distractors: Any = None,
-    seed: int = 0,
+    seed: Any = 0,
     engine: str = "auto",
     max_memory: int = MAX_MEMORY,
     progress: bool = True,
@@ -79,10 +79,12 @@ def ablate(
     """
     began = time.perf_counter()
     facts = anatomy(model)
-    if isinstance(tokens, PromptPairs):
-        tokens.check(model)
+    for pairs in (tokens, reference):
+        if isinstance(pairs, PromptPairs):
+            pairs.check(model)
     call = asked(facts, tokens, groups, how, metric, reference, positions, answers, distractors, seed)
     chosen = chosen_engine(model, engine, max_memory)
+    _refuse_deaf(model, facts, call.how)
     if chosen == "replay":
         network.refuse_hooks(model, ", or take engine='hooks'")
     shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
@@ -104,6 +106,16 @@ def ablate(
         seconds=round(time.perf_counter() - began, 3),
     )
     return _labelled(call, ablated, baseline, several=isinstance(metric, (list, tuple)), attrs=attrs)
+
+
+def _refuse_deaf(model: Any, facts: Anatomy, how: How) -> None:
+    """Nothing, if the model's scores can be changed where a part of its attention is to be cut."""
+    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
+    if isinstance(how, Cut) and facts.family == "gpt_neo" and not ours:
+        raise ValueError(
+            f"how={how!r}: TransformerLens's own bridge of GPT-Neo takes no notice of changed scores; load the model "
+            "with neolens.load"
+        )
 
 
 def _labelled(

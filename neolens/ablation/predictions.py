@@ -6,7 +6,7 @@ By default at every position the token that follows; in `PromptPairs` the answer
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ NOTHING = -1
 class Predictions:
     """Where the metric is read, and what is expected there: of each prompt, one item a position that is read."""
 
-    at: tuple[Int[Tensor, " read"], ...]
-    answers: tuple[Int[Tensor, " read"], ...]
+    at: tuple[Int[Tensor, " _"], ...]
+    answers: tuple[Int[Tensor, " _"], ...]
     """The token to come, `NOTHING` after the last."""
-    distractors: tuple[Int[Tensor, " read"], ...] | None
+    distractors: tuple[Int[Tensor, " _"], ...] | None
     labels: tuple[str, ...] | Sequence[int] | None
     """What the positions are called in the result; None where it has no such axis."""
 
@@ -69,7 +69,8 @@ def predictions(
             "PromptPairs that have them"
         )
     if positions is not None and not isinstance(positions, str):
-        _refuse_unanswered(at, expected, labels, "answers")
+        if not all(one.against_clean for one in metrics):
+            _refuse_unanswered(at, expected, labels, "answers")
         if wanting and others is not None:
             _refuse_unanswered(at, others, labels, "distractors")
     return Predictions(
@@ -85,9 +86,12 @@ def _expected(
 ) -> list[Tensor] | None:
     """For every position the token to come, or the one to compare it with; `NOTHING` where there is none."""
     if given is not None:
-        rows = list(given)
+        rows = list(given) if isinstance(given, Iterable) else []
         if len(rows) != len(prompts) or any(
-            not isinstance(row, Tensor) or row.shape != prompt.shape or row.is_floating_point()
+            not isinstance(row, Tensor)
+            or row.shape != prompt.shape
+            or row.is_floating_point()
+            or row.dtype == torch.bool
             for row, prompt in zip(rows, prompts)
         ):
             raise ValueError(
@@ -160,6 +164,8 @@ def _stacked(names: Mapping[str, list[Any]], lengths: Sequence[int]) -> tuple[li
 
 def _index(place: Any, name: str, number: int, length: int) -> int:
     try:
+        if isinstance(place, bool):
+            raise TypeError
         index = operator.index(place)
     except TypeError:
         raise TypeError(f"position {name!r} of prompt {number} is {place!r:.60}: expected an index") from None

@@ -42,11 +42,11 @@ def at_tokens(
         expected = Expected(
             answers.flatten()[some].clamp(min=0),
             None if distractors is None else distractors.flatten()[some].clamp(min=0),
-            None if clean is None else logits(weights, clean.flatten(0, 1)[some]),
+            None if clean is None else logits(weights, clean.flatten(0, 1)[None, some])[0],
         )
-        given = {"all": logits(weights, flat[some])} if whole else {}
+        given = {"all": logits(weights, flat[None, some])[0]} if whole else {}
         if any(metric.columns == "answers" for metric in metrics):
-            given["answers"] = _two_columns(weights, flat[some], expected)
+            given["answers"] = _answer_columns(weights, flat[some], expected)
         for number, metric in enumerate(metrics):
             assert metric.of_token is not None
             found[some, number] = metric.of_token(given[metric.columns], expected).to(found.dtype)
@@ -71,15 +71,14 @@ def of_runs(
         its = None if clean is None else logits(weights, clean[some])
         asked = Asked(answers[some], None if distractors is None else distractors[some], tokens[some], its)
         given = logits(weights, final[some])
-        found.append(torch.stack([metric(given, asked) for metric in metrics], dim=1))
+        found.append(torch.stack([metric.of_every(given, asked) for metric in metrics], dim=1))
     return torch.cat(found)
 
 
-def _two_columns(weights: Weights, final: Tensor, expected: Expected) -> Float[Tensor, "item column"]:
-    """Logits of the answer and of the distractor alone."""
-    assert expected.distractors is not None
+def _answer_columns(weights: Weights, final: Tensor, expected: Expected) -> Float[Tensor, "item column"]:
+    """Logits of the answer and then, if there is one, of the distractor."""
     normed = normalise(weights, weights.norm_final, final)
-    columns = torch.stack([expected.answers, expected.distractors], dim=1)
+    columns = expected.columns
     exact = torch.promote_types(normed.dtype, torch.float32)
     found = torch.einsum("id,icd->ic", normed.to(exact), weights.unembedding.weight[columns].to(exact))
     bias = weights.unembedding.bias

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from neolens.ablation.how import Cut
 from neolens.ablation.reading import at_tokens, of_runs
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
-from neolens.replay import Branches, Trunk, record, recorded_sites
+from neolens.replay import Branches, Trunk, final, record, recorded_sites
 
 Progress = Callable[[float], object]
 
@@ -42,16 +42,17 @@ def replayed(
 
 def _recorded_bytes(weights: Weights, asked: Asked, until: int) -> int:
     """What one prompt takes: its recorded run and, resampled, that of another."""
-    facts = weights.anatomy
-    vectors = 1 + facts.layers * (2 + 3 * isinstance(asked.how, Cut) + (asked.how == "resample"))
-    return vectors * until * facts.d_model * weights.embedding.element_size()
+    layers = {layer for heads in asked.groups.values() for layer, _ in heads}
+    begins = {min(layer for layer, _ in heads) for heads in asked.groups.values()}
+    vectors = 1 + len(begins) * (2 + 3 * isinstance(asked.how, Cut)) + len(layers) * (asked.how == "resample")
+    return vectors * until * weights.anatomy.d_model * weights.embedding.element_size()
 
 
 class _Prompts:
     """Prompts of one length whose runs are recorded together."""
 
     def __init__(
-        self, weights: Weights, asked: Asked, prompts: Sequence[int], until: int, values: list[Values] | None
+        self, weights: Weights, asked: Asked, prompts: Sequence[int], until: int, values: Mapping[int, Values] | None
     ) -> None:
         facts, device = weights.anatomy, weights.embedding.device
         self.weights, self.asked, self.prompts, self.until = weights, asked, list(prompts), until
@@ -63,15 +64,16 @@ class _Prompts:
         others = asked.read.distractors
         self.distractors = None if others is None else torch.stack([others[prompt] for prompt in prompts]).to(device)
         sites = recorded_sites(facts.parallel, isinstance(asked.how, Cut))
-        self.record = record(weights, self.tokens[:, :until], sites, facts.attention)
+        self.begins = torch.tensor([min(layer for layer, _ in heads) for heads in asked.groups.values()])
+        recorded = record(weights, self.tokens[:, :until], sites, facts.attention, set(self.begins.tolist()))
         heads = membership(asked).to(device)
         if isinstance(asked.how, Cut):
             change: CutOff | Replaced = CutOff(heads, asked.how, facts.attention, facts.scale)
         else:
             change = Replaced(heads, values)
-        self.trunk = Trunk(weights, self.record, facts.attention, change, until, self.read)
-        final = self.record["resid_post"][-1]
-        self.final = final if self.read is None else torch.take_along_dim(final, self.read[..., None], 1)
+        self.trunk = Trunk(weights, recorded, facts.attention, change, until, self.read)
+        stream = final(recorded)
+        self.final = stream if self.read is None else torch.take_along_dim(stream, self.read[..., None], 1)
 
     def run(self, ablated: np.ndarray, baseline: np.ndarray, budget: int, progress: Progress) -> None:
         every = torch.arange(len(self.prompts), device=self.tokens.device)
@@ -87,24 +89,23 @@ class _Prompts:
     def _branches(self) -> Branches:
         """A branch for every group and prompt, by the layer in which it begins."""
         device, count = self.tokens.device, len(self.prompts)
-        begins = torch.tensor([min(layer for layer, _ in heads) for heads in self.asked.groups.values()])
-        order = begins.argsort(stable=True)
+        order = self.begins.argsort(stable=True)
         return Branches(
-            begins[order].repeat_interleave(count),
+            self.begins[order].repeat_interleave(count),
             torch.arange(count, device=device).repeat(len(order)),
             order.repeat_interleave(count).to(device),
         )
 
-    def _measured(self, final: Tensor, prompts: Tensor) -> Tensor:
+    def _measured(self, stream: Tensor, prompts: Tensor) -> Tensor:
         """Every metric of runs of these prompts: [row, column, metric]."""
         metrics = self.asked.metrics
         clean = self.final[prompts] if any(metric.against_clean for metric in metrics) else None
         answers = self.answers[prompts]
         distractors = None if self.distractors is None else self.distractors[prompts]
         if not self.asked.of_runs:
-            return at_tokens(self.weights, metrics, final, answers, distractors, clean)
+            return at_tokens(self.weights, metrics, stream, answers, distractors, clean)
         last = None if distractors is None else distractors[:, -1]
-        return of_runs(self.weights, metrics, final, self.tokens[prompts], answers[:, -1], last, clean)[:, None]
+        return of_runs(self.weights, metrics, stream, self.tokens[prompts], answers[:, -1], last, clean)[:, None]
 
 
 def membership(asked: Asked) -> Bool[Tensor, "group layer head"]:

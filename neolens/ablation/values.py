@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,13 @@ class Replaced:
     """A change of heads to values that do not depend on the run; to zero without values."""
 
     heads: Bool[Tensor, "group layer head"]
-    values: Sequence[Values] | None
-    """For each layer."""
+    values: Mapping[int, Values] | None
+    """By layer."""
 
     def __call__(self, computed: Heads) -> Tensor:
         rows, heads = self.heads[computed.branches.group, computed.layer].nonzero(as_tuple=True)
+        if not len(rows):
+            return computed.z
         if self.values is None:
             computed.z[rows, heads] = 0.0
             return computed.z
@@ -58,6 +60,8 @@ class CutOff:
     def __call__(self, computed: Heads) -> Tensor:
         assert computed.qkv is not None
         rows, heads = self.heads[computed.branches.group, computed.layer].nonzero(as_tuple=True)
+        if not len(rows):
+            return computed.z
         q, k, v = (x[rows, heads][:, None] for x in computed.qkv)
         span, nearest = remaining(self.spans[computed.layer], self.how)
         if isinstance(computed.queries, range):
@@ -77,27 +81,29 @@ def remaining(span: AttentionSpan, how: Cut) -> tuple[AttentionSpan, int]:
     return span, how.distance
 
 
-def values_of(weights: Weights, asked: Asked, prompts: Sequence[int], until: int) -> list[Values] | None:
-    """For each layer the values of `mean` or `resample` for these prompts of one length, up to position `until`."""
+def values_of(weights: Weights, asked: Asked, prompts: Sequence[int], until: int) -> Mapping[int, Values] | None:
+    """Layer -> the values of `mean` or `resample` for these prompts of one length, up to position `until`."""
     if not asked.reference:
         return None
+    layers = {layer for heads in asked.groups.values() for layer, _ in heads}
     if asked.how == "mean":
         length = len(asked.prompts[prompts[0]])
         tokens = torch.stack([other for other in asked.reference if len(other) == length])
-        return mean_of_heads(weights, tokens[:, :until])
+        return mean_of_heads(weights, tokens[:, :until], layers)
     tokens = torch.stack([asked.reference[asked.donors[prompt]] for prompt in prompts])
-    return list(record(weights, tokens[:, :until].to(weights.embedding.device), {"z"}, weights.anatomy.attention)["z"])
+    tokens = tokens[:, :until].to(weights.embedding.device)
+    return record(weights, tokens, {"z"}, weights.anatomy.attention, layers)["z"]
 
 
-def mean_of_heads(weights: Weights, tokens: Int[Tensor, "prompt pos"]) -> list[Values]:
-    """For each layer the mean of z over the prompts, position by position."""
+def mean_of_heads(weights: Weights, tokens: Int[Tensor, "prompt pos"], layers: Collection[int]) -> dict[int, Values]:
+    """Layer -> the mean of z over the prompts, position by position."""
     sums: dict[int, Tensor] = {}
 
     def add(site: str, layer: int | None, x: Tensor) -> None:
-        if site == "z" and layer is not None:
+        if site == "z" and layer is not None and layer in layers:
             total = x.to(torch.promote_types(x.dtype, torch.float32)).sum(0, keepdim=True).transpose(1, 2)
             sums[layer] = sums[layer] + total if layer in sums else total.contiguous()
 
     for some in tokens.split(max(1, _TOKENS_AT_ONCE // tokens.shape[1])):
         residual(weights, some.to(weights.embedding.device), watch=add)
-    return [(sums[layer] / len(tokens)).to(weights.embedding.dtype) for layer in range(weights.anatomy.layers)]
+    return {layer: (total / len(tokens)).to(weights.embedding.dtype) for layer, total in sums.items()}

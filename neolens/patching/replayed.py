@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neolens.network import Weights
+from neolens.network import Weights, residual
 from neolens.patching.sweep import Sweep, finite
-from neolens.replay import NEEDED, READ, Cells, Reader, Record, Suffix, reach, record, replay
+from neolens.replay import NEEDED, READ, Cells, Reader, Suffix, final, reach, record, replay
 
 
 def replayed(
@@ -75,10 +75,6 @@ def _reader(
     )
 
 
-def _final(record_: Record) -> Tensor:
-    return record_["resid_post"][-1]
-
-
 def _unpatched(weights: Weights, sweep: Sweep, prompts: list[int], baselines: Mapping[str, np.ndarray]) -> None:
     """The metrics of both runs."""
     spans, finals = sweep.facts.attention, {}
@@ -87,7 +83,7 @@ def _unpatched(weights: Weights, sweep: Sweep, prompts: list[int], baselines: Ma
         "corrupted": _tokens(sweep.pairs.corrupted, prompts, weights),
     }
     for run, its in tokens.items():
-        finals[run] = _final(record(weights, its, {"resid_post"}, spans))
+        finals[run] = residual(weights, its, spans=spans)
     for run, its in tokens.items():
         values = _reader(weights, sweep, prompts, its, finals[run], finals["clean"]).unpatched()
         baselines[run][prompts] = values.cpu().numpy()
@@ -107,10 +103,10 @@ def _group(
     spans, tokens = sweep.facts.attention, _tokens(sweep.target, prompts, weights)
     target = record(weights, tokens, _target_sites(sweep), spans)
     source = record(weights, _tokens(sweep.source, prompts, weights), READ[sweep.site], spans)
-    clean = _final(target)
+    clean = final(target)
     if any(metric.against_clean for metric in sweep.metrics) and sweep.direction == "denoise":
-        clean = _final(record(weights, _tokens(sweep.pairs.clean, prompts, weights), {"resid_post"}, spans))
-    reader = _reader(weights, sweep, prompts, tokens, _final(target), clean)
+        clean = residual(weights, _tokens(sweep.pairs.clean, prompts, weights), spans=spans)
+    reader = _reader(weights, sweep, prompts, tokens, final(target), clean)
     suffix = Suffix(weights, target, spans, reach(spans, tokens.shape[1], reader.read_from))
     unpatched = baselines["corrupted" if sweep.direction == "denoise" else "clean"]
     columns = [len(sweep.stretches(prompt)) for prompt in prompts]

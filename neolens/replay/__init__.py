@@ -9,7 +9,7 @@ from neolens.replay.branches import Branches, Change, Heads, Trunk, recorded_sit
 from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
 from neolens.replay.reach import Reach, reach
 from neolens.replay.reading import Reader
-from neolens.replay.record import Record, record
+from neolens.replay.record import Record, final, record
 from neolens.replay.rows import Rows
 from neolens.replay.run import replay
 from neolens.replay.suffix import NEEDED, Suffix
@@ -29,6 +29,7 @@ __all__ = [
     "Rows",
     "Suffix",
     "Trunk",
+    "final",
     "reach",
     "record",
     "recorded_sites",

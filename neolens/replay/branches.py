@@ -22,7 +22,10 @@ from neolens.network.products import apply
 from neolens.network.weights import Linear
 from neolens.replay.reach import reach
 from neolens.replay.record import Record
-from neolens.replay.run import ITEMS
+
+_ITEMS = {"cpu": 2**11, "cuda": 2**16}
+"""Positions of a chunk, if one branch has not more: every one of them takes part in every product, so fewer than in a
+sweep of patches fill them."""
 
 _PER_ITEM = 16
 """Vectors of d_model that a position of a branch takes at the peak: stream, normed, q, k, v, z, and copies."""
@@ -50,7 +53,7 @@ class Branches:
 
     def chunks(self, vectors: int, size: int, budget: int) -> Iterator[Branches]:
         """The branches in parts whose `vectors` of `size` bytes each fit `budget` bytes; at least one branch each."""
-        most = min(ITEMS.get(self.prompt.device.type, ITEMS["cuda"]), budget // (size * _PER_ITEM))
+        most = min(_ITEMS.get(self.prompt.device.type, _ITEMS["cuda"]), budget // (size * _PER_ITEM))
         step = max(1, most // vectors)
         for begin in range(0, len(self), step):
             yield self[begin : begin + step]

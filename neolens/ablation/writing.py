@@ -1,0 +1,160 @@
+"""What a model writes with and without some of its heads, side by side.
+
+The likeliest token each time (greedy), so that all difference comes from the heads. Heads are ablated by hooks on the
+model itself, with its key-value cache.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neolens.ablation.groups import checked
+from neolens.ablation.hooked import heads_of, hooks_of
+from neolens.ablation.how import HOWS, Cut, How, checked_how, warn_of_few
+from neolens.models import Anatomy, anatomy
+from neolens.prompts.checks import listed
+from neolens.prompts.tokenizing import read, tokenizer_of
+from neolens.prompts.tokens import validated
+
+AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Texts and how each is continued: `str()` lays them out side by side."""
+
+    prompts: tuple[str, ...]
+    by_group: Mapping[str, tuple[str, ...]]
+    """`as it is`, then each group -> the continuation of every prompt."""
+    agreed: Mapping[str, tuple[int, ...]]
+    """Group -> how many tokens each continuation has in common with that of the model as it is, from the first on."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(self.side_by_side(number) for number in range(len(self.prompts)))
+
+    def side_by_side(self, number: int, *, width: int = 118) -> str:
+        """One prompt and its continuations in columns, `width` characters in all."""
+        each = max(24, width // len(self.by_group) - 3)
+        parting = {name: f"parts after {agreed[number]} tokens" for name, agreed in self.agreed.items()}
+        parting[AS_IT_IS] = ""
+        columns = [
+            [*textwrap.wrap(name, each)[:1], parting[name], "-" * each, *textwrap.wrap(texts[number], each)]
+            for name, texts in self.by_group.items()
+        ]
+        lines = ["   ".join(cell.ljust(each) for cell in row).rstrip() for row in zip_longest(*columns, fillvalue="")]
+        return "\n".join([*textwrap.wrap(f"> {self.prompts[number]}", width), "", *lines])
+
+
+@contextmanager
+def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None, seed: int = 0) -> Iterator[Any]:
+    """The model with these heads ablated, whatever is run inside: a pass, a cache, `generate`; then as before.
+
+    Args:
+        model: from `neolens.load`.
+        heads: (layer, head) of each.
+        how: as `neolens.ablate`; a mean over the reference at the same position, a resample of one reference prompt
+            drawn by `seed`.
+        reference: prompts of one length, as long as any text that is run, for `mean` and `resample`.
+
+    Raises:
+        TypeError, ValueError: heads that do not exist, an unknown `how`, no reference where one is needed; while
+            running, a text longer than the reference.
+    """
+    facts = anatomy(model)
+    chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
+    values = _values(model, facts, way, reference, seed)
+    with model.hooks(fwd_hooks=hooks_of(facts, chosen, way, values)):
+        yield model
+
+
+def continuations(
+    model: Any,
+    prompts: Any,
+    groups: Any,
+    *,
+    how: How = "zero",
+    reference: Any = None,
+    new_tokens: int = 32,
+    seed: int = 0,
+) -> Continuations:
+    """How the model continues each prompt as it is, and with each group of heads ablated, by its likeliest tokens.
+
+    Args:
+        model: from `neolens.load`, with a tokenizer.
+        prompts: a text, or a list of texts; BOS is put before each.
+        groups: as `neolens.ablate`.
+        how, reference, seed: as `ablated`; reference prompts as long as prompt and continuation together, or longer.
+        new_tokens: of each continuation.
+
+    Raises:
+        TypeError, ValueError: as `ablated`; prompts and continuations that do not fit the context.
+    """
+    facts, tokenizer = anatomy(model), tokenizer_of(model)
+    chosen, way = checked(groups, facts), checked_how(how)
+    texts = [prompts] if isinstance(prompts, str) else listed(prompts, "the prompts")
+    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int | np.integer) or new_tokens < 1:
+        raise ValueError(f"new_tokens {new_tokens!r}: expected a whole number of 1 or more")
+    begun = [read(tokenizer, text, True, f"prompt {number}") for number, text in enumerate(texts)]
+    if not begun:
+        raise ValueError("there is no prompt: expected at least one text")
+    for number, one in enumerate(begun):
+        if len(one.ids) + new_tokens > facts.context:
+            raise ValueError(
+                f"prompt {number} has {len(one.ids)} tokens: with {new_tokens} more it does not fit the "
+                f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
+            )
+    values = _values(model, facts, way, reference, seed)
+    written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
+    for name, heads in chosen.items():
+        with model.hooks(fwd_hooks=hooks_of(facts, heads, way, values)):
+            written[name] = [_continued(model, one.ids, int(new_tokens)) for one in begun]
+    return Continuations(
+        tuple(texts),
+        {name: tuple(tokenizer.decode(tokens) for tokens in its) for name, its in written.items()},
+        {name: tuple(map(_agreed, its, written[AS_IT_IS])) for name, its in written.items()},
+    )
+
+
+@torch.no_grad()
+def _continued(model: Any, ids: Sequence[int], new_tokens: int) -> list[int]:
+    start = torch.tensor([list(ids)], device=model.cfg.device)
+    how = {"do_sample": False, "stop_at_eos": False, "return_type": "tokens", "verbose": False}
+    return model.generate(start, max_new_tokens=new_tokens, **how)[0, start.shape[1] :].tolist()
+
+
+def _agreed(tokens: Sequence[int], others: Sequence[int]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(tokens, others)) if a != b), len(tokens))
+
+
+@torch.no_grad()
+def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> dict[int, Tensor] | None:
+    """Layer -> z [1, pos, head, d_head] to put in place of the heads."""
+    if isinstance(how, Cut) or how == "zero":
+        if reference is not None:
+            raise ValueError(f"how={how!r} puts nothing in the heads' place: leave reference out")
+        return None
+    if reference is None:
+        raise ValueError(
+            f"how={how!r} needs reference prompts as long as what is to be written: give reference, or take one of "
+            f"{HOWS[0]!r}, Beyond(distance) and Within(distance)"
+        )
+    prompts = validated(reference, facts)
+    if len(prompts) < 2 or len({len(prompt) for prompt in prompts}) > 1:
+        raise ValueError(
+            f"{len(prompts)} reference prompts of {len({len(prompt) for prompt in prompts})} lengths: expected two or "
+            "more of one length"
+        )
+    if how == "mean":
+        warn_of_few(len(prompts), stacklevel=3)
+    else:
+        prompts = [prompts[int(np.random.default_rng(seed).integers(len(prompts)))]]
+    return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, prompts, facts).items()}
