@@ -8,22 +8,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neolens.ablation import ablate, by_kind, each_head, each_layer
     from neolens.metrics import kl_divergence, log_probability, logit_difference, loss, probability, rank
     from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
     from neolens.network import fingerprint
     from neolens.patching import patch, recovered
     from neolens.prompts import PromptPairs
     from neolens.scores import attention
+    from neolens.whatif import what_if
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ablation": ("ablate", "by_kind", "each_head", "each_layer"),
     "models": ("Anatomy", "AttentionSpan", "Position", "anatomy", "load"),
     "metrics": ("kl_divergence", "log_probability", "logit_difference", "loss", "probability", "rank"),
     "network": ("fingerprint",),
     "patching": ("patch", "recovered"),
     "prompts": ("PromptPairs",),
     "scores": ("attention",),
+    "whatif": ("what_if",),
 }
 
 __all__ = [
@@ -31,8 +35,12 @@ __all__ = [
     "AttentionSpan",
     "Position",
     "PromptPairs",
+    "ablate",
     "anatomy",
     "attention",
+    "by_kind",
+    "each_head",
+    "each_layer",
     "fingerprint",
     "kl_divergence",
     "load",
@@ -43,8 +51,10 @@ __all__ = [
     "probability",
     "rank",
     "recovered",
+    "what_if",
 ]
 _MODULES = (
+    "ablation",
     "circuits",
     "figures",
     "findings",
@@ -60,6 +70,7 @@ _MODULES = (
     "scores",
     "sites",
     "views",
+    "whatif",
 )
 
 

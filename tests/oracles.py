@@ -8,7 +8,7 @@ head, as loops over the cells of its pattern. Slow on purpose: nothing here is t
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -255,13 +255,16 @@ def forward(
     *,
     windows: list[int | None] | None = None,
     positions: Tensor | None = None,
+    unrotated: Collection[int] = (),
+    dropped: Collection[int] = (),
 ) -> Run:
     """Run `tokens` `[batch, pos]`; `edit` maps a hook name to what replaces the tensor there.
 
     Shapes are TransformerLens's: residual stream, attention and MLP outputs `[batch, pos, d_model]`; q, k, v,
     z and rotated q, k `[batch, pos, head, d_head]`; scores and pattern `[batch, head, query, key]`;
     `hook_result` and the split inputs `[batch, pos, head, d_model]`. `windows` (one per layer, `None` for
-    global) and `positions` `[pos]` replace the model's own.
+    global) and `positions` `[pos]`, whole numbers unless rotary, replace the model's own. Pairs of dimensions in
+    `unrotated` are not turned, and dimensions of a head in `dropped` are 0 in the rotated q and k (rotary only).
 
     Raises:
         KeyError: for a name that is no site of this network; a typo must not pass as an edit without effect.
@@ -287,7 +290,8 @@ def forward(
         at = f"blocks.{index}"
         window = net.windows[index] if windows is None else windows[index]
         resid = site(f"{at}.hook_resid_pre", resid)
-        attn_out = _attention(net, layer, resid, at, site, places, window, net.scales[index])
+        turn = _Turn(places, net.rotary_dims, net.rotary_base, unrotated, dropped)
+        attn_out = _attention(net, layer, resid, at, site, turn, window, net.scales[index])
         if net.parallel:
             mlp_in = site(f"{at}.hook_mlp_in", resid)
             mlp_out = _mlp(net, layer, mlp_in, at, site)
@@ -301,7 +305,23 @@ def forward(
     return run
 
 
-def _attention(net: Network, layer: Layer, resid: Tensor, at: str, site, places, window, scale) -> Tensor:
+@dataclass(frozen=True)
+class _Turn:
+    """How q and k are turned in one run."""
+
+    places: Tensor
+    dims: int
+    base: float
+    unrotated: Collection[int]
+    dropped: Collection[int]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        columns = rotate(x, self.places, self.dims, self.base, self.unrotated).unbind(dim=-1)
+        kept = [torch.zeros_like(y) if m in self.dropped else y for m, y in enumerate(columns)]
+        return torch.stack(kept, dim=-1)
+
+
+def _attention(net: Network, layer: Layer, resid: Tensor, at: str, site, turn, window, scale) -> Tensor:
     """Attention of one block, the residual stream in and `hook_attn_out` out."""
     heads = layer.w_q.shape[0]
     attn_in = site(f"{at}.hook_attn_in", torch.stack([resid] * heads, dim=2))
@@ -312,8 +332,8 @@ def _attention(net: Network, layer: Layer, resid: Tensor, at: str, site, places,
         projected[part] = site(f"{at}.attn.hook_{part}", value)
     q, k, v = projected["q"], projected["k"], projected["v"]
     if net.rotary_dims:
-        q = site(f"{at}.attn.hook_rot_q", rotate(q, places, net.rotary_dims, net.rotary_base))
-        k = site(f"{at}.attn.hook_rot_k", rotate(k, places, net.rotary_dims, net.rotary_base))
+        q = site(f"{at}.attn.hook_rot_q", turn(q))
+        k = site(f"{at}.attn.hook_rot_k", turn(k))
 
     scores = torch.einsum("bihd,bjhd->bhij", q, k) * scale
     scores = scores.masked_fill(~visible(scores.shape[-1], window), float("-inf"))
@@ -346,11 +366,11 @@ def layer_norm(x: Tensor, norm: Norm, eps: float) -> Tensor:
     return centred / torch.sqrt(variance + eps) * norm.weight + norm.bias
 
 
-def rotate(x: Tensor, places: Tensor, dims: int, base: float) -> Tensor:
+def rotate(x: Tensor, places: Tensor, dims: int, base: float, unrotated: Collection[int] = ()) -> Tensor:
     """Turn the dimensions (m, m + dims/2) of `x[batch, pos, head, d_head]` by `place * base^(-2m/dims)`."""
     columns = list(x.unbind(dim=-1))
     turned = list(columns)
-    for m in range(dims // 2):
+    for m in set(range(dims // 2)) - set(unrotated):
         angle = places.to(torch.float64) * base ** (-2 * m / dims)
         cos, sin = angle.cos().to(x.dtype)[:, None], angle.sin().to(x.dtype)[:, None]
         first, second = columns[m], columns[m + dims // 2]

@@ -10,6 +10,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -20,6 +21,7 @@ from neolens.models.components import (
     OwnTensorHookPoint,
     PositionEmbedding,
     RotaryAttention,
+    RotaryEmbedding,
     SequentialBlock,
     WindowedAttention,
 )
@@ -69,6 +71,11 @@ class Bridge(TransformerBridge):
         """All hook points that fire, by name, aliases included; any other name is refused with the reason."""
         points = super().hook_dict
         return HookDict({name: points[name] for name in points if not _says_nothing(name, self.anatomy)}, self.anatomy)
+
+    @property
+    def W_pos(self) -> Tensor:
+        """The position embeddings as they were learned, all of them, whatever is in force."""
+        return self.pos_embed.W_pos if self.anatomy.position.kind == "absolute" else super().W_pos
 
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; a name that cannot act is refused with the reason."""
@@ -131,9 +138,30 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         post_adapter_hook=lambda adapter: _place_components(adapter, anatomy),
     )
     bridge.__class__ = Bridge
-    bridge.anatomy = anatomy
     _tell_the_truth(bridge.cfg, anatomy)
+    put_in_force(bridge, anatomy)
     return bridge
+
+
+FOLLOWS = ("attn_types", "use_local_attn", "window_size", "n_ctx")
+"""Fields of the config that say what is in force."""
+
+
+def put_in_force(bridge: Bridge, anatomy: Anatomy) -> None:
+    """Make the hooked model attend and count positions as `anatomy` says, and let its config say so too."""
+    bridge.anatomy = anatomy
+    for block, span in zip(bridge.blocks, anatomy.attention, strict=True):
+        block.attn.span = span
+        if anatomy.position.kind == "rotary":
+            block.attn.treatment = anatomy.position.treatment
+    if anatomy.position.kind != "none":
+        positions = bridge.pos_embed if anatomy.position.kind == "absolute" else bridge.rotary_emb
+        positions.treatment = anatomy.position.treatment
+    cfg = bridge.cfg
+    cfg.attn_types = [span.kind for span in anatomy.attention]
+    cfg.use_local_attn = bool(anatomy.windows)
+    cfg.window_size = anatomy.windows[0] if anatomy.windows else None
+    cfg.n_ctx = anatomy.context
 
 
 def _place_components(adapter: Any, anatomy: Anatomy) -> None:
@@ -161,6 +189,8 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
         parts["attn"].submodules[linear].hook_in = OwnTensorHookPoint()
     if "pos_embed" in mapping:
         mapping["pos_embed"] = PositionEmbedding(mapping["pos_embed"].name)
+    if "rotary_emb" in mapping:
+        mapping["rotary_emb"] = RotaryEmbedding(mapping["rotary_emb"].name)
     if anatomy.parallel:
         mapping["blocks"] = type(blocks)(blocks.name, submodules=parts)
     else:
@@ -174,9 +204,6 @@ def _fused(attention: Any) -> dict[str, Any]:
 
 def _tell_the_truth(cfg: Any, anatomy: Anatomy) -> None:
     """Write into the config what TransformerLens leaves at its defaults."""
-    cfg.attn_types = [span.kind for span in anatomy.attention]
-    cfg.use_local_attn = bool(anatomy.windows)
-    cfg.window_size = anatomy.windows[0] if anatomy.windows else None
     cfg.use_attn_scale = anatomy.scale != 1.0
     cfg.attn_scale = 1 / anatomy.scale
     cfg.n_params = anatomy.parameters_without_embeddings

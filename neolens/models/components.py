@@ -6,7 +6,7 @@ second layer norm's input, so a returned edit misses the skip connection, and an
 reaches it; Pythia's `hook_rot_q` and `hook_rot_k`
 never fire; `hook_pos_embed` is an expanded view that cannot be edited in place; dropout inside attention is lost
 in training mode. The arithmetic is that of Hugging Face's eager attention, operation by operation, so that logits
-stay the same to the bit.
+stay the same to the bit. Each component holds what `neolens.what_if` changes: `span`, `treatment`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from transformer_lens.model_bridge.generalized_components import (
     JointQKVPositionEmbeddingsAttentionBridge,
     PosEmbedBridge,
     PositionEmbeddingsAttentionBridge,
+    RotaryEmbeddingBridge,
 )
+
+from neolens.models.facts import AttentionSpan
+from neolens.models.spans import visible
+from neolens.models.treated import embedded, keeps_rest, placed, turned
+from neolens.models.treatments import Treatment
 
 
 class OwnTensorHookPoint(HookPoint):
@@ -53,7 +59,30 @@ class _ForgetsPattern:
         return output
 
 
-class JointAttention(_ForgetsPattern, JointQKVAttentionBridge):
+class _SeesSpan:
+    """Upstream hides what comes later; here also what lies further back than the layer's window."""
+
+    span: AttentionSpan = AttentionSpan("global")
+
+    def _apply_reconstruct_attention_mask(
+        self, attn_scores: Tensor, attention_mask: Tensor | None, seq_len: int, q_seq_len: int | None = None
+    ) -> Tensor:
+        scores = super()._apply_reconstruct_attention_mask(  # type: ignore[misc]
+            attn_scores=attn_scores, attention_mask=attention_mask, seq_len=seq_len, q_seq_len=q_seq_len
+        )
+        if self.span.window is None:
+            return scores
+        lowest = -torch.inf if self.compatibility_mode else torch.finfo(scores.dtype).min  # type: ignore[attr-defined]
+        return scores.masked_fill(~_seen(scores, self.span), lowest)
+
+
+def _seen(scores: Tensor, span: AttentionSpan) -> Tensor:
+    """[query, key]: which keys the queries see, which are the last of them (the earlier ones come from a cache)."""
+    queries, keys = scores.shape[-2:]
+    return visible(range(keys - queries, keys), range(keys), span, device=scores.device)
+
+
+class JointAttention(_SeesSpan, _ForgetsPattern, JointQKVAttentionBridge):
     """GPT-2 attention: as upstream, with the dropout on its output that Hugging Face applies in training."""
 
     def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -61,11 +90,16 @@ class JointAttention(_ForgetsPattern, JointQKVAttentionBridge):
         return self.original_component.resid_dropout(out), pattern
 
 
-class RotaryAttention(_ForgetsPattern, JointQKVPositionEmbeddingsAttentionBridge):
+class RotaryAttention(_SeesSpan, _ForgetsPattern, JointQKVPositionEmbeddingsAttentionBridge):
     """Pythia attention: `hook_rot_q` and `hook_rot_k` fire on the rotated vectors that the scores are made of."""
+
+    treatment: Treatment | None = None
 
     def _apply_rotary_pos_emb(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         q, k = super()._apply_rotary_pos_emb(q, k, cos, sin)
+        if not keeps_rest(self.treatment):
+            rotary = torch.arange(q.shape[-1], device=q.device) < cos.shape[-1]
+            q, k = q.masked_fill(~rotary, 0.0), k.masked_fill(~rotary, 0.0)
         return self.hook_rot_q(q), self.hook_rot_k(k)
 
     def _apply_attn_dropout(self, attn_weights: Tensor) -> Tensor:
@@ -77,6 +111,7 @@ class WindowedAttention(PositionEmbeddingsAttentionBridge):
     """GPT-Neo attention, global or local, step by step: scores in fp32 and unscaled, hooks where the values are."""
 
     rope_optional = True
+    span: AttentionSpan = AttentionSpan("global")
 
     def __init__(self, name: str, config: Any, submodules: dict[str, Any]):
         super().__init__(name, config, submodules)
@@ -116,10 +151,7 @@ class WindowedAttention(PositionEmbeddingsAttentionBridge):
         return [self._project_per_head_qkv(linear, y, heads, d_head) for linear, y in zip(linears, inputs)]
 
     def _mask(self, scores: Tensor, attention_mask: Tensor | None) -> Tensor:
-        queries, keys = scores.shape[-2:]
-        visible = self.original_component.bias[:, :, keys - queries : keys, :keys]
-        lowest = torch.tensor(torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
-        scores = torch.where(visible, scores, lowest)
+        scores = scores.masked_fill(~_seen(scores, self.span), torch.finfo(scores.dtype).min)
         return scores if attention_mask is None else scores + attention_mask
 
     def _project_out(self, z: Tensor) -> Tensor:
@@ -170,9 +202,26 @@ class SequentialBlock(BlockBridge):
 class PositionEmbedding(PosEmbedBridge):
     """Learned position embeddings, one tensor a prompt, so that a hook may edit it in place."""
 
+    treatment: Treatment | None = None
+
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         batch, self._current_batch_size = getattr(self, "_current_batch_size", None), None
-        output = self.original_component(self.hook_in(args[0]), *args[1:], **kwargs)
+        indices = self.hook_in(args[0])
+        if self.treatment is None:
+            output = self.original_component(indices, *args[1:], **kwargs)
+        else:
+            output = embedded(self.treatment, self.original_component.weight, indices)
         if batch and batch > 1 and output.shape[0] == 1 and self.hook_out.has_hooks():
             output = output.repeat(batch, 1, 1)
         return self.hook_out(output)
+
+
+class RotaryEmbedding(RotaryEmbeddingBridge):
+    """The tables by which q and k are turned: at the positions, and in the bands, that are in force."""
+
+    treatment: Treatment | None = None
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        tables = self.original_component(self.hook_in(x), placed(self.treatment, position_ids))
+        cos, sin = turned(self.treatment, *tables)
+        return self.hook_cos(cos), self.hook_sin(sin)

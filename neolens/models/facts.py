@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from neolens.models.treatments import Treatment, in_words
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -40,11 +42,15 @@ class AttentionSpan:
 
 @dataclass(frozen=True)
 class Position:
-    """How the model knows where a token is: a learned absolute embedding, a rotation of q and k, or not at all."""
+    """How the model knows where a token is: a learned absolute embedding, a rotation of q and k, or not at all.
+
+    `treatment`: what `neolens.what_if` does to it; None in a model as it was built.
+    """
 
     kind: Literal["absolute", "rotary", "none"]
     rotary_dims: int = 0
     base: float | None = None
+    treatment: Treatment | None = None
 
     @property
     def frequencies(self) -> tuple[float, ...]:
@@ -54,9 +60,10 @@ class Position:
         return tuple(self.base ** (-2 * m / self.rotary_dims) for m in range(self.rotary_dims // 2))
 
     def __str__(self) -> str:
-        if self.kind != "rotary":
-            return self.kind
-        return f"rotary, {self.rotary_dims} dimensions a head, base {self.base:g}"
+        words: list[str] = [self.kind]
+        if self.kind == "rotary":
+            words += [f"{self.rotary_dims} dimensions a head", f"base {self.base:g}"]
+        return ", ".join(words if self.treatment is None else [*words, in_words(self.treatment)])
 
 
 @dataclass(frozen=True)

@@ -119,4 +119,6 @@ def _pattern(
     if scale != 1.0:
         scores = scores * scale
     scores = edited(edit, "attn_scores", layer, scores.masked_fill(~seen, -torch.inf))
-    return edited(edit, "pattern", layer, torch.softmax(scores, dim=-1))
+    pattern = torch.softmax(scores, dim=-1)
+    blind = ~seen.any(-1, keepdim=True)
+    return edited(edit, "pattern", layer, pattern.masked_fill(blind, 0.0) if blind.any() else pattern)

@@ -1,0 +1,23 @@
+"""Which keys a query sees: the one place that turns an `AttentionSpan` into a mask.
+
+The hooked model's attention and the pure forward pass both read it, so that a layer that is made local or global
+(`neolens.what_if`) is so in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from neolens.models.facts import AttentionSpan
+
+
+def visible(
+    queries: range, keys: range, span: AttentionSpan, *, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "query_pos key_pos"]:
+    """True where the query at position i sees the key at position j: 0 <= i - j (<= window - 1 in a local layer)."""
+    i = torch.arange(queries.start, queries.stop, device=device)[:, None]
+    j = torch.arange(keys.start, keys.stop, device=device)[None, :]
+    seen = i >= j
+    return seen if span.window is None else seen & (i - j < span.window)

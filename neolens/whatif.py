@@ -1,0 +1,218 @@
+"""The same weights under another architecture: other windows, or positions that say something else.
+
+Two models that differ in one part of their architecture differ in everything that training made of it as well. Here
+the weights stay and the part changes: inside `what_if` a layer sees less or more than it was trained to see, and
+positions are shifted, frozen, shuffled, not rotated. It shows what the trained weights rely on, not what training
+would have made of the other architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from neolens.models.catalogue import near_misses
+from neolens.models.facts import Anatomy, AttentionSpan, from_config
+from neolens.models.treatments import (
+    EXACT,
+    OF_ABSOLUTE,
+    OF_ROTARY,
+    Freeze,
+    Mean,
+    OnlyRotated,
+    OnlyUnrotated,
+    Scale,
+    Shift,
+    Shuffle,
+    Treatment,
+    Unrotated,
+    WithoutBands,
+    Zero,
+)
+
+__all__ = [
+    "Freeze",
+    "Mean",
+    "OnlyRotated",
+    "OnlyUnrotated",
+    "Scale",
+    "Shift",
+    "Shuffle",
+    "Treatment",
+    "Unrotated",
+    "WithoutBands",
+    "Zero",
+    "what_if",
+]
+
+BY_WORD: dict[str, Treatment] = {"zero": Zero(), "mean": Mean(), "shuffle": Shuffle(), "off": Unrotated()}
+"""Treatments that need no number, by the words that stand for them."""
+
+
+def what_if(model: Any, *, windows: Any = None, positions: Any = None) -> AbstractContextManager[Any]:
+    """A context in which the model has the same weights, but other windows or another treatment of positions.
+
+    Inside, the hooked model, `generate` and every function of neolens follow, and `neolens.anatomy(model)` says what
+    is in force; afterwards, whatever happened, the model is as it was. Contexts nest: windows add to those in force,
+    a treatment replaces the one in force.
+
+    Args:
+        model: a model from `neolens.load`.
+        windows: "global" (every query sees all earlier keys), a number of keys, or a mapping from layers to either,
+            which leaves the other layers as they are.
+        positions: a treatment (`Shift`, `Freeze`; absolute: `Zero`, `Mean`, `Shuffle`; rotary: `Unrotated`, `Scale`,
+            `WithoutBands`, `OnlyRotated`, `OnlyUnrotated`), or "zero", "mean", "shuffle" or "off" (`Unrotated()`).
+
+    Returns:
+        A context manager that yields the model.
+
+    Raises:
+        TypeError: not a model from `neolens.load`, or a value of a type that cannot be meant.
+        ValueError: neither is given, no such layer, window or word, or a treatment that this model cannot take.
+    """
+    _changed(model, windows, positions)  # what is wrong is refused here, before the context is entered
+    return _in_force(model, windows, positions)
+
+
+@contextmanager
+def _in_force(model: Any, windows: Any, positions: Any) -> Iterator[Any]:
+    from neolens.models.bridge import FOLLOWS, put_in_force
+
+    changed, before = _changed(model, windows, positions), model.anatomy
+    told = {name: getattr(model.cfg, name) for name in FOLLOWS}
+    try:
+        put_in_force(model, changed)
+        yield model
+    finally:
+        put_in_force(model, before)
+        for name, value in told.items():
+            setattr(model.cfg, name, value)
+
+
+def _changed(model: Any, windows: Any, positions: Any) -> Anatomy:
+    """The anatomy that is to be in force."""
+    from neolens.models.bridge import Bridge
+
+    if not isinstance(model, Bridge):
+        raise TypeError(f"expected a model from neolens.load, got {type(model).__name__}")
+    if windows is None and positions is None:
+        raise ValueError("nothing is changed: give windows (such as 16), positions (such as 'zero') or both")
+    facts = model.anatomy
+    if windows is not None:
+        facts = replace(facts, attention=_spans(facts, windows))
+    if positions is not None:
+        built = from_config(model.original_model.config, facts.name)
+        treatment = _treatment(positions)
+        context = _context(treatment, built)
+        facts = replace(facts, position=replace(facts.position, treatment=treatment), context=context)
+    return facts
+
+
+def _spans(facts: Anatomy, windows: Any) -> tuple[AttentionSpan, ...]:
+    """One span a layer: those asked for, and elsewhere those in force."""
+    if not isinstance(windows, Mapping):
+        return (_span(windows),) * facts.layers
+    if not windows:
+        raise ValueError("windows is an empty mapping: give at least one layer, such as {1: 'global'}")
+    spans = list(facts.attention)
+    for layer, window in windows.items():
+        if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+            raise TypeError(f"{layer!r} is not a layer: expected a whole number, 0 to {facts.layers - 1}")
+        if not 0 <= layer < facts.layers:
+            raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
+        spans[layer] = _span(window)
+    return tuple(spans)
+
+
+def _span(window: Any) -> AttentionSpan:
+    if isinstance(window, str):
+        if window != "global":
+            raise ValueError(f"no window {window!r}: {near_misses(window, ['global'])}expected 'global' or a number")
+        return AttentionSpan("global")
+    if isinstance(window, bool) or not hasattr(window, "__index__"):
+        raise TypeError(f"{window!r} is not a window: expected 'global' or a whole number of keys, such as 16")
+    if window < 1:
+        raise ValueError(f"a window of {window} keys sees nothing: expected at least 1, a query's own key")
+    return AttentionSpan("local", int(window))
+
+
+def _treatment(positions: Any) -> Treatment:
+    """The treatment that is meant."""
+    if isinstance(positions, str):
+        if positions not in BY_WORD:
+            raise ValueError(
+                f"no treatment of positions {positions!r}: {near_misses(positions, list(BY_WORD))}expected "
+                f"{', '.join(map(repr, BY_WORD))} or a treatment such as neolens.whatif.Shift(8)"
+            )
+        return BY_WORD[positions]
+    if not isinstance(positions, (*OF_ABSOLUTE, *OF_ROTARY)):
+        given = f"the class {positions.__name__}" if isinstance(positions, type) else repr(positions)
+        raise TypeError(
+            f"positions is {given}: expected a treatment such as neolens.whatif.Shift(8), or "
+            f"{', '.join(map(repr, BY_WORD))}"
+        )
+    return positions
+
+
+def _context(treatment: Treatment, built: Anatomy) -> int:
+    """The longest prompt under a treatment, where the model as it was built takes `built.context` tokens.
+
+    Raises:
+        ValueError: this model cannot take it.
+    """
+    kind = built.position.kind
+    if kind == "none":
+        raise ValueError(f"{built.name} has no position encoding at all: there is nothing to treat; give windows alone")
+    fitting = OF_ABSOLUTE if kind == "absolute" else OF_ROTARY
+    if not isinstance(treatment, fitting):
+        raise ValueError(
+            f"{built.name} has {kind} positions, which {type(treatment).__name__} does not act on: expected "
+            f"{', '.join(each.__name__ for each in fitting)}"
+        )
+    return _of_absolute(treatment, built) if kind == "absolute" else _of_rotary(treatment, built)
+
+
+def _of_absolute(treatment: Treatment, built: Anatomy) -> int:
+    name, context = built.name, built.context
+    match treatment:
+        case Shift(by=by):
+            if by < 0:
+                raise ValueError(
+                    f"{name} cannot be shifted by {by}: no embedding was learned before position 0; give 0 or more"
+                )
+            if by >= context:
+                raise ValueError(
+                    f"{name} cannot be shifted by {by}: it learned {context} positions, so none is left; expected at "
+                    f"most {context - 1}"
+                )
+            return context - by
+        case Freeze(at=at) if at >= context:
+            raise ValueError(f"{name} has no position {at}: it learned positions 0 to {context - 1}")
+        case Shuffle(within=within) if within is not None and within > context:
+            raise ValueError(f"{name} has no {within} positions to shuffle: it learned {context}")
+    return context
+
+
+def _of_rotary(treatment: Treatment, built: Anatomy) -> int:
+    name, context, bands = built.name, built.context, len(built.position.frequencies)
+    match treatment:
+        case Shift(by=by) if abs(by) + context > EXACT:
+            raise ValueError(f"{name} cannot be shifted by {by}: beyond {EXACT} positions are not exact in float32")
+        case Scale(by=by):
+            return _positions_below(context, by)
+        case Unrotated(bands=several) | WithoutBands(bands=several) if several and several[-1] >= bands:
+            raise ValueError(f"no band {several[-1]} in {name}: bands are 0 (the fastest) to {bands - 1}")
+        case OnlyUnrotated() if built.position.rotary_dims == built.d_head:
+            raise ValueError(f"{name} rotates all {built.d_head} dimensions of a head: nothing is left without them")
+    return context
+
+
+def _positions_below(context: int, by: float) -> int:
+    """How many positions p = 0, 1, 2, ... have p * by < context."""
+    count = math.ceil(context / by)
+    while (count - 1) * by >= context:
+        count -= 1
+    return count if count * by >= context else count + 1
