@@ -7,8 +7,8 @@ Heimersheim and Nanda 2024 on which to prefer: the logit difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -38,6 +38,12 @@ class Expected:
     distractors: Int[Tensor, " item"] | None = None
     clean: Float[Tensor, "item d_vocab"] | None = None
     """Logits of the clean run (of an ablation, the run as it is) there, for a metric that asks for them."""
+
+    @property
+    def columns(self) -> Int[Tensor, "item column"]:
+        """The answer and then, if there is one, the distractor."""
+        tokens = [self.answers] if self.distractors is None else [self.answers, self.distractors]
+        return torch.stack(tokens, dim=1)
 
 
 OfToken = Callable[[Tensor, Expected], Tensor]
@@ -74,6 +80,13 @@ class Metric:
                 f"metric {self.name} gives {given} for {logits.shape[0]} runs: expected a tensor with one number a run"
             )
         return values.to(torch.float32)
+
+    def of_every(self, logits: Float[Tensor, "row pos d_vocab"], asked: Asked) -> Float[Tensor, " row"]:
+        """The metric of each run from all of its logits, of which it is handed what it reads."""
+        if self.reads == "last":
+            logits = logits[:, -1:]
+            asked = replace(asked, clean=None if asked.clean is None else asked.clean[:, -1:])
+        return self(logits, asked)
 
 
 def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
@@ -160,14 +173,14 @@ AnyMetric = Metric | str | Callable[[Tensor], Tensor]
 """A metric, its name, or a function of all logits."""
 
 
-def several_metrics(metric: AnyMetric | Sequence[AnyMetric]) -> tuple[Metric, ...]:
+def several_metrics(metric: Any) -> tuple[Metric, ...]:
     """One metric or a list of them, by name or as functions, as metrics.
 
     Raises:
         TypeError: what is no metric.
         ValueError: an unknown name, none at all, or two of one name.
     """
-    several: Any = metric if isinstance(metric, (list, tuple)) else [metric]
+    several = metric if isinstance(metric, (list, tuple)) else [metric]
     chosen = [_metric(one) for one in several]
     names = [one.name for one in chosen]
     if not chosen or len(set(names)) < len(names):
@@ -175,7 +188,7 @@ def several_metrics(metric: AnyMetric | Sequence[AnyMetric]) -> tuple[Metric, ..
     return tuple(chosen)
 
 
-def _metric(metric: AnyMetric) -> Metric:
+def _metric(metric: Any) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):

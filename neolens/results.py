@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def provenance(model: Any, anatomy: Anatomy, **more: Any) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """The versions of neolens and of the libraries whose arithmetic it uses."""
     return {name: version(name) for name in ("neolens", "transformer_lens", "transformers", "torch")}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import neolens
 import oracles
 import tiny
-from neolens import metrics, results, sites
+from neolens import figures, metrics, results, sites
 from neolens.models import AttentionSpan
 from neolens.patching import patch, recovered
 from neolens.prompts.pairs import PromptPairs
@@ -66,7 +66,7 @@ def logit_difference(logits, pairs, prompt):
 @every_family
 @every_site
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
-@pytest.mark.parametrize("positions", ["each", "all", ["b", "a"]])
+@pytest.mark.parametrize("positions", ["each", "all", ["b", "a"], [("b", "a"), "b"]], ids=str)
 def test_every_patch_is_the_run_of_the_whole_network_with_it(name, site, direction, positions, bridges, networks):
     if not has(name, site):
         pytest.skip("a parallel block has no resid_mid")
@@ -81,7 +81,9 @@ def test_every_patch_is_the_run_of_the_whole_network_with_it(name, site, directi
         elif positions == "all":
             stretches = [(0, length)]
         else:
-            stretches = [(at, at + 1) for at in (int(asked.positions[name][prompt]) for name in positions)]
+            at = {name: int(asked.positions[name][prompt]) for name in ("a", "b")}
+            whole = {("b", "a"): (at["b"] + 1, at["a"]), **{name: (at[name], at[name] + 1) for name in at}}
+            stretches = [whole[place] for place in positions]
         patches = [(head, *stretch) for head in (range(4) if site in HEAD_SITES else [None]) for stretch in stretches]
         truth = logit_difference(
             naive(networks[name], target[prompt], source[prompt], site, layer, patches), asked, prompt
@@ -105,6 +107,76 @@ def test_the_hooks_engine_gives_the_same_numbers(name, site, bridges):
         np.testing.assert_allclose(replayed[variable], hooked[variable], atol=3e-5, equal_nan=True)
     assert replayed.attrs["engine"] == "replay"
     assert hooked.attrs["engine"] == "hooks"
+
+
+def between(places, lengths=(9, 9, 7), differ=4):
+    """Pairs whose names `from` and `to` stand at these places."""
+    its = pairs(lengths, differ, names=False)
+    named = {"from": [first for first, _ in places], "to": [last for _, last in places]}
+    return PromptPairs.from_tokens(its.clean, its.corrupted, its.answers, its.distractors, named)
+
+
+@pytest.mark.parametrize("engine", ["replay", "hooks"])
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out", "z", "v", "pattern"])
+def test_a_prompt_with_nothing_between_two_names_has_no_number_there(engine, site, bridges):
+    its = between([(2, 6), (5, 6), (5, 5)])
+    asked = {"engine": engine, "progress": False}
+    found = patch(bridges["gpt-neo"], its, site, positions=["to", ("from", "to")], **asked)
+    assert found.pos.values.tolist() == ["to", "from..to"]
+    assert np.isnan(found.patched.sel(pos="from..to", prompt=[1, 2])).all()
+    assert found.patched.notnull().sel(pos="from..to", prompt=0).all()
+    named = patch(bridges["gpt-neo"], its, site, positions=["to"], **asked)
+    np.testing.assert_allclose(found.patched.sel(pos="to"), named.patched.sel(pos="to"), atol=1e-5)
+
+
+@every_family
+def test_a_stretch_of_one_position_is_that_position_and_one_before_the_difference_does_nothing(name, bridges):
+    its = between([(4, 6), (5, 7), (4, 6)])
+    each = patch(bridges[name], its, "resid_post", progress=False)
+    found = patch(bridges[name], its, "resid_post", positions=[("from", "to")], progress=False)
+    for prompt, at in enumerate((5, 6, 5)):
+        alone = each.patched.sel(prompt=prompt, pos=at)
+        np.testing.assert_allclose(found.patched.sel(prompt=prompt, pos="from..to"), alone, atol=1e-5)
+    early = patch(bridges[name], between([(0, 4)] * 3), "resid_post", positions=[("from", "to")], progress=False)
+    assert (early.patched.isel(pos=0).transpose(..., "prompt").values == early.corrupted.values).all()
+
+
+@every_family
+def test_a_stretch_noised_is_the_swapped_pairs_denoised_and_in_half_precision_close_to_single(name, bridges):
+    its, asked = between([(2, 8), (5, 6), (3, 6)]), {"positions": [("from", "to"), "to"], "progress": False}
+    noised = patch(bridges[name], its, "z", direction="noise", **asked)
+    np.testing.assert_array_equal(noised.patched, patch(bridges[name], its.swapped(), "z", **asked).patched)
+    half = patch(bridges[name], its, "z", direction="noise", dtype="bfloat16", **asked)
+    np.testing.assert_array_equal(half.patched.isnull(), noised.patched.isnull())
+    assert json.loads(half.attrs["error_of_range"])["logit_difference"] < 0.1
+
+
+def test_the_heatmap_has_a_column_for_a_stretch_that_some_prompts_have(bridges):
+    its = between([(2, 6), (5, 6), (3, 6)])
+    result = patch(bridges["gpt2"], its, "resid_pre", positions=["from", ("from", "to"), "to"], progress=False)
+    figure = figures.patch_heatmap(result)
+    assert list(figure.layout.xaxis.ticktext) == ["from", "from..to", "to"]
+    by_hand = (result.patched - result.corrupted).sel(prompt=[0, 2], pos="from..to").mean("prompt")
+    np.testing.assert_allclose(np.array(figure.data[0].z)[:, 1], by_hand, atol=1e-6)
+
+
+STRETCHES = {
+    "unknown": (("from", "c"), "no position 'c': expected 'each', 'all' or a name; the pairs name from, to"),
+    "three": (("from", "to", "to"), r"positions hold \('from', 'to', 'to'\): expected a name, or two"),
+    "order": (("to", "from"), "position 'from' of pair 1 stands before 'to': give the two names in their order"),
+    "one": (("from", "from"), "no pair has a position between 'from' and 'from': leave that stretch out"),
+}
+
+
+@pytest.mark.parametrize(("stretch", "message"), STRETCHES.values(), ids=STRETCHES)
+def test_a_stretch_that_is_none_is_refused(stretch, message, bridges):
+    with pytest.raises(ValueError, match=message):
+        patch(bridges["gpt2"], between([(5, 5), (2, 6), (3, 4)]), "z", positions=["to", stretch], progress=False)
+
+
+def test_a_stretch_that_no_prompt_has_is_refused(bridges):
+    with pytest.raises(ValueError, match="no pair has a position between 'from' and 'to': leave that stretch out"):
+        patch(bridges["gpt2"], between([(5, 5), (2, 3), (3, 4)]), "z", positions=[("from", "to")], progress=False)
 
 
 @every_family
@@ -196,15 +268,15 @@ def test_any_lengths_in_any_memory_give_the_numbers_of_the_prompts_by_themselves
 def test_a_small_change_has_the_effect_that_its_gradient_says(bridges, networks):
     # attribution patching: for a vanishing difference of the embeddings, effect = gradient . difference
     from neolens.network import weights_of
-    from neolens.replay import NEEDED, Cells, Reader, Suffix, record, replay
+    from neolens.replay import NEEDED, Cells, Reader, Suffix, final, record, replay
 
     weights, tokens = weights_of(bridges["gpt2"]), tiny.tokens(batch=1, length=6)
     spans, answers = weights.anatomy.attention, (torch.tensor([3]), torch.tensor([4]))
     with torch.no_grad():
         target = record(weights, tokens, NEEDED, spans)
         step = 1e-2 * torch.randn_like(target["resid_pre"][1])
-        source = {"resid_pre": [x + step for x in target["resid_pre"]]}
-        reader = Reader(weights, [metrics.logit_difference], tokens, target["resid_post"][-1], *answers)
+        source = {"resid_pre": {layer: x + step for layer, x in target["resid_pre"].items()}}
+        reader = Reader(weights, [metrics.logit_difference], tokens, final(target), *answers)
         suffix, at = Suffix(weights, target, spans, reach(spans, 6, reader.read_from)), torch.arange(6)
         cells = Cells(at * 0, at * 0, at, at + 1, at)
         out = reader.unpatched().repeat(6, 1)

@@ -45,17 +45,40 @@ def hooked(
             found = _measured(asked, some, tokens, own, own)
             baseline[some, : found.shape[1]] = found
             for number, heads in enumerate(asked.groups.values()):
-                hooks = hooks_of(asked.facts, heads, asked.how, values)
+                hooks = hooks_of(asked.facts, heads, asked.how, values, whole=True)
                 found = _measured(asked, some, tokens, model.run_with_hooks(tokens, fwd_hooks=hooks), own)
                 ablated[number, some, : found.shape[1]] = found
                 progress(len(some))
 
 
-def hooks_of(facts: Anatomy, heads: Sequence[Head], how: How, values: Mapping[int, Tensor] | None = None) -> list[Hook]:
+def refuse_deaf(model: Any, facts: Anatomy, how: How) -> None:
+    """Nothing, if the model's scores can be changed where a part of its attention is to be cut.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
+    if isinstance(how, Cut) and facts.family == "gpt_neo" and not ours:
+        raise ValueError(
+            f"how={how!r}: TransformerLens's own bridge of GPT-Neo takes no notice of changed scores; load the model "
+            "with neolens.load"
+        )
+
+
+def hooks_of(
+    facts: Anatomy,
+    heads: Sequence[Head],
+    how: How,
+    values: Mapping[int, Tensor] | None = None,
+    *,
+    whole: bool = False,
+) -> list[Hook]:
     """Hooks that ablate these heads.
 
     Args:
         values: layer -> z [prompt or 1, pos, head, d_head] to put in their place; None for zero and for cuts.
+        whole: whether all runs begin at position 0, without a cache. Then no pattern is asked for, which
+            TransformerLens's own GPT-Neo hands out only when the heads have spoken.
     """
     by_layer = {layer: [head for its, head in heads if its == layer] for layer, _ in heads}
     if isinstance(how, Cut):
@@ -63,7 +86,7 @@ def hooks_of(facts: Anatomy, heads: Sequence[Head], how: How, values: Mapping[in
     return [
         hook
         for layer, its in by_layer.items()
-        for hook in _putting(layer, its, None if values is None else values[layer])
+        for hook in _putting(layer, its, None if values is None else values[layer], whole)
     ]
 
 
@@ -87,7 +110,7 @@ def _means(model: Any, asked: Asked, length: int) -> dict[int, Tensor] | None:
     return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, its, asked.facts).items()}
 
 
-def _putting(layer: int, heads: list[int], values: Tensor | None) -> list[Hook]:
+def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool) -> list[Hook]:
     """Put values (or 0) in place of z, also while a text is generated with a cache: the pattern tells how many keys
     there are, and so where the queries stand."""
     keys = 0
@@ -101,14 +124,16 @@ def _putting(layer: int, heads: list[int], values: Tensor | None) -> list[Hook]:
         if values is None:
             z[:, :, heads] = 0.0
             return z
-        if keys > values.shape[1]:
+        last = z.shape[1] if whole else keys
+        if last > values.shape[1]:
             raise ValueError(
-                f"the text has come to {keys} tokens and the reference prompts have {values.shape[1]}: give longer ones"
+                f"the text has come to {last} tokens and the reference prompts have {values.shape[1]}: give longer ones"
             )
-        z[:, :, heads] = values[:, keys - z.shape[1] : keys, heads]
+        z[:, :, heads] = values[:, last - z.shape[1] : last, heads]
         return z
 
-    return [(hook_name("pattern", layer), count), (hook_name("z", layer), put)]
+    putting = (hook_name("z", layer), put)
+    return [putting] if whole or values is None else [(hook_name("pattern", layer), count), putting]
 
 
 def _cutting(facts: Anatomy, layer: int, heads: list[int], how: Cut) -> list[Hook]:

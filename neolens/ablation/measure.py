@@ -15,11 +15,10 @@ from tqdm import tqdm
 from neolens import network, results
 from neolens.ablation.asked import Asked, asked
 from neolens.ablation.groups import kind_of, written
-from neolens.ablation.hooked import hooked
-from neolens.ablation.how import Cut, How
+from neolens.ablation.hooked import hooked, refuse_deaf
 from neolens.ablation.replayed import replayed
 from neolens.metrics import loss
-from neolens.models import Anatomy, anatomy
+from neolens.models import anatomy
 from neolens.patching.measure import MAX_MEMORY, chosen_engine
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import Prompts
@@ -84,7 +83,7 @@ def ablate(
             pairs.check(model)
     call = asked(facts, tokens, groups, how, metric, reference, positions, answers, distractors, seed)
     chosen = chosen_engine(model, engine, max_memory)
-    _refuse_deaf(model, facts, call.how)
+    refuse_deaf(model, facts, call.how)
     if chosen == "replay":
         network.refuse_hooks(model, ", or take engine='hooks'")
     shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
@@ -106,16 +105,6 @@ def ablate(
         seconds=round(time.perf_counter() - began, 3),
     )
     return _labelled(call, ablated, baseline, several=isinstance(metric, (list, tuple)), attrs=attrs)
-
-
-def _refuse_deaf(model: Any, facts: Anatomy, how: How) -> None:
-    """Nothing, if the model's scores can be changed where a part of its attention is to be cut."""
-    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
-    if isinstance(how, Cut) and facts.family == "gpt_neo" and not ours:
-        raise ValueError(
-            f"how={how!r}: TransformerLens's own bridge of GPT-Neo takes no notice of changed scores; load the model "
-            "with neolens.load"
-        )
 
 
 def _labelled(

@@ -149,7 +149,8 @@ def _listed_positions(
             raise ValueError(f"no position {one!r}: expected 'each', a name or an index; {there}")
         names[str(one)] = known[one].tolist() if isinstance(one, str) else [one] * len(lengths)
     at, labels = _stacked(names, lengths)
-    return at, labels if any(isinstance(one, str) for one in chosen) else list(map(int, labels))
+    numbered = not any(isinstance(one, str) or one < 0 for one in chosen)
+    return at, list(map(int, labels)) if numbered else labels
 
 
 def _stacked(names: Mapping[str, list[Any]], lengths: Sequence[int]) -> tuple[list[Tensor], tuple[str, ...]]:

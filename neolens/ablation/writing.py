@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neolens.ablation.groups import checked
-from neolens.ablation.hooked import heads_of, hooks_of
+from neolens.ablation.hooked import heads_of, hooks_of, refuse_deaf
 from neolens.ablation.how import HOWS, Cut, How, checked_how, warn_of_few
 from neolens.models import Anatomy, anatomy
 from neolens.prompts.checks import listed
@@ -71,6 +71,7 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
     """
     facts = anatomy(model)
     chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
+    refuse_deaf(model, facts, way)
     values = _values(model, facts, way, reference, seed)
     with model.hooks(fwd_hooks=hooks_of(facts, chosen, way, values)):
         yield model
@@ -135,7 +136,6 @@ def _agreed(tokens: Sequence[int], others: Sequence[int]) -> int:
     return next((n for n, (a, b) in enumerate(zip(tokens, others)) if a != b), len(tokens))
 
 
-@torch.no_grad()
 def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> dict[int, Tensor] | None:
     """Layer -> z [1, pos, head, d_head] to put in place of the heads."""
     if isinstance(how, Cut) or how == "zero":
@@ -157,4 +157,5 @@ def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> 
         warn_of_few(len(prompts), stacklevel=3)
     else:
         prompts = [prompts[int(np.random.default_rng(seed).integers(len(prompts)))]]
-    return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, prompts, facts).items()}
+    with torch.no_grad():
+        return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, prompts, facts).items()}
