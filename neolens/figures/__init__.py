@@ -6,12 +6,15 @@ what all have in common (the two colours of local and global layers, titles, cap
 `style`.
 """
 
+from neolens.figures.ablation import ablation_groups, ablation_heads
+from neolens.figures.ablation_by_distance import ablation_by_distance
 from neolens.figures.heatmap import heads
 from neolens.figures.learning import POSITION_COLOURS, learning
 from neolens.figures.patching import largest_effect, patch_heatmap
 from neolens.figures.reach import mass_by_distance
 from neolens.figures.strip import scores_by_kind
 from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
+from neolens.figures.window import narrowing_by_distance, places_by_distance, recall_by_distance
 
 __all__ = [
     "GLOBAL_COLOUR",
@@ -21,11 +24,17 @@ __all__ = [
     "SCORES",
     "Results",
     "Score",
+    "ablation_by_distance",
+    "ablation_groups",
+    "ablation_heads",
     "escape",
     "heads",
     "largest_effect",
     "learning",
     "mass_by_distance",
+    "narrowing_by_distance",
     "patch_heatmap",
+    "places_by_distance",
+    "recall_by_distance",
     "scores_by_kind",
 ]

@@ -14,7 +14,6 @@ from neolens.figures import style
 
 POSITION_COLOURS: dict[str, str] = {"absolute": "#009E73", "rotary": "#CC79A7", "none": "#7F7F7F"}
 _DASHES = ("solid", "dash", "dot", "dashdot")
-_BAND_OPACITY = 0.18
 
 
 def learning(curves: xr.Dataset, *, distance: int, tasks: tuple[str, ...] | None = None) -> go.Figure:
@@ -72,12 +71,9 @@ def _with_band(values: xr.DataArray, name: str, colour: str, dash: str, legend: 
     """The lowest seed unseen, the highest filled down to it, and the median."""
     steps = values["step"].values
     low, middle, high = (values.quantile(q, "seed").values for q in (0.0, 0.5, 1.0))
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     shared = {"x": steps, "mode": "lines", "legendgroup": name}
-    unseen = shared | {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     return [
-        go.Scatter(y=low, **unseen),
-        go.Scatter(y=high, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen),
+        *style.band(steps, low, high, colour, name),
         go.Scatter(
             y=middle,
             name=name,

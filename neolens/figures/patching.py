@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import style
-from neolens.figures.style import KIND_COLOURS
-
-_CELL = 26  # pixels a row
-_UNITS = {
-    "logit_difference": "logits",
-    "log_probability": "nats",
-    "probability": "probability",
-    "kl_divergence": "nats",
-    "loss": "nats a token",
-    "rank": "tokens",
-}
 
 
 def patch_heatmap(
@@ -37,44 +25,21 @@ def patch_heatmap(
     Raises:
         ValueError: no result of `neolens.patch`, a metric that it does not hold, or a limit that is not above 0.
     """
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
     effect, across, unit, name, how = _drawn(result, metric, recovered)
-    values = effect.transpose("layer", across).values
-    layers = [f"{int(layer)} {style.span(result, layer)}" for layer in effect.layer.values.tolist()]
     labels = _labels(result, effect, across)
-    largest = limit or _largest(effect) or 1.0
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            x=list(range(len(labels))),
-            y=layers,
-            zmin=-largest,
-            zmax=largest,
-            colorscale="RdBu",
-            colorbar={"title": {"text": unit}},
-            hoverongaps=False,
-            hovertemplate=f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>",
-        )
-    )
+    limit = style.limit_above_0(limit, effect)
+    hover = f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>"
+    figure = style.layer_map(result, effect, across, limit=limit, unit=unit, hovertemplate=hover)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
-    figure.update_yaxes(title_text="layer", type="category", autorange="reversed", showgrid=False, ticklabelstandoff=10)
-    for layer, kind in zip(layers, result.sel(layer=effect.layer).attention_kind.values, strict=True):
-        mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
-        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
     site, direction = result.attrs.get("site", ""), result.attrs.get("direction", "")
     title = f"<b>Patching {style.escape(str(site))}</b> ({style.escape(name)}, {unit})"
     caption = f"{style.escape(str(result.attrs.get('model', 'model')))}, {direction}: {how}."
-    return style.style(figure, title, caption, height=_CELL * len(layers) + 40)
+    return style.style(figure, title, caption, height=style.CELL * effect.sizes["layer"] + 40)
 
 
 def largest_effect(result: xr.Dataset, *, metric: str | None = None, recovered: bool = False) -> float:
     """The largest effect by size on the map that `patch_heatmap` draws of a result."""
-    return _largest(_drawn(result, metric, recovered)[0])
-
-
-def _largest(effect: xr.DataArray) -> float:
-    return float(np.nanmax(np.abs(effect.values)))
+    return style.largest(_drawn(result, metric, recovered)[0])
 
 
 def _drawn(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str, str, str]:
@@ -106,7 +71,7 @@ def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr
         share = share_recovered(result)
         return (1 - share if noise else share), f"share {'lost' if noise else 'recovered'}", name.replace("_", " ")
     effect = result["patched"] - result["clean" if noise else "corrupted"]
-    return effect, _UNITS.get(name, "metric's unit"), f"effect on the {name.replace('_', ' ')}"
+    return effect, style.unit(name), f"effect on the {name.replace('_', ' ')}"
 
 
 def _over_positions(effect: xr.DataArray) -> tuple[xr.DataArray, str]:

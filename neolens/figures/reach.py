@@ -9,20 +9,19 @@ bins; a bin never crosses a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from neolens.figures import style
-from neolens.figures.style import KIND_COLOURS, LOCAL_COLOUR, Results
+from neolens.figures.distances import distance_axis, mark_window
+from neolens.figures.distances import distance_edges as _edges
+from neolens.figures.style import KIND_COLOURS, Results
 
 _DECADES = 7  # drawn below the largest mass
-_BINS_PER_DECADE = 32  # single distances up to about 13
-_TICKS = 9
 
 
 def mass_by_distance(results: Results) -> go.Figure:
@@ -47,8 +46,9 @@ def mass_by_distance(results: Results) -> go.Figure:
             for line in lines:
                 figure.add_trace(line, **place)
         for window in style.windows(result):
-            _mark_window(figure, window, place)
-        figure.update_xaxes(**_distance_axis(int(result["distance"].max()) + 1), **place)
+            mark_window(figure, window, place)
+        axis = distance_axis(int(result["distance"].max()) + 1, "distance from query to key (tokens)")
+        figure.update_xaxes(**axis, **place)
     beneath = any(bool(((mass > 0) & (mass < floor)).any()) for mass in masses)
     figure.update_yaxes(**_mass_axis(floor, top, beneath))
     figure.update_yaxes(title_text="mean attention probability", col=1)
@@ -57,19 +57,12 @@ def mass_by_distance(results: Results) -> go.Figure:
     return style.style(figure, title, caption, height=320 * places[-1]["row"])
 
 
-def _edges(distances: int, windows: Iterable[int]) -> Int[np.ndarray, " edge"]:
-    """First distance of each bin, and the end: single distances, then geometric bins, cut at each window."""
-    steps = np.geomspace(1, distances + 1, 2 + round(_BINS_PER_DECADE * math.log10(distances + 1)))
-    cuts = [window for window in windows if window < distances]
-    return np.unique([0, distances, *(np.round(steps).astype(int) - 1), *cuts])
-
-
 def _binned(mass: xr.DataArray) -> xr.DataArray:
     """The mass of each layer, averaged over heads and the distances measured in each bin."""
     mass = mass.mean("head", skipna=True).transpose("layer", "distance").sortby("distance")
     distances = mass["distance"].values
-    edges = np.searchsorted(distances, _edges(int(distances[-1]) + 1, style.windows(mass)))
-    bins = [slice(a, b) for a, b in pairwise(edges) if a < b]
+    cuts = np.searchsorted(distances, _edges(int(distances[-1]) + 1, style.windows(mass)))
+    bins = [slice(a, b) for a, b in pairwise(cuts) if a < b]
     means = [mass[:, members].mean("distance", skipna=True).values for members in bins]
     first, last = ([distances[members][end] for members in bins] for end in (0, -1))
     return xr.DataArray(
@@ -113,33 +106,6 @@ def _line(mass: xr.DataArray, kind: str, label: str, floor: float) -> go.Scatter
         legendgroup=kind,
         connectgaps=False,
     )
-
-
-def _mark_window(figure: go.Figure, window: int, place: dict[str, int]) -> None:
-    line = {"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}
-    figure.add_vline(x=window + 1, line=line, **place)
-    text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
-    at = {
-        "x": math.log10(window + 1),
-        "y": 1,
-        "yref": "y domain",
-        "xanchor": "left",
-        "yanchor": "top",
-        "xshift": 4,
-    }
-    figure.add_annotation(**text, **at, **place)
-
-
-def _distance_axis(distances: int) -> dict[str, object]:
-    base = 2 if math.log2(max(distances, 2)) < _TICKS else 4
-    marks = [0, 1, *(base**power for power in range(1, 30) if base**power < distances)]
-    return {
-        "type": "log",
-        "tickvals": [mark + 1 for mark in marks],
-        "ticktext": [str(mark) for mark in marks],
-        "range": [-0.03, math.log10(distances + 1) + 0.02],
-        "title_text": "distance from query to key (tokens)",
-    }
 
 
 def _mass_axis(floor: float, top: float, beneath: bool) -> dict[str, object]:

@@ -14,6 +14,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -26,11 +27,15 @@ KIND_COLOURS: dict[str, str] = {"global": GLOBAL_COLOUR, "local": LOCAL_COLOUR}
 
 Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
 
-_INK, _GREY = "#1f2933", "#616e7c"
+INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _PANELS_PER_ROW = 3
 _ABOVE, _BELOW = 112, 62  # pixels for title and caption, and for the lowest axis
+_LEGEND = 58  # of a legend below
+CELL = 26  # pixels: a layer of a map, or a row
 _CAPTION_WIDTH = 120  # characters
+_BAND_OPACITY = 0.18
+_SILENT = {"hoverinfo": "skip", "showlegend": False}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,22 @@ SCORES: dict[str, Score] = {
     "entropy": Score("Entropy of attention", "nats"),
     "entropy_normalised": Score("Normalised entropy of attention", "share of the largest possible", share=True),
 }
+
+
+UNITS = {
+    "logit_difference": "logits",
+    "log_probability": "nats",
+    "probability": "probability",
+    "kl_divergence": "nats",
+    "loss": "nats a token",
+    "rank": "tokens",
+}
+"""Metric -> its unit."""
+
+
+def unit(metric: str) -> str:
+    """The unit of a metric, also when it is none of ours."""
+    return UNITS.get(metric, "metric's unit")
 
 
 def meaning(score: str) -> Score:
@@ -131,20 +152,83 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
         template="plotly_white",
         title={
             "text": title,
-            "subtitle": {"text": "<br>".join(lines), "font": {"size": 13, "color": _GREY}},
+            "subtitle": {"text": "<br>".join(lines), "font": {"size": 13, "color": GREY}},
             **{"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 20}},
         },
         legend={
             "orientation": "h",
             **{"x": 1, "xanchor": "right", "y": 1 - 26 / height, "yanchor": "top", "yref": "container"},
         },
-        font={"family": _FONT, "size": 13, "color": _INK},
+        font={"family": _FONT, "size": 13, "color": INK},
         margin={"l": 76, "r": 24, "t": above, "b": _BELOW},
         height=height,
         hoverlabel={"bgcolor": "white"},
         modebar={"remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
     )
     return figure
+
+
+def legend_below(figure: go.Figure) -> go.Figure:
+    """The figure with its legend under the lowest axis, where many or long names have room."""
+    at = {"y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
+    return figure.update_layout(legend=at, margin_b=_BELOW + _LEGEND, height=figure.layout.height + _LEGEND)
+
+
+def layer_map(
+    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, **cells: Any
+) -> go.Figure:
+    """A map that diverges around 0, by layer and one more axis: layers carry kind and window, and the kind's colour.
+
+    Args:
+        result: whose layers have their kind and window.
+        values: by `layer` and `across`.
+        limit: the value, by size, at which the colours end.
+        cells: of the plotly heatmap besides.
+    """
+    layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]
+    drawn = go.Heatmap(
+        z=values.transpose("layer", across).values,
+        x=list(range(values.sizes[across])),
+        y=layers,
+        zmin=-limit,
+        zmax=limit,
+        colorscale="RdBu",
+        colorbar={"title": {"text": unit}},
+        hoverongaps=False,
+        **cells,
+    )
+    figure = go.Figure(drawn)
+    figure.update_yaxes(title_text="layer", type="category", autorange="reversed", showgrid=False, ticklabelstandoff=10)
+    for layer, kind in zip(layers, result.sel(layer=values["layer"])["attention_kind"].values, strict=True):
+        mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
+        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
+    return figure
+
+
+def limit_above_0(limit: float | None, values: xr.DataArray) -> float:
+    """The limit of a map's colours: the one that is given, or the largest value by size.
+
+    Raises:
+        ValueError: one that is not above 0.
+    """
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
+    return limit or largest(values) or 1.0
+
+
+def largest(values: xr.DataArray) -> float:
+    """The largest value by size."""
+    return float(np.nanmax(np.abs(values.values)))
+
+
+def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatter]:
+    """From `low`, unseen, up to `high`, filled down to it: what is shaded around the line of a legend group."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    unseen = {"x": x, "mode": "lines", "legendgroup": group, "line": {"width": 0}} | _SILENT
+    return [
+        go.Scatter(y=low, **unseen),
+        go.Scatter(y=high, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen),
+    ]
 
 
 def title(score: str) -> str:

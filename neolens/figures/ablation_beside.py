@@ -1,0 +1,87 @@
+"""Every head's effect under several conditions, side by side on one scale, so that equal colours are equal effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from neolens.ablation.effects import heads_grid
+from neolens.figures import style
+from neolens.figures.ablated import caption, metric_of
+from neolens.figures.style import escape
+
+_SIGNIFICANT = 0.05
+_NUMBERED = 8  # heads a layer up to which there is room for numbers
+_SHOWN = ["effect", "low", "high", "p_adjusted"]
+
+
+def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
+    """The effect of ablating each head, by layer and head, a map for each condition; a dot marks an adjusted p below
+    0.05. Layers carry their kind and window; the maps diverge around 0. Few heads have their effect written on them.
+
+    Args:
+        effects: what stands above each map -> what `neolens.ablation.effects.effect` gives, of one and the same model.
+
+    Raises:
+        ValueError: nothing to draw, no group that is a single head, or models of different sizes.
+    """
+    if not effects:
+        raise ValueError("there is nothing to draw: expected the effects of at least one condition")
+    grids = [heads_grid(one)[_SHOWN] for one in effects.values()]
+    if any(grid.sizes != grids[0].sizes for grid in grids):
+        raise ValueError("the effects are of models of different sizes: draw one model at a time")
+    heads, first = grids[0].sizes["head"], next(iter(effects.values()))
+    maps, columns = _side_by_side(grids), [(label, head) for label in effects for head in range(heads + 1)][:-1]
+    figure = style.layer_map(
+        maps,
+        maps["effect"],
+        "head",
+        limit=style.limit_above_0(None, maps["effect"]),
+        unit=style.unit(metric_of(first)),
+        customdata=_hovered(maps, [f"{escape(label)}, head {head}" for label, head in columns]),
+        text=_written(maps, numbers=heads <= _NUMBERED),
+        texttemplate="%{text}",
+        textfont={"size": 9},
+        hovertemplate="%{customdata[3]}, layer %{y}: %{z:.3g}<br>95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}"
+        "<br>adjusted p: %{customdata[2]:.3g}<extra></extra>",
+        xgap=1,
+        ygap=1,
+    )
+    ticks = [place for place, (_, head) in enumerate(columns) if head < heads and head % _every(len(columns)) == 0]
+    names = [str(columns[place][1]) for place in ticks]
+    figure.update_xaxes(tickvals=ticks, ticktext=names, title_text="head", showgrid=False, zeroline=False)
+    for number, label in enumerate(effects):
+        above = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4, "showarrow": False}
+        figure.add_annotation(x=number * (heads + 1) + (heads - 1) / 2, text=f"<b>{escape(label)}</b>", **above)
+    metric = metric_of(first)
+    title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
+    beneath = f"{caption(first)} A dot: p below {_SIGNIFICANT} adjusted for all heads of a map."
+    return style.style(figure, title, beneath, height=style.CELL * grids[0].sizes["layer"] + 40)
+
+
+def _side_by_side(grids: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The grids along `head`, with an empty column between two."""
+    gap = xr.full_like(grids[0].isel(head=[0]), np.nan)
+    parts = [part for grid in grids for part in (gap, grid)][1:]
+    return xr.concat(parts, dim="head", coords="minimal", compat="override", combine_attrs="override")
+
+
+def _written(maps: xr.Dataset, numbers: bool) -> np.ndarray:
+    """What stands in each cell: its effect, if there is room and something to say, and the dot."""
+    effect, p = (maps[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
+    told = [f"{value:.2f}" if numbers and abs(value) >= 0.005 else "" for value in effect.ravel().tolist()]
+    dots = ["●" if its < _SIGNIFICANT else "" for its in p.ravel().tolist()]
+    return np.array([f"{one} {dot}".strip() for one, dot in zip(told, dots)], dtype=object).reshape(effect.shape)
+
+
+def _hovered(maps: xr.Dataset, names: Sequence[str]) -> np.ndarray:
+    """The interval's ends, the adjusted p and the name of every cell."""
+    numbers = [maps[name].transpose("layer", "head").values for name in _SHOWN[1:]]
+    return np.stack([*numbers, np.broadcast_to(np.array(names, dtype=object), numbers[0].shape)], axis=-1)
+
+
+def _every(columns: int) -> int:
+    return 1 + (columns - 1) // 48

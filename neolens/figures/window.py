@@ -1,0 +1,240 @@
+"""What crosses a window: how well an answer is found at each distance, where it stands, and which layers bring it.
+
+Distances stand side by side as they were chosen, close about the window and sparse beyond it; the dashed line is
+between the last that a layer of that window reaches and the first that it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+
+from neolens.figures import style
+from neolens.figures.style import CELL, INK, LOCAL_COLOUR, escape
+
+TASK_COLOURS = ("#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito's palette, those that no kind of layer and no position encoding has."""
+
+_APART = 0.14  # tasks at one distance
+_DASHES = ("solid", "dot", "dash", "dashdot")
+
+_TITLES = {"source": "at the source", "source..query": "all between", "query": "at the query"}
+
+
+def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Figure:
+    """The share of prompts in which the answer is the likeliest token, as trained and with every layer held to the
+    window: a panel a model, a line a task, the mean over seeds, with the 95 % interval of as many prompts as one seed
+    was asked (Wilson 1927).
+
+    Args:
+        results: model -> task -> what `neolens.circuits.at_distances` gave.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    figure, places = style.panels(_first_tasks(results), horizontal_spacing=0.04, vertical_spacing=0.2)
+    tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
+    for by_task, place in zip(results.values(), places, strict=True):
+        axis = _Axis(by_task.values())
+        for task, result in by_task.items():
+            colour = TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)]
+            for variable, dash in (("rank", "solid"), ("rank_all_local", "dot")):
+                share = (result[variable] == 0).mean(("seed", "prompt"))
+                name = f"{escape(task.replace('_', ' '))}{', every layer local' if dash == 'dot' else ''}"
+                x = [at + _APART * (tasks.index(task) - (len(tasks) - 1) / 2) for at in axis.x(result)]
+                line, prompts, shown = {"color": colour, "dash": dash}, result.sizes["prompt"], place == places[0]
+                figure.add_trace(_with_intervals(x, share.values, prompts, name, line, shown), **place)
+        axis.draw(figure, place, label=place == places[0])
+    figure.update_yaxes(range=[-0.06, 1.06])
+    figure.update_yaxes(title_text="share of prompts", col=1)
+    some = next(iter(next(iter(results.values())).values()))
+    caption = (
+        f"{some.sizes['prompt']} prompts a distance, task and seed. Means over seeds, with 95 % intervals over "
+        "prompts. Dotted: the same weights with every layer held to the window."
+    )
+    style.style(figure, "<b>The answer is the likeliest token</b> (share of prompts)", caption, 240 * places[-1]["row"])
+    return style.legend_below(figure)
+
+
+def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
+    """Where the answer stands: the share of what the source makes that the residual stream before a layer moves,
+    patched at the source, at all positions between, and at the query. A row of maps for each model, mean over prompts,
+    then seeds.
+
+    Args:
+        results: model -> what `neolens.circuits.at_distances` gave for one task.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = _checked(results)
+    titles = [f"<b>{escape(name)}</b>: {_TITLES[place]}" for name in models for place in _TITLES]
+    deepest = max(result.sizes["layer"] for result in models.values())
+    gap = 64 / (len(models) * (CELL * deepest + 64))
+    figure = make_subplots(len(models), 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=gap)
+    figure.update_annotations(font_size=13)
+    for row, result in enumerate(models.values(), start=1):
+        share = _shares(result["patched"] - result["corrupted"], result).transpose("layer", "pos", "distance")
+        layers = [f"{layer} {style.span(result, layer)}" for layer in result["layer"].values.tolist()]
+        for col, place in enumerate(_TITLES, start=1):
+            axis = _Axis([result])
+            figure.add_trace(
+                go.Heatmap(
+                    z=share.sel(pos=place).values,
+                    x=axis.x(result),
+                    y=layers,
+                    coloraxis="coloraxis",
+                    customdata=np.tile(result["distance"].values, (len(layers), 1)),
+                    hovertemplate="before layer %{y}, distance %{customdata}: %{z:.3f}<extra></extra>",
+                ),
+                row=row,
+                col=col,
+            )
+            axis.draw(figure, {"row": row, "col": col}, title=row == len(models), label=False)
+            figure.update_yaxes(type="category", autorange="reversed", showticklabels=col == 1, row=row, col=col)
+    figure.update_yaxes(title_text="before layer", col=1)
+    bar = {"title": {"text": "share"}, "thickness": 14, "outlinewidth": 0}
+    figure.update_layout(coloraxis={"colorscale": "RdBu", "cmin": -1, "cmax": 1, "colorbar": bar})
+    caption = "The clean residual stream in the run with another source; mean over prompts, then over seeds."
+    title = "<b>Where the answer stands</b> (share of what the source makes of the logit difference)"
+    return style.style(figure, title, caption, len(models) * (CELL * deepest + 64))
+
+
+def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
+    """The share of what the source makes that is taken away when one layer is held to the window: a panel a model, a
+    colour a layer, a line a seed; in ink, every layer held to it.
+
+    Args:
+        results: model -> what `neolens.circuits.at_distances` gave for one task.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = _checked(results)
+    figure, places = style.panels(models, horizontal_spacing=0.04, vertical_spacing=0.2)
+    deepest = max(result.sizes["layer"] for result in models.values())
+    colours = sample_colorscale("Turbo", np.linspace(0.08, 0.92, deepest).tolist())
+    shown: set[str] = set()
+    for result, place in zip(models.values(), places, strict=True):
+        axis = _Axis([result])
+        lines = {f"layer {layer}": result["localised"].sel(layer=layer) for layer in result["layer"].values.tolist()}
+        drawn = [(name, values, colours[number]) for number, (name, values) in enumerate(lines.items())]
+        for name, values, colour in [*drawn, ("every layer", result["all_local"], INK)]:
+            if bool(values.isnull().all()):
+                continue
+            carried = result["clean"] - result["corrupted"]
+            taken = ((carried - values).mean("prompt") / carried.mean("prompt")).transpose("seed", "distance")
+            figure.add_traces(
+                _lines(axis.x(result), taken, name, colour, name not in shown), rows=place["row"], cols=place["col"]
+            )
+            shown.add(name)
+        axis.draw(figure, place, label=place == places[0])
+    figure.update_yaxes(title_text="share taken away", col=1)
+    title = "<b>What a layer takes away when it is held to the window</b> (share)"
+    caption = (
+        "Share of what the source makes of the logit difference. A colour a layer, held to the window by itself; ink: "
+        "every layer at once. Solid, dotted, dashed: the seeds in order. Below 0, the network does better so."
+    )
+    style.style(figure, title, caption, 260 * places[-1]["row"])
+    return style.legend_below(figure)
+
+
+class _Axis:
+    """Distances side by side, and the window between two of them."""
+
+    def __init__(self, results: Any) -> None:
+        several = list(results)
+        self.distances = sorted({int(distance) for result in several for distance in result["distance"].values})
+        self.window = int(several[0].attrs["window"])
+
+    def x(self, result: xr.Dataset) -> list[float]:
+        """Where a result's distances stand."""
+        return [float(self.distances.index(int(distance))) for distance in result["distance"].values]
+
+    def draw(self, figure: go.Figure, place: Mapping[str, int], *, title: bool = True, label: bool = True) -> None:
+        """The axis with its labels, and the window."""
+        figure.update_xaxes(
+            tickvals=list(range(len(self.distances))),
+            ticktext=list(map(str, self.distances)),
+            range=[-0.5, len(self.distances) - 0.5],
+            title_text="distance (tokens)" if title else None,
+            showgrid=False,
+            zeroline=False,
+            **place,
+        )
+        at = sum(distance < self.window for distance in self.distances) - 0.5
+        figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
+        if label:
+            text = {"text": f"window {self.window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+            figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
+
+
+def share_interval(right: float, prompts: int) -> tuple[float, float]:
+    """The 95 % interval of a share of so many prompts (Wilson 1927), which has a width also at 0 and 1."""
+    z = 1.959964
+    middle = (right + z * z / (2 * prompts)) / (1 + z * z / prompts)
+    half = z / (1 + z * z / prompts) * np.sqrt(right * (1 - right) / prompts + z * z / (4 * prompts**2))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _with_intervals(
+    x: list[float], share: np.ndarray, prompts: int, name: str, line: dict[str, Any], shown: bool
+) -> go.Scatter:
+    low, high = (np.array(ends) for ends in zip(*(share_interval(float(one), prompts) for one in share), strict=True))
+    return go.Scatter(
+        x=x,
+        y=share,
+        error_y={"array": high - share, "arrayminus": share - low, "width": 3, "thickness": 1.2},
+        customdata=list(zip(low, high, strict=True)),
+        hovertemplate=f"{name}: %{{y:.3f}} (%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}})<extra></extra>",
+        mode="lines+markers",
+        line=line | {"width": 2},
+        marker={"size": 5},
+        name=name,
+        legendgroup=name,
+        showlegend=shown,
+    )
+
+
+def _lines(x: list[float], by_seed: xr.DataArray, name: str, colour: str, shown: bool) -> list[go.Scatter]:
+    """A line for each seed, told apart by its dash."""
+    return [
+        go.Scatter(
+            x=x,
+            y=by_seed.isel(seed=number).values,
+            mode="lines+markers",
+            line={"color": colour, "width": 1.8, "dash": _DASHES[number % len(_DASHES)]},
+            marker={"size": 4},
+            name=name,
+            legendgroup=name,
+            showlegend=shown and number == 0,
+            hovertemplate=f"{name}, seed {seed}: %{{y:.3f}}<extra></extra>",
+        )
+        for number, seed in enumerate(by_seed["seed"].values.tolist())
+    ]
+
+
+def _shares(moved: xr.DataArray, result: xr.Dataset) -> xr.DataArray:
+    """What is moved over what the source makes: means over prompts first, then the mean over seeds."""
+    return (moved.mean("prompt") / (result["clean"] - result["corrupted"]).mean("prompt")).mean("seed")
+
+
+def _checked(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    needed = {"clean", "corrupted", "patched", "localised", "all_local", "rank", "rank_all_local"}
+    for name, result in results.items():
+        if not isinstance(result, xr.Dataset) or not needed <= set(result.data_vars) or "distance" not in result.dims:
+            raise ValueError(
+                f"{name}: expected what neolens.circuits.at_distances gives, with {', '.join(sorted(needed))}"
+            )
+    return style.by_model(results)
+
+
+def _first_tasks(results: Mapping[str, Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+    """A result of each model, all of which are checked."""
+    return _checked({name: next(iter(_checked(by_task).values())) for name, by_task in results.items()})
