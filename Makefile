@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.patching
+	$(BIN)/python -m benchmarks.ablation
 
 clean:
 	rm -rf .venv

@@ -17,21 +17,19 @@ heads read at s2, not through queries at the end.
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import torch
 import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
+from experiments import command_line
 from neolens import PromptPairs, circuits, figures, patch, report, results
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, anatomy, fetch, load
+from neolens.models import Anatomy, load
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import indirect_object
 from neolens.prompts.questions import refuse_arguments
@@ -93,11 +91,8 @@ def plan(config: Config) -> Plan:
     refuse_arguments(config.corruption, config.prompts, config.seed, config.distance)
     if config.direction not in DIRECTIONS:
         raise ValueError(f"no direction {config.direction!r}: expected {' or '.join(DIRECTIONS)}")
-    anatomies = tuple(anatomy(name) for name in config.models)
-    if len({facts.name for facts in anatomies}) < len(config.models):
-        raise ValueError(f"models {', '.join(config.models)}: give each only once")
-    for name in config.models:
-        fetch(name)
+    anatomies = command_line.distinct(config.models)
+    command_line.fetched(config.models)
     return Plan(anatomies, {facts.name: ask(name, config) for facts, name in zip(anatomies, config.models)})
 
 
@@ -118,8 +113,7 @@ def run(config: Config, asked: Plan) -> dict[str, circuits.Circuit]:
     """Each model in turn: load, patch every site at every named position, let it go."""
     noted: dict[str, str | int] = {"seed": config.seed, "corruption": config.corruption}
     noted |= {} if config.distance is None else {"distance": config.distance}
-    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
-        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    command_line.choose_threads(asked.anatomies)
     found = {}
     with tqdm(total=len(config.models) * len(circuits.SITES), desc="patching", unit="site") as bar:
         for name, facts in zip(config.models, asked.anatomies):
@@ -164,37 +158,27 @@ def page(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit]) -> 
             report.Heading("How well they do the task"),
             report.Table(*circuits.task_table(list(found.values()))),
             *(block for one in found.values() for block in section(one)),
-            *report.appendix(asked.anatomies, command(config)),
+            *report.appendix(asked.anatomies, command_line.command("ioi", config)),
         ],
     )
 
 
-def command(config: Config) -> str:
-    """The command that does this again."""
-    numbers = ["--prompts", str(config.prompts), "--seed", str(config.seed)]
-    how = ["--corruption", config.corruption, "--direction", config.direction]
-    far = [] if config.distance is None else ["--distance", str(config.distance)]
-    words = ["--models", *map(shlex.quote, config.models), *numbers, *how, *far, "--out", shlex.quote(config.out)]
-    return " ".join(["python -m experiments.ioi", *words])
-
-
 def record(config: Config, found: Mapping[str, circuits.Circuit], seconds: float) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
-    return {
-        "config": asdict(config),
-        "versions": results.versions(),
-        "fingerprints": {name: one.result.attrs["fingerprint"] for name, one in found.items()},
-        "seconds": round(seconds, 1),
-        "warnings": [text for one in found.values() for text in circuits.warnings(one)],
-        "findings": [circuits.finding(one) for one in found.values()],
-        "published": {name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared},
-    }
+    return command_line.record(
+        config,
+        {name: one.result for name, one in found.items()},
+        seconds,
+        warnings=[text for one in found.values() for text in circuits.warnings(one)],
+        findings=[circuits.finding(one) for one in found.values()],
+        published={name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared},
+    )
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")] = None,
-    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")] = None,
-    out: Annotated[str, typer.Option(help="folder for the result, its record and the report")] = Config.out,
+    names: command_line.Names = None,
+    models: command_line.Models = None,
+    out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="pairs of prompts for each model")] = Config.prompts,
     seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
     corruption: Annotated[str, typer.Option(help="what stands at s2: other or swap")] = Config.corruption,
@@ -203,21 +187,15 @@ def main(
 ) -> None:
     """Which heads find the indirect object, and through what?"""
     began = time.perf_counter()
-    chosen = tuple([*(models or []), *(names or [])]) or Config.models
+    chosen = command_line.named(models, names, Config.models)
     config = Config(chosen, out, prompts, seed, corruption, direction, distance)
     asked = plan(config)
     folder = results.writable_folder(out)
     found = run(config, asked)
     written = page(config, asked, found)
     noted = record(config, found, time.perf_counter() - began)
-    results.save(results.stack({name: one.result for name, one in found.items()}), folder / "result.nc")
-    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(noted, indent=2) + "\n"))
-    report.write(folder / "report.html", written)
-    for sentence in noted["findings"]:
-        typer.echo(sentence)
-    for sentence in noted["warnings"]:
-        typer.echo(f"Warning: {sentence}", err=True)
-    typer.echo(f"Done in {noted['seconds']} s. Open {folder / 'report.html'}")
+    stacked = results.stack({name: one.result for name, one in found.items()})
+    command_line.tell(noted, report.publish(folder, stacked, noted, written))
 
 
 if __name__ == "__main__":

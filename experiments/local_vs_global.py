@@ -10,11 +10,9 @@ cell, and whatever is copied beyond it to be read by global heads.
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -24,9 +22,10 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from experiments import command_line
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, AttentionSpan, anatomy, fetch, load
+from neolens.models import Anatomy, AttentionSpan, load
 from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
 from neolens.scores import REPEATED_SCORES, attention, laws
 
@@ -68,9 +67,7 @@ def plan(config: Config) -> Plan:
             f"{config.prompts} prompts of {config.length} tokens, seed {config.seed}: expected 1 or more prompts, of 8 "
             "or more tokens, and a seed of 0 or more"
         )
-    anatomies = tuple(anatomy(name) for name in config.models)
-    if len({facts.name for facts in anatomies}) < len(config.models):
-        raise ValueError(f"models {', '.join(config.models)}: give each only once")
+    anatomies = command_line.distinct(config.models)
     window = laws.narrowest_window(list(anatomies))
     context = min(facts.context for facts in anatomies)
     length, beyond = min(config.length, context), min(2 * window, (context - 1) // 2)
@@ -79,8 +76,7 @@ def plan(config: Config) -> Plan:
         raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
     lab = lab_documents(config.prompts, length, seed=config.seed) if config.text is None else []
     documents = lab or [read_text(str(config.text))]
-    for name in config.models:
-        fetch(name)
+    command_line.fetched(config.models)
     return Plan(anatomies, documents, length, window, min(max(2, window // 2), beyond), beyond)
 
 
@@ -161,8 +157,7 @@ def pictures(model: Any, result: xr.Dataset, tokens: Tokens, asked: Plan) -> lis
 
 def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report.Figure]]:
     """Each model in turn: load, measure, draw its patterns, let it go."""
-    if all(facts.parameters < 10_000_000 for facts in asked.anatomies):
-        torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    command_line.choose_threads(asked.anatomies)
     measured: dict[str, xr.Dataset] = {}
     drawn: list[report.Figure] = []
     for name in tqdm(config.models, desc="models", unit="model"):
@@ -221,58 +216,42 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
             report.Heading("Attention patterns across the window"),
             *drawn,
             *([] if drawn else [report.Paragraph(too_long)]),
-            *report.appendix(asked.anatomies, command(config)),
+            *report.appendix(asked.anatomies, command_line.command("local_vs_global", config)),
         ],
     )
 
 
-def command(config: Config) -> str:
-    """The command that does this again."""
-    text = [] if config.text is None else ["--text", shlex.quote(config.text)]
-    numbers = ["--prompts", str(config.prompts), "--length", str(config.length), "--seed", str(config.seed)]
-    words = ["--models", *map(shlex.quote, config.models), *text, *numbers, "--out", shlex.quote(config.out)]
-    return " ".join(["python -m experiments.local_vs_global", *words])
-
-
 def record(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], seconds: float) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
-    return {
-        "config": asdict(config),
-        "asked": {"length": asked.length, "window": asked.window, "inside": asked.inside, "beyond": asked.beyond},
-        "versions": results.versions(),
-        "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
-        "seconds": round(seconds, 1),
-        "warnings": findings.warnings(measured, asked.window),
-        "laws_hold": findings.laws_hold(measured),
-        "findings": findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
-    }
+    return command_line.record(
+        config,
+        measured,
+        seconds,
+        asked={"length": asked.length, "window": asked.window, "inside": asked.inside, "beyond": asked.beyond},
+        warnings=findings.warnings(measured, asked.window),
+        laws_hold=findings.laws_hold(measured),
+        findings=findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
+    )
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")] = None,
-    models: Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")] = None,
+    names: command_line.Names = None,
+    models: command_line.Models = None,
     text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
-    out: Annotated[str, typer.Option(help="folder for the result, its record and the report")] = Config.out,
+    out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts for each model")] = Config.prompts,
     length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
     seed: Annotated[int, typer.Option(help="seed of text and repeats")] = Config.seed,
 ) -> None:
     """Where do local and global layers look, and what reaches beyond the window?"""
     began = time.perf_counter()
-    config = Config(tuple([*(models or []), *(names or [])]) or Config.models, text, out, prompts, length, seed)
+    config = Config(command_line.named(models, names, Config.models), text, out, prompts, length, seed)
     asked = plan(config)
     folder = results.writable_folder(out)
     measured, drawn = run(config, asked)
     written = page(config, asked, measured, drawn)
     noted = record(config, asked, measured, time.perf_counter() - began)
-    results.save(results.stack(measured), folder / "result.nc")
-    results.write_whole(folder / "record.json", lambda path: path.write_text(json.dumps(noted, indent=2) + "\n"))
-    report.write(folder / "report.html", written)
-    for sentence in noted["findings"]:
-        typer.echo(sentence)
-    for sentence in noted["warnings"]:
-        typer.echo(f"Warning: {sentence}", err=True)
-    typer.echo(f"Done in {noted['seconds']} s. Open {folder / 'report.html'}")
+    command_line.tell(noted, report.publish(folder, results.stack(measured), noted, written))
     if not noted["laws_hold"]:
         typer.echo("A law that must hold exactly is broken: see the report.", err=True)
         raise typer.Exit(1)

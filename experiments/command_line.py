@@ -1,0 +1,119 @@
+"""What all experiments have in common besides their questions: models by name, what is recorded, printed, repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import xarray as xr
+
+from neolens import results
+from neolens.models import Anatomy, anatomy, fetch
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
+"""What follows the first name after --models."""
+
+Models = Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")]
+
+Out = Annotated[str, typer.Option(help="folder for the result, its record and the report")]
+
+SMALL = 10_000_000
+"""Parameters below which a second thread costs more than it brings."""
+
+
+def named(models: Sequence[str] | None, names: Sequence[str] | None, default: Collection[str]) -> tuple[str, ...]:
+    """All models of a command line, or the default where none is given."""
+    return tuple([*(models or []), *(names or [])]) or tuple(default)
+
+
+def distinct(models: Sequence[str]) -> tuple[Anatomy, ...]:
+    """The anatomies of the models.
+
+    Raises:
+        ValueError: no such model, or one that is named twice.
+    """
+    anatomies = tuple(anatomy(name) for name in models)
+    if len({facts.name for facts in anatomies}) < len(models):
+        raise ValueError(f"models {', '.join(models)}: give each only once")
+    return anatomies
+
+
+def fetched(models: Sequence[str]) -> None:
+    """All weights on this machine, before anything is measured."""
+    for name in models:
+        fetch(name)
+
+
+def listed(given: str | None, what: str) -> tuple[str, ...] | None:
+    """The parts of an option such as `recall,induction`.
+
+    Raises:
+        ValueError: none, or one twice.
+    """
+    if given is None:
+        return None
+    parts = tuple(part.strip() for part in given.split(",") if part.strip())
+    if not parts or len(set(parts)) < len(parts):
+        raise ValueError(f"{what} {given!r}: expected some, each once, with commas between")
+    return parts
+
+
+def distances(given: str | None) -> tuple[int, ...] | None:
+    """The distances of an option such as `16,32`, the nearest first.
+
+    Raises:
+        ValueError: not whole numbers from 1.
+    """
+    parts = listed(given, "distances")
+    if parts is None:
+        return None
+    if wrong := [part for part in parts if not part.isdecimal() or int(part) < 1]:
+        raise ValueError(f"distance {wrong[0]!r}: expected a whole number of tokens from 1")
+    return tuple(sorted(map(int, parts)))
+
+
+def choose_threads(anatomies: Collection[Anatomy]) -> None:
+    """One thread for small models."""
+    if all(facts.parameters < SMALL for facts in anatomies):
+        torch.set_num_threads(1)
+
+
+def command(experiment: str, config: Any) -> str:
+    """The command that does this again: every field of the config but those that are None."""
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    models, out = given.pop("models"), given.pop("out")
+    words = ["python -m", f"experiments.{experiment}", "--models", *map(shlex.quote, models)]
+    for name, value in given.items():
+        if value is not None:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name}", shlex.quote(text)]
+    return " ".join([*words, "--out", shlex.quote(out)])
+
+
+def record(config: Any, measured: Mapping[str, xr.Dataset], seconds: float, **found: Any) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found.
+
+    Args:
+        measured: model -> its result, with its weights' fingerprint.
+    """
+    return {
+        "config": dataclasses.asdict(config),
+        "versions": results.versions(),
+        "fingerprints": {name: result.attrs["fingerprint"] for name, result in measured.items()},
+        "seconds": round(seconds, 1),
+        **found,
+    }
+
+
+def tell(noted: Mapping[str, Any], page: Path) -> None:
+    """Print the findings of a record, its warnings on standard error, and where the report is."""
+    for sentence in noted["findings"]:
+        typer.echo(sentence)
+    for sentence in noted["warnings"]:
+        typer.echo(f"Warning: {sentence}", err=True)
+    typer.echo(f"Done in {noted['seconds']} s. Open {page}")

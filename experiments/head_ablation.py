@@ -1,0 +1,292 @@
+"""What are local and global heads needed for, inside the window and beyond it?
+
+Where a head looks does not tell whether the network needs it. Here every head, every layer and every kind of layer is
+taken out of a model, and the loss is measured on text and on random sequences repeated after n tokens (Olsson et al.
+2022), whose answers stand n - 1 tokens back: inside the window of the local layers up to n = window, beyond it from
+there on. Ablated heads say their mean over the prompts at each position (Wang et al. 2022 on why not zero). Beyond the
+window they are also only cut off from the keys that lie beyond it (attention knockout, Geva et al. 2023).
+
+What many heads do together says little before one knows what as many others do: beside each kind stand as many random
+heads, spread evenly over all layers. And layers of a kind have their places: a model that is global throughout is asked
+for the same layers. Effects come with intervals over prompts, which know of no other weights, so lab/gpt-neo comes with
+all its seeds; p of heads are corrected for all heads of a model (max-T, Westfall and Young 1993).
+
+The six lab models take about a minute of one core; a public model of 12 layers with a window of 256, by the arithmetic,
+hours. Expect that in lab/gpt-neo copying beyond the window needs what global layers read there; that what local layers
+do is needed too in some seeds (a head that looks one token back fits into a window); and that in the others layers read
+beyond the window that are local in lab/gpt-neo.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import torch
+import typer
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments import command_line
+from neolens import ablate, figures, report, results
+from neolens.ablation import HOWS, Beyond, continuations
+from neolens.ablation.groups import Groups
+from neolens.circuits import need_tables, need_words, needs
+from neolens.cli import run_cleanly
+from neolens.figures.ablation_beside import heads_beside
+from neolens.lab.language import CONTENT
+from neolens.models import Anatomy, load
+from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
+from neolens.prompts.lab_questions import speaks_lab
+from neolens.scores import narrowest_window
+
+CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
+
+
+@dataclass(frozen=True)
+class Config:
+    models: tuple[str, ...] = (
+        "lab/gpt-neo",
+        "lab/gpt-neo@1",
+        "lab/gpt-neo@2",
+        "lab/gpt-neo-global",
+        "lab/gpt2",
+        "lab/pythia",
+    )
+    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    text: str | None = None
+    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    out: str = "results/head_ablation"
+    """The folder for result.nc, record.json and report.html."""
+    how: str = "mean"
+    """What takes the place of a head: zero, its mean over the prompts, or what it says of another (resample)."""
+    prompts: int = 16
+    """Prompts of text, and random sequences, for each model; a mean wants 8 or more."""
+    length: int = 512
+    """Tokens a prompt of text, BOS included; less where a context is shorter."""
+    draws: int = 19
+    """Random controls of each size."""
+    seed: int = 0
+    """Seed of the text, of the sequences and of the controls."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One model's prompts: text, and the same random tokens repeated after each n."""
+
+    text: Int[Tensor, "prompt pos"]
+    unknown: float
+    """The share of the text's tokens that the tokenizer does not know."""
+    repeats: Mapping[int, Int[Tensor, "prompt pos"]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of every model, settled before the first is measured; tokens by the model's name."""
+
+    anatomies: tuple[Anatomy, ...]
+    window: int
+    lengths: tuple[int, ...]
+    """The n after which sequences repeat."""
+    tokens: Mapping[str, Tokens]
+
+    @property
+    def mixed(self) -> Anatomy | None:
+        """The first model with layers of both kinds."""
+        return next((facts for facts in self.anatomies if len({span.kind for span in facts.attention}) > 1), None)
+
+
+def plan(config: Config) -> Plan:
+    """Check all input; sequences repeat after half a window to three windows, as far as the contexts allow."""
+    if config.how not in HOWS:
+        raise ValueError(f"no way to ablate {config.how!r}: expected {', '.join(HOWS)}")
+    if config.prompts < 2 or config.length < 8 or config.draws < 1 or config.seed < 0:
+        raise ValueError(
+            f"{config.prompts} prompts of {config.length} tokens, {config.draws} draws, seed {config.seed}: expected 2 "
+            "or more prompts of 8 or more tokens, 1 or more draws, and a seed of 0 or more"
+        )
+    anatomies = command_line.distinct(config.models)
+    window, context = narrowest_window(list(anatomies)), min(facts.context for facts in anatomies)
+    for facts in anatomies:
+        if facts.windows and facts.windows != (window,):
+            raise ValueError(f"{facts.name} has a window of {facts.windows[-1]}, not of {window}: ask it by itself")
+    longest = (context - 1) // 2
+    if longest <= window:
+        short = next(facts.name for facts in anatomies if facts.context == context)
+        raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
+    asked = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
+    lengths = tuple(sorted({max(2, min(n, longest)) for n in asked}))
+    length = min(config.length, context)
+    lab = lab_documents(config.prompts, length, seed=config.seed) if config.text is None else []
+    documents = lab or [read_text(str(config.text))]
+    command_line.fetched(config.models)
+    tokens = {
+        facts.name: tokenize(load(name), documents, length, lengths, config)
+        for name, facts in zip(config.models, anatomies)
+    }
+    return Plan(anatomies, window, lengths, tokens)
+
+
+def tokenize(model: Any, documents: list[str], length: int, lengths: tuple[int, ...], config: Config) -> Tokens:
+    """The prompts in the model's own tokens, BOS first in each; the lab's words of meaning, any tokens of others."""
+    name, tokenizer = model.anatomy.name, model.tokenizer
+    if tokenizer is None:
+        raise ValueError(f"{name} has no tokenizer: save one into its folder to read text with it")
+    each = config.prompts if len(documents) == 1 else 1
+    text = torch.cat([chunks(tokenizer, document, length, prompts=each) for document in documents])
+    if len(text) < 2:
+        raise ValueError(
+            f"the text fills no 2 prompts of {length} tokens of {name}: give a longer text, or a smaller --length"
+        )
+    special = set(tokenizer.all_special_ids)
+    words = [token for token in range(min(len(tokenizer), model.anatomy.d_vocab)) if token not in special]
+    pool, bos = CONTENT.tolist() if speaks_lab(tokenizer) else words, beginning_of_sequence(tokenizer)
+    repeats = {n: repeated(pool, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in lengths}
+    strange = tokenizer.unk_token_id
+    unknown = 0.0 if strange in (None, bos) else (text == strange).double().mean().item()
+    return Tokens(text, unknown, repeats)
+
+
+def measure(model: Any, config: Config, asked: Plan) -> needs.Needs:
+    """The loss without each group, on text and on the second copy of every repeated sequence."""
+    facts = model.anatomy
+    tokens = asked.tokens[facts.name]
+    groups = needs.asked_groups(facts, asked.mixed, draws=config.draws, seed=config.seed)
+    how: Any = {"how": config.how, "seed": config.seed, "progress": False}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the mean is over only")  # the report says so
+        text = ablate(model, tokens.text, groups, **how).assign_attrs(unknown=tokens.unknown)
+        repeats = needs.by_repeat({n: ablated(model, tokens, n, groups, **how) for n in asked.lengths})
+    beyond: Any = {"how": Beyond(asked.window), "progress": False}
+    cut = needs.by_repeat({n: ablated(model, tokens, n, groups, **beyond) for n in asked.lengths})
+    return needs.needs(facts, text, repeats, cut, asked.window)
+
+
+def ablated(model: Any, tokens: Tokens, n: int, groups: Groups, **how: Any) -> xr.Dataset:
+    """The loss without each group where the second copy is predicted from the first, all but its first token."""
+    return ablate(model, tokens.repeats[n], groups, positions=range(n + 1, 2 * n), **how)
+
+
+def write(model: Any, config: Config, asked: Plan, groups: Collection[str]) -> list[report.Block]:
+    """How the model goes on without each of these groups: in text, and in a sequence repeated beyond the window."""
+    tokens = asked.tokens[model.anatomy.name]
+    named = needs.asked_groups(model.anatomy, asked.mixed, draws=1)
+    without = {name: named[name] for name in groups}
+    some = min(16, tokens.text.shape[1] // 3)
+    n = next(n for n in asked.lengths if n >= min(3 * asked.window // 2, asked.lengths[-1]))
+    begun = (tokens.text[0, 1 : 1 + some], tokens.repeats[n][0, 1 : n + 3])
+    plain, copied = (model.tokenizer.decode(its) for its in begun)
+    reference = None if config.how == "zero" else tokens.text
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the mean is over only")
+        text = continuations(model, plain, without, how=config.how, reference=reference, new_tokens=some)
+    repeat = continuations(model, copied, without, how=Beyond(asked.window), new_tokens=min(16, n - 2))
+    return [
+        report.Paragraph(f"How it goes on in text, as it is and without each group ({config.how} ablation):"),
+        report.Code(str(text)),
+        report.Paragraph(f"And in a random sequence that began again after {n} tokens, heads only cut at the window:"),
+        report.Code(str(repeat)),
+    ]
+
+
+def run(config: Config, asked: Plan) -> tuple[dict[str, needs.Needs], dict[str, list[report.Block]]]:
+    """Each model in turn: load, measure, let it write, let it go."""
+    command_line.choose_threads(asked.anatomies)
+    found: dict[str, needs.Needs] = {}
+    written: dict[str, list[report.Block]] = {}
+    for name, facts in zip(tqdm(config.models, desc="ablating", unit="model"), asked.anatomies):
+        model = load(name)
+        found[facts.name] = measure(model, config, asked)
+        written[facts.name] = write(
+            model, config, asked, dict.fromkeys(row.group for row in found[facts.name].compared)
+        )
+    return found, written
+
+
+def section(found: needs.Needs) -> list[report.Block]:
+    """One model: its heads, its kinds beside random heads, and how far back it finds an answer without them."""
+    titles = {"beyond": "Beyond the window", "cut": "Beyond, cut there", "inside": "Inside", "text": "On text"}
+    by_distance: Any = {"groups": need_tables.drawn(found), "window": found.window}
+    return [
+        report.Heading(found.facts.name),
+        *(report.Note(text, "finding") for text in need_words.findings(found)),
+        report.Figure(heads_beside({title: found.heads[name] for name, title in titles.items()})),
+        report.Table(*need_tables.head_table(found), caption=need_tables.HEADS),
+        report.Table(*need_tables.kind_table(found), caption=need_tables.KINDS),
+        report.Figure(
+            figures.ablation_by_distance(found.repeats, **by_distance), "Sequences of random tokens, repeated."
+        ),
+        report.Figure(
+            figures.ablation_by_distance(found.cut, **by_distance), "The same, heads only cut at the window."
+        ),
+        *(
+            report.Figure(figures.ablation_groups(found.groups[name]), f"{title}. Random heads: the mean of the draws.")
+            for name, title in titles.items()
+        ),
+    ]
+
+
+def page(
+    config: Config, asked: Plan, found: Mapping[str, needs.Needs], written: Mapping[str, list[report.Block]]
+) -> str:
+    """The report: what the models side by side need, then each model, and what else differs."""
+    return report.page(
+        "What heads are needed for",
+        [
+            *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
+            report.Paragraph(CHANCE.format(config.draws, config.draws + 1)),
+            *(report.Note(text, "finding") for text in need_words.side_by_side(list(found.values()))),
+            *(report.Note(text, "warning") for one in found.values() for text in need_words.warnings(one)),
+            *(block for name, one in found.items() for block in [*section(one), *written[name]]),
+            *report.appendix(asked.anatomies, command_line.command("head_ablation", config)),
+        ],
+    )
+
+
+def record(config: Config, asked: Plan, found: Mapping[str, needs.Needs], seconds: float) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found."""
+    side_by_side = need_words.side_by_side(list(found.values()))
+    return command_line.record(
+        config,
+        {name: one.text for name, one in found.items()},
+        seconds,
+        asked={"window": asked.window, "repeated after": asked.lengths},
+        warnings=[text for one in found.values() for text in need_words.warnings(one)],
+        findings=[*side_by_side, *(text for one in found.values() for text in need_words.findings(one))],
+        compared={name: [asdict(row) for row in one.compared] for name, one in found.items()},
+    )
+
+
+def main(
+    names: command_line.Names = None,
+    models: command_line.Models = None,
+    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    out: command_line.Out = Config.out,
+    how: Annotated[str, typer.Option(help="zero, mean or resample")] = Config.how,
+    prompts: Annotated[int, typer.Option(help="prompts of text, and random sequences, a model")] = Config.prompts,
+    length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
+    draws: Annotated[int, typer.Option(help="random controls of each size")] = Config.draws,
+    seed: Annotated[int, typer.Option(help="seed of text, sequences and controls")] = Config.seed,
+) -> None:
+    """What are local and global heads needed for, inside the window and beyond it?"""
+    began = time.perf_counter()
+    chosen = command_line.named(models, names, Config.models)
+    config = Config(chosen, text, out, how, prompts, length, draws, seed)
+    asked = plan(config)
+    folder = results.writable_folder(out)
+    found, written = run(config, asked)
+    html = page(config, asked, found, written)
+    noted = record(config, asked, found, time.perf_counter() - began)
+    stacked = results.stack({name: needs.labelled(one) for name, one in found.items()})
+    command_line.tell(noted, report.publish(folder, stacked, noted, html))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_cleanly(app)

@@ -1,0 +1,176 @@
+"""What crosses a window: an answer planted a chosen distance back, and which layers bring it to where it is asked for.
+
+The word that is the answer (the source) is exchanged for another, and what that changes in the logit difference at
+the end (the query) is *carried*: it is 0 to the last digit where nothing of the source can arrive. A layer that is held
+to the window and was needed takes it away. A residual stream patched at the source, at the query, or at all positions
+between says where the answer stands before each layer: an answer that goes from the source to the query in one hop
+never stands between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+
+from neolens import results
+from neolens.ablation import ablate, by_kind, each_layer
+from neolens.metrics import logit_difference
+from neolens.models import Anatomy, anatomy
+from neolens.network import logits, residual, weights_of
+from neolens.patching import patch
+from neolens.prompts import PromptPairs, indirect_object, induction, recall
+from neolens.whatif import what_if
+
+TASKS: Mapping[str, tuple[Callable[..., PromptPairs], str, str]] = MappingProxyType(
+    {
+        "induction": (induction, "source", "query"),
+        "indirect_object": (indirect_object, "io", "end"),
+        "recall": (recall, "source", "query"),
+    }
+)
+"""Task -> its family of prompts, and what the family calls the source and the query."""
+
+PLACES = ("source", ("source", "query"), "query")
+"""Where the residual stream is patched."""
+
+BETWEEN = "source..query"
+
+_DRAWN = (12, 32)
+"""How many times the prompts that are kept are drawn, so that as many have one length."""
+
+
+def distances(window: int, context: int) -> tuple[int, ...]:
+    """Distances on both sides of a window, the first that are out of its reach among them, with room for a question.
+
+    A layer that sees `window` keys sees the one `window` - 1 tokens back, and none farther.
+    """
+    room = context - min(32, context // 4)
+    chosen = (window - 2, window - 1, window, window + 1, window + 2, 2 * window, 4 * window)
+    return tuple(distance for distance in dict.fromkeys(chosen) if 1 <= distance <= room)
+
+
+def planted(model: Any, task: str, distance: int, prompts: int, seed: int) -> PromptPairs:
+    """Pairs of one length in which the answer stands `distance` tokens before the end; corrupted, an answer of another
+    prompt stands there. Positions: `source` and `query`.
+
+    The families' own corruptions change more than the source, or (in the indirect object) something nearer.
+
+    Raises:
+        ValueError: a distance that the task has no room for, or too few prompts of one length.
+    """
+    family, source, query = TASKS[task]
+    kept: list[int] = []
+    for times in _DRAWN:
+        drawn = family(model, times * prompts, distance=distance, seed=seed)
+        kept = max(drawn.groups().values(), key=len)[:prompts]
+        if len(kept) == prompts:
+            break
+    else:
+        raise ValueError(f"{task} at distance {distance}: only {len(kept)} prompts have one length; ask for fewer")
+    pairs, at = drawn[kept], [int(drawn.positions[source][number]) for number in kept]
+    corrupted = []
+    for number, (prompt, place) in enumerate(zip(pairs.clean, at, strict=True)):
+        others = np.setdiff1d(drawn.answers.numpy(), prompt.numpy())
+        if not len(others):
+            raise ValueError(f"{task}: every answer stands in prompt {number}; ask for more prompts")
+        corrupted.append(prompt.clone())
+        corrupted[-1][place] = int(np.random.default_rng((seed, number)).choice(others))
+    places = {"source": at, "query": pairs.positions[query]}
+    return PromptPairs.from_tokens(pairs.clean, corrupted, pairs.answers, pairs.distractors, places)
+
+
+def crossing(model: Any, pairs: PromptPairs, window: int) -> xr.Dataset:
+    """Everything that is asked of one model with prompts of one task and distance.
+
+    Returns:
+        `clean` and `corrupted`, logit differences, and the `rank` of the answer, by prompt; `patched` by layer and
+        position; `localised`, what is carried with a layer held to the window, and `globalised`, with a local one
+        widened to everything, by layer, NaN where it is so anyway; `all_local` and `all_global`, and the rank
+        `rank_all_local`; `ablated` by group, kinds and layers, mean ablation. All in logits but the ranks.
+    """
+    facts = anatomy(model)
+    streams = patch(model, pairs, "resid_pre", positions=PLACES, progress=False)
+    groups = by_kind(model) | each_layer(model)
+    ablated = ablate(model, pairs, groups, how="mean", metric=logit_difference, progress=False)
+    shape = (facts.layers, len(pairs))
+    changed = {"localised": np.full(shape, np.nan), "globalised": np.full(shape, np.nan)}
+    for name, layer, windows in _one_layer_changed(facts, window):
+        with what_if(model, windows=windows):
+            changed[name][layer] = _carried(model, pairs)[0]
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    variables = {name: (("layer", "prompt"), values) for name, values in changed.items()}
+    whole: dict[str, Any] = {
+        "all_local": {layer: min(window, span.window or window) for layer, span in enumerate(facts.attention)}
+    }
+    for name, spans in (whole | {"all_global": "global"}).items():
+        with what_if(model, windows=spans):
+            carried, rank = _carried(model, pairs)
+        variables[name] = (("prompt",), carried)
+        variables |= {"rank_all_local": (("prompt",), rank)} if name == "all_local" else {}
+    variables["rank"] = (("prompt",), _carried(model, pairs)[1])
+    kept = {name: streams[name].drop_vars("length") for name in ("clean", "corrupted", "patched")}
+    kept["ablated"] = ablated["ablated"].reset_coords(drop=True)
+    return results.build(variables, facts, attrs=streams.attrs).assign(kept)
+
+
+def at_distances(models: Sequence[Any], pairs: Mapping[int, PromptPairs], window: int) -> xr.Dataset:
+    """`crossing` of each of several networks of one shape, such as the seeds of a model, at each distance.
+
+    Returns:
+        The same by seed (numbered as the models are) and distance besides; `length` is that of a distance's prompts.
+    """
+    seeds = []
+    for model in models:
+        found = [crossing(model, its, window) for its in pairs.values()]
+        seeds.append(_joined(found, "distance", list(pairs)))
+    result = _joined(seeds, "seed", list(range(len(models))))
+    return results.check(
+        result.assign_coords(length=("distance", [its.lengths[0] for its in pairs.values()])).assign_attrs(
+            fingerprint=" ".join(one.attrs["fingerprint"] for one in seeds), window=window
+        )
+    )
+
+
+def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """What `at_distances` gave for several tasks as one result: `clean_recall`, `patched_recall`, ..., NaN where a task
+    was not asked at a distance; `length` is that of the longest prompts."""
+    parts = [
+        result.drop_vars("length").rename({name: f"{name}_{task}" for name in map(str, result.data_vars)})
+        for task, result in results_.items()
+    ]
+    merged = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="override")
+    lengths = xr.concat([result["length"] for result in results_.values()], dim="task", join="outer")
+    return results.check(merged.assign_coords(length=("distance", lengths.max("task").values)))
+
+
+def _joined(parts: list[xr.Dataset], axis: str, values: list[int]) -> xr.Dataset:
+    dim: Any = xr.Variable(axis, values)
+    return xr.concat(parts, dim=dim, data_vars="all", coords="minimal", compat="override", combine_attrs="override")
+
+
+def _one_layer_changed(facts: Anatomy, window: int) -> Iterator[tuple[str, int, dict[int, Any]]]:
+    """Each layer that sees farther than the window held to it, and each local one widened."""
+    for layer, span in enumerate(facts.attention):
+        if span.window is None or span.window > window:
+            yield "localised", layer, {layer: window}
+        if span.window is not None:
+            yield "globalised", layer, {layer: "global"}
+
+
+@torch.no_grad()
+def _carried(model: Any, pairs: PromptPairs) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, " prompt"]]:
+    """What the source moves of the logit difference, and the rank of the answer in the clean run, of each prompt."""
+    assert pairs.distractors is not None
+    weights, rows = weights_of(model), torch.arange(len(pairs))
+    tokens = torch.stack([*pairs.clean, *pairs.corrupted]).to(weights.embedding.device)
+    said = logits(weights, residual(weights, tokens)[:, -1:])[:, 0].float().cpu()
+    clean, corrupted = said[: len(pairs)], said[len(pairs) :]
+    both = [each[rows, pairs.answers] - each[rows, pairs.distractors] for each in (clean, corrupted)]
+    rank = (clean > clean[rows, pairs.answers][:, None]).sum(1)
+    return (both[0] - both[1]).double().numpy(), rank.double().numpy()

@@ -1,0 +1,226 @@
+"""What heads are needed for: the loss without each head, layer and kind of layer, on text and on what is copied.
+
+Four conditions. On `text` every token counts. In a sequence of random tokens that is repeated after n, the answer to
+each token of the second copy stands n - 1 tokens back: `inside` a window of w tokens where n - 1 < w, else `beyond`
+it. `cut` is measured there too, but the heads are left as they are and only lose the keys w or more tokens back: what
+is needed of a head beyond the window need not be what it reads there. The same random tokens are repeated after
+every n, so the sample is one of sequences: the loss of a sequence inside is the mean over those n, and the sequences
+are what intervals resample.
+
+A kind of layer also has places of its own: GPT-Neo's global layers are 0, 2, ... So its heads are set beside as many
+random ones, and a model with global layers alone is asked for the same layers and for the same random heads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from neolens.ablation import by_kind, difference, each_head, each_layer, effect
+from neolens.ablation.groups import Head
+from neolens.models import Anatomy
+
+CONDITIONS = ("beyond", "cut", "inside", "text")
+KINDS = ("global", "local")
+CONTROL = "random "
+"""How the names of random controls begin."""
+
+ROUNDING = 1e-6
+"""Nats a token: less than that between two losses in float32 is rounding, and counts as no effect."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A group of heads beside as many random ones, under one condition: means over prompts, in nats a token."""
+
+    condition: str
+    group: str
+    effect: float
+    """How much ablating the group raises the loss, with its 95 % interval."""
+    low: float
+    high: float
+    draws: tuple[float, ...]
+    """The same of each draw of random heads; none where as many would be the same heads."""
+    more: float
+    """How much more the group raises it than the draws do on average, with its 95 % interval."""
+    more_low: float
+    more_high: float
+    p: float
+    """Of `more`, times the comparisons that are made in the model (Bonferroni), at most 1."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one model needs its heads for."""
+
+    facts: Anatomy
+    window: int
+    text: xr.Dataset
+    """Of `neolens.ablate` on text."""
+    repeats: xr.Dataset
+    """Of `by_repeat`, inside the window and beyond it."""
+    cut: xr.Dataset
+    """The same, where heads only lose the keys that are beyond it."""
+    heads: Mapping[str, xr.Dataset]
+    """Condition -> the effect of every head, corrected for all of them."""
+    groups: Mapping[str, xr.Dataset]
+    """Condition -> the effects of layers and kinds, and of each size of random controls, the draws averaged."""
+    compared: tuple[Compared, ...]
+
+
+def asked_groups(
+    facts: Anatomy, mixed: Anatomy | None = None, *, draws: int = 19, seed: int = 0
+) -> dict[str, list[Head]]:
+    """Every head, every layer, every kind with as many random heads; in a model of one kind, what are the layers and
+    the random heads of `mixed`.
+
+    Args:
+        facts: of the model that is asked.
+        mixed: a model with layers of both kinds; taken where it is as deep and has as many heads.
+        draws: random controls of each size.
+    """
+    found = {**each_head(facts), **each_layer(facts), **by_kind(facts, draws=draws, seed=seed)}
+    alike = mixed is not None and (mixed.layers, mixed.heads) == (facts.layers, facts.heads)
+    if mixed is None or not alike or _has_both(facts):
+        return found
+    for name, heads in by_kind(mixed, draws=draws, seed=seed).items():
+        layers = ", ".join(str(layer) for layer in mixed.layers_of_kind(name))
+        found[f"layers {layers} ({name} in {mixed.name})" if name in KINDS else name] = heads
+    return found
+
+
+def by_repeat(results: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    """Results of `neolens.ablate` on the same random tokens, each repeated after n, as one: `ablated` [group, prompt,
+    distance] and `baseline` [prompt, distance], the mean over the positions that were read.
+
+    Args:
+        results: n -> the loss at positions n + 1 to 2 n - 1, whose answers stand n - 1 tokens back.
+    """
+    parts = [
+        part[["ablated", "baseline"]]
+        .astype(float)
+        .mean("pos", keep_attrs=True)
+        .reset_coords("length", drop=True)
+        .expand_dims(distance=[n - 1], axis=-1)
+        for n, part in sorted(results.items())
+    ]
+    both = xr.concat(parts, dim="distance", combine_attrs="override")
+    return both.assign_coords(length=("distance", [2 * n + 1 for n in sorted(results)]))
+
+
+def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset, window: int) -> Needs:
+    """The effects of heads and of groups under each condition, and the kinds beside their controls.
+
+    Args:
+        text: of `neolens.ablate` on text, with the groups of `asked_groups`.
+        repeats: of `by_repeat`, with the same groups.
+        cut: of `by_repeat`, with the same groups and how=Beyond(window).
+        window: the first distance beyond it.
+
+    Raises:
+        ValueError: no repeat inside the window or none beyond it, or others in `cut`.
+    """
+    conditions = _conditions(text, repeats, cut, window)
+    names = [str(name) for name in text["group"].values]
+    heads, draws = [name for name in names if "." in name.split()[0]], [name for name in names if _is_control(name)]
+    others = [name for name in names if name not in heads and name not in draws]
+    compared = [name for name in KINDS if name in others]
+    compared += [name for name in others if name not in KINDS and not name.startswith("layer ")]
+    return Needs(
+        facts,
+        window,
+        text,
+        repeats,
+        cut,
+        {name: effect(result.sel(group=heads)) for name, result in conditions.items()},
+        {name: effect(_controls_averaged(result.sel(group=others + draws))) for name, result in conditions.items()},
+        _beside_controls(conditions, compared),
+    )
+
+
+def labelled(found: Needs) -> xr.Dataset:
+    """All numbers of a model: `ablated` and `baseline` on repeats by distance, `ablated_cut`, `ablated_text` and
+    `baseline_text`, and by group the effects with their intervals and p, such as `effect_beyond`; which heads a group
+    has stands in the attributes."""
+    of_groups = ["heads", "attention_kind"]
+    text = found.text[["ablated", "baseline"]].astype(float).mean("pos").drop_vars([*of_groups, "length"])
+    parts = [
+        found.repeats.drop_vars(of_groups),
+        found.cut[["ablated"]].drop_vars([*of_groups, "length"]).rename(ablated="ablated_cut"),
+        text.rename(ablated="ablated_text", baseline="baseline_text"),
+    ]
+    for name in CONDITIONS:
+        both = xr.concat([found.heads[name], found.groups[name]], dim="group", data_vars="minimal")
+        both = both.drop_vars([*of_groups, "baseline"])
+        parts.append(both.rename({variable: f"{variable}_{name}" for variable in both.data_vars}))
+    merged = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="override")
+    heads, kinds = (dict(zip(found.repeats["group"].values.tolist(), found.repeats[one].values)) for one in of_groups)
+    kind = [str(kinds.get(str(name), "both")) for name in merged["group"].values]
+    merged = merged.assign_coords(attention_kind=("group", kind), window=found.window)
+    return merged.assign_attrs(groups=json.dumps({name: str(its) for name, its in heads.items()}))
+
+
+def _has_both(facts: Anatomy) -> bool:
+    return len({span.kind for span in facts.attention}) == 2
+
+
+def _is_control(name: str) -> bool:
+    return name.startswith(CONTROL)
+
+
+def _conditions(text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset, window: int) -> dict[str, xr.Dataset]:
+    """A result of `neolens.ablate` for each condition."""
+    far = repeats["distance"].values >= window
+    if far.all() or not far.any():
+        raise ValueError(f"no repeat {'inside' if far.all() else 'beyond'} a window of {window}: give repeat lengths")
+    if not cut["distance"].equals(repeats["distance"]):
+        raise ValueError("cut holds other distances than repeats: ablate and cut on the same sequences")
+    by_distance = {"beyond": repeats.isel(distance=far), "cut": cut.isel(distance=far)}
+    by_distance["inside"] = repeats.isel(distance=~far)
+    averaged = {name: result.mean("distance", keep_attrs=True) for name, result in by_distance.items()}
+    read = averaged | {"text": text[["ablated", "baseline"]].astype(float).mean("pos", keep_attrs=True)}
+    return {name: _without_rounding(result) for name, result in read.items()}
+
+
+def _without_rounding(result: xr.Dataset) -> xr.Dataset:
+    same = np.abs(result["ablated"] - result["baseline"]) < ROUNDING
+    return result.assign(ablated=result["ablated"].where(~same, result["baseline"]))
+
+
+def _controls_averaged(result: xr.Dataset) -> xr.Dataset:
+    """The draws of each size as one group, the mean of their losses in each prompt."""
+    names = [str(name) for name in result["group"].values]
+    parts = [result.sel(group=[name for name in names if not _is_control(name)])]
+    sizes: dict[str, list[str]] = {}
+    for name in filter(_is_control, names):
+        sizes.setdefault(name.rsplit(" ", 1)[0], []).append(name)
+    for size, draws in sizes.items():
+        mean = result.sel(group=draws).mean("group", keep_attrs=True)
+        coords = {"heads": ("group", [""]), "attention_kind": ("group", ["both"])}
+        parts.append(mean.expand_dims(group=[f"{size}, mean of {len(draws)}"]).assign_coords(coords))
+    ablated = xr.concat([part["ablated"] for part in parts], dim="group")
+    return result[["baseline"]].drop_dims("group", errors="ignore").assign(ablated=ablated).assign_attrs(result.attrs)
+
+
+def _beside_controls(conditions: Mapping[str, xr.Dataset], groups: list[str]) -> tuple[Compared, ...]:
+    times = len(conditions) * len(groups)
+    return tuple(_compared(name, result, group, times) for group in groups for name, result in conditions.items())
+
+
+def _compared(condition: str, result: xr.Dataset, group: str, times: int) -> Compared:
+    """One group beside the random controls that have as many heads."""
+    names = [str(name) for name in result["group"].values]
+    size = len(str(result["heads"].sel(group=group).values).split())
+    draws = [name for name in names if name.startswith(f"{CONTROL}{size} heads ")]
+    effects = effect(result.sel(group=[group, *draws]))
+    alone, low, high = (float(effects[name].values[0]) for name in ("effect", "low", "high"))
+    if not draws:
+        return Compared(condition, group, alone, low, high, (), np.nan, np.nan, np.nan, np.nan)
+    beside = difference(result, group, draws)
+    more, more_low, more_high = (float(beside[name]) for name in ("difference", "low", "high"))
+    each, p = tuple(map(float, effects["effect"].values[1:])), min(1.0, times * float(beside["p"]))
+    return Compared(condition, group, alone, low, high, each, more, more_low, more_high, p)

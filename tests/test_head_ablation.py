@@ -1,0 +1,418 @@
+"""What heads are needed for: effects and comparisons worked by hand, sentences, and the experiment end to end."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import neolens
+import oracles
+import shell
+from browser import Parsed
+from experiments import head_ablation as job
+from neolens import results
+from neolens.ablation import by_kind
+from neolens.circuits import need_tables, need_words, needs
+from neolens.figures.ablation_beside import heads_beside
+from neolens.lab import folder
+from neolens.lab.language import CONTENT
+from neolens.models.facts import AttentionSpan
+from neolens.prompts import repeated
+
+WINDOW = 4
+GLOBAL, LOCAL = AttentionSpan("global"), AttentionSpan("local", WINDOW)
+MIXED = replace(neolens.anatomy("lab/gpt-neo"), name="mixed", layers=2, heads=2, attention=(GLOBAL, LOCAL))
+PLAIN = replace(MIXED, name="plain", attention=(GLOBAL, GLOBAL))
+DISTANCES = (1, 3, 4, 7)
+
+
+def planted(facts, effects, *, mixed=None, draws=2, prompts=10, noise=0.0, baseline=0.1, text_tokens=9):
+    """What the experiment finds where groups raise the loss by `effects`, (group, condition) -> nats, on average."""
+    groups = needs.asked_groups(facts, mixed, draws=draws)
+    rng = np.random.default_rng(0)
+
+    def result(axis, conditions):
+        shape = (len(groups), prompts, len(axis[1]))
+        ablated = np.full(shape, baseline) + noise * rng.normal(size=shape)
+        for row, group in enumerate(groups):
+            ablated[row] += [effects.get((group, condition), 0.0) for condition in conditions]
+        attrs = {"model": facts.name, "how": "mean", "metric": '["loss"]', "fingerprint": "f"}
+        attrs["anatomy"] = json.dumps({"layers": 2, "heads": 2, "attention": [vars(span) for span in facts.attention]})
+        coords = {
+            "group": list(groups),
+            "heads": ("group", [" ".join(f"{layer}.{head}" for layer, head in heads) for heads in groups.values()]),
+            "attention_kind": ("group", [kind_of(heads, facts) for heads in groups.values()]),
+            "prompt": range(prompts),
+            "length": ("prompt", [9] * prompts),
+            axis[0]: list(axis[1]),
+        }
+        variables = {
+            "ablated": (("group", "prompt", axis[0]), ablated),
+            "baseline": (("prompt", axis[0]), np.full(shape[1:], baseline)),
+        }
+        return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+    far = ["inside" if step < WINDOW else "beyond" for step in DISTANCES]
+    lengths = ("distance", [2 * step + 3 for step in DISTANCES])
+    repeats = result(("distance", DISTANCES), far).assign_coords(length=lengths)
+    cut = result(("distance", DISTANCES), ["cut"] * 4).assign_coords(length=lengths)
+    text = result(("pos", range(text_tokens)), ["text"] * text_tokens)
+    return needs.needs(facts, text, repeats, cut, WINDOW)
+
+
+def kind_of(heads, facts):
+    kinds = {facts.attention[layer].kind for layer, _ in heads}
+    return kinds.pop() if len(kinds) == 1 else "both"
+
+
+EFFECTS = {
+    ("0.1", "beyond"): 2.0,
+    ("0.1", "text"): -0.25,
+    ("1.0", "inside"): 0.5,
+    ("layer 0", "beyond"): 3.0,
+    ("global", "beyond"): 3.0,
+    ("global", "cut"): 1.5,
+    ("local", "inside"): 0.75,
+    ("random 2 heads 0", "beyond"): 1.0,
+    ("random 2 heads 1", "beyond"): 4.0,
+}
+
+
+def row_of(found, group, condition):
+    return next(row for row in found.compared if (row.group, row.condition) == (group, condition))
+
+
+# Groups and results ----------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_both_kinds_is_asked_for_heads_layers_kinds_and_as_many_random_heads():
+    groups = needs.asked_groups(MIXED, MIXED, draws=2)
+    heads, layers = ["0.0", "0.1", "1.0", "1.1"], ["layer 0", "layer 1"]
+    assert list(groups) == [*heads, *layers, "local", "global", "random 2 heads 0", "random 2 heads 1"]
+    assert groups["global"] == [(0, 0), (0, 1)]
+
+
+def test_a_model_of_one_kind_is_asked_for_the_layers_and_the_random_heads_of_the_other_model():
+    groups, theirs = needs.asked_groups(PLAIN, MIXED, draws=2), by_kind(MIXED, draws=2)
+    assert groups["layers 1 (local in mixed)"] == theirs["local"]
+    assert groups["layers 0 (global in mixed)"] == theirs["global"]
+    assert groups["random 2 heads 1"] == theirs["random 2 heads 1"]
+    assert len(groups["global"]) == 4
+
+
+@pytest.mark.parametrize("mixed", [None, replace(MIXED, heads=3), replace(MIXED, layers=3)])
+def test_a_model_of_one_kind_without_a_like_one_has_no_controls(mixed):
+    groups = needs.asked_groups(PLAIN, mixed)
+    assert [name for name in groups if "random" in name or "layers" in name] == []
+
+
+def test_a_repeat_is_one_number_a_sequence_at_the_distance_of_its_answers():
+    def part(values):
+        coords = {"pos": range(len(values[0])), "length": ("prompt", [9, 9])}
+        coords |= {"group": ["0.0"], "heads": ("group", ["0.0"]), "attention_kind": ("group", ["global"])}
+        rows = np.array(values, dtype=np.float32)
+        variables = {"ablated": (("group", "prompt", "pos"), rows[None] + 1), "baseline": (("prompt", "pos"), rows)}
+        return xr.Dataset(variables, coords=coords, attrs={"model": "m"})
+
+    found = needs.by_repeat({5: part([[1, 2, 6, 3], [0, 0, 0, 4]]), 3: part([[1, 3], [5, 6]])})
+    assert found["distance"].values.tolist() == [2, 4]
+    assert found["length"].values.tolist() == [7, 11]
+    # (1 + 3) / 2 and (5 + 6) / 2 at distance 2; 12 / 4 and 4 / 4 at distance 4
+    np.testing.assert_array_equal(found["baseline"].transpose("prompt", "distance"), [[2, 3], [5.5, 1]])
+    np.testing.assert_array_equal(found["ablated"].transpose("group", "prompt", "distance")[0], [[3, 4], [6.5, 2]])
+    assert found.attrs == {"model": "m"}
+
+
+def test_the_same_random_tokens_are_repeated_after_every_length():
+    short, long = (repeated(CONTENT.tolist(), n, bos=0, prompts=3, seed=5) for n in (4, 9))
+    assert torch.equal(short[:, :5], long[:, :5])
+
+
+def test_distances_inside_and_beyond_the_window_are_averaged_apart():
+    found = planted(MIXED, EFFECTS)
+    effects = {name: found.heads[name]["effect"].sel(group=["0.1", "1.0"]).values.tolist() for name in needs.CONDITIONS}
+    expected = {"beyond": [2, 0], "cut": [0, 0], "inside": [0, 0.5], "text": [-0.25, 0]}
+    assert effects == {name: pytest.approx(values) for name, values in expected.items()}
+    assert found.heads["beyond"]["group"].values.tolist() == ["0.0", "0.1", "1.0", "1.1"]
+    last = [*["layer 0", "layer 1", "local", "global"], "random 2 heads, mean of 2"]
+    assert found.groups["beyond"]["group"].values.tolist() == last
+    assert found.groups["beyond"]["effect"].values.tolist() == pytest.approx([3, 0, 0, 3, 2.5])  # (1 + 4) / 2
+
+
+def test_a_kind_is_compared_with_the_mean_of_the_random_heads_that_are_as_many():
+    found = planted(MIXED, EFFECTS)
+    row = row_of(found, "global", "beyond")
+    assert (row.effect, row.low, row.high) == pytest.approx((3, 3, 3))
+    assert row.draws == pytest.approx((1, 4))
+    assert (row.more, row.more_low, row.more_high) == pytest.approx((0.5, 0.5, 0.5))
+    assert row.p == pytest.approx(8 * 2 / 2**10)  # all ten prompts alike; two kinds under four conditions
+    assert need_words.smaller(row) == 1
+    assert [row.group for row in found.compared[:4]] == ["global"] * 4
+
+
+def test_all_heads_of_a_model_of_one_kind_are_compared_with_nothing():
+    row = row_of(planted(PLAIN, EFFECTS, mixed=MIXED), "global", "beyond")
+    assert row.effect == pytest.approx(3)
+    assert row.draws == ()
+    assert math.isnan(row.more)
+    assert math.isnan(row.p)
+
+
+def test_what_float32_rounds_is_no_effect():
+    found = planted(MIXED, {("global", "cut"): 5e-7, ("local", "cut"): 5e-6})
+    assert row_of(found, "global", "cut").effect == 0
+    assert row_of(found, "local", "cut").effect == pytest.approx(5e-6)
+
+
+def test_distances_on_one_side_of_the_window_only_are_refused():
+    found = planted(MIXED, EFFECTS)
+    near, far = ([found.repeats.isel(distance=its), found.cut.isel(distance=its)] for its in (slice(2), slice(2, 4)))
+    for parts, which in ((near, "beyond"), (far, "inside")):
+        with pytest.raises(ValueError, match=f"no repeat {which} a window of 4"):
+            needs.needs(MIXED, found.text, *parts, WINDOW)
+    with pytest.raises(ValueError, match="cut holds other distances than repeats"):
+        needs.needs(MIXED, found.text, found.repeats, near[1], WINDOW)
+
+
+def test_what_is_kept_of_a_model_holds_losses_and_effects_by_group():
+    found = planted(MIXED, EFFECTS)
+    kept = needs.labelled(found)
+    np.testing.assert_array_equal(kept["ablated"].sel(group="global"), found.repeats["ablated"].sel(group="global"))
+    assert float(kept["effect_beyond"].sel(group="0.1")) == pytest.approx(2)
+    assert float(kept["effect_beyond"].sel(group="global")) == pytest.approx(3)
+    assert math.isnan(kept["effect_beyond"].sel(group="random 2 heads 1"))
+    assert float(kept["ablated_text"].sel(group="0.1", prompt=0)) == pytest.approx(0.1 - 0.25)
+    assert str(kept["attention_kind"].sel(group="local").values) == "local"
+    assert json.loads(kept.attrs["groups"])["global"] == "0.0 0.1"
+
+
+# Words -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sentence_says_higher_lower_unchanged_or_not_told():
+    found = planted(MIXED, EFFECTS | {("local", "text"): -0.5, ("local", "beyond"): 1e-9})
+    kinds, _ = need_words.findings(found)
+    said = "Without all 2 global heads it is 3.00 higher (3.00 to 3.00) beyond the window, unchanged inside it"
+    assert said in kinds
+    assert "with only what they read from beyond the window cut off, 1.50 higher (1.50 to 1.50) there." in kinds
+    assert "unchanged beyond the window, 0.75 higher (0.75 to 0.75) inside it and 0.50 lower (0.50 to 0.50)" in kinds
+    assert "With as many random heads the four are 2.50, 0.00, 0.00 and 0.00, means of 2 draws; 1, 0, 0 and 2" in kinds
+    noisy, _ = need_words.findings(planted(MIXED, {}, noise=0.1))
+    assert "not told from before (" in noisy
+
+
+def test_the_strongest_head_is_named_where_it_is_told_from_chance():
+    _, heads = need_words.findings(planted(MIXED, EFFECTS))
+    assert "the head that matters most is 0.1 (global; 2.00, 2.00 to 2.00) beyond the window, 1.0 (local; 0.50" in heads
+    assert "0.1 (global; -0.25, -0.25 to -0.25) on text" in heads
+    assert "of heads cut at the window, none that is told from chance beyond it" in heads
+    assert "by 1 of 2 global and 0 of 2 local heads beyond the window, 0 of 2 global and 1 of 2 local heads" in heads
+    assert "cut, by 0 of 2 global and 0 of 2 local heads." in heads
+
+
+def test_heads_that_change_the_loss_by_less_than_a_hundredth_are_not_counted():
+    found = planted(MIXED, {("0.1", "beyond"): 0.009, ("1.1", "beyond"): 0.011})
+    assert "by 0 of 2 global and 1 of 2 local heads beyond" in need_words.findings(found)[1]
+    assert [row[0] for row in need_tables.head_table(found)[1]] == ["1.1"]
+
+
+def test_one_kind_is_said_to_have_no_control():
+    kinds, _ = need_words.findings(planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED))
+    assert "All its layers are global: no others are as many, so nothing controls for ablating them all." in kinds
+    assert "Without all 4 global heads it is unchanged" in kinds
+    assert "Without layers 1 (local in mixed) it is" in kinds
+
+
+def test_models_side_by_side_are_told_by_what_is_cut_off_with_the_same_layers():
+    plain = planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED)
+    glob, local = need_words.side_by_side([planted(MIXED, EFFECTS), plain])
+    over = "(nats a token, 10 sequences, 95 % intervals)"
+    assert glob == (
+        f"With what layers 0 read from beyond the window cut off, the loss there {over} is 1.50 higher (1.50 to 1.50) "
+        "in mixed, where they are global; where all layers are global, unchanged in plain."
+    )
+    assert "unchanged in mixed, where they are local; where all layers are global, 2.00 higher (2.00 to 2.00)" in local
+    assert need_words.side_by_side([plain]) == []
+    assert need_words.side_by_side([planted(MIXED, EFFECTS)]) == []
+
+
+def test_what_keeps_numbers_from_their_meaning_is_warned_about():
+    assert need_words.warnings(planted(MIXED, EFFECTS)) == []
+    assert "asked fewer than 8 prompts (3)" in need_words.warnings(planted(MIXED, EFFECTS, prompts=3))[0]
+    lost = need_words.warnings(planted(MIXED, EFFECTS, baseline=0.6 * math.log(MIXED.d_vocab)))
+    assert [text.split(" the window")[0] for text in lost] == [
+        "mixed hardly copies inside",
+        "mixed hardly copies beyond",
+    ]
+    assert "does not cross the window of 4" in need_words.warnings(planted(MIXED, EFFECTS, text_tokens=4))[0]
+
+
+def test_tables_hold_the_strongest_heads_and_each_kind_beside_its_controls():
+    found = planted(MIXED, EFFECTS)
+    header, rows = need_tables.head_table(found)
+    assert [row[:3] for row in rows] == [
+        ["0.1", "global", "2.00 (2.00 to 2.00)"],
+        ["1.0", "local 4", "0.00 (0.00 to 0.00)"],
+    ]
+    assert len(header) == len(rows[0])
+    header, rows = need_tables.kind_table(found)
+    assert rows[0][:2] == ["global", "beyond"]
+    assert rows[0][4:7] == [pytest.approx(2.5), "1.00 to 4.00", "1 of 2"]
+    assert need_tables.head_table(planted(MIXED, {}))[1][0][0] == "no head"
+
+
+def test_maps_side_by_side_hold_each_heads_effect_on_one_scale():
+    found = planted(MIXED, EFFECTS)
+    figure = heads_beside({"Beyond": found.heads["beyond"], "Inside": found.heads["inside"]})
+    cells = figure.data[0]
+    np.testing.assert_allclose(cells.z, [[0, 2, np.nan, 0, 0], [0, 0, np.nan, 0.5, 0]], atol=1e-12)
+    assert cells.text.tolist() == [["", "2.00 ●", "", "", ""], ["", "", "", "0.50 ●", ""]]
+    assert cells.zmax == pytest.approx(2) == -cells.zmin
+    assert cells.customdata[1][3][3] == "Inside, head 0"
+    assert figure.layout.xaxis.ticktext == ("0", "1", "0", "1")
+    assert {"<b>Beyond</b>", "<b>Inside</b>"} <= {note.text for note in figure.layout.annotations}
+
+
+def test_maps_of_nothing_or_of_different_models_are_refused():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        heads_beside({})
+    found = planted(MIXED, EFFECTS).heads["beyond"]
+    larger = found.assign_attrs(anatomy=json.dumps({"layers": 3, "heads": 2, "attention": [vars(GLOBAL)] * 3}))
+    with pytest.raises(ValueError, match="models of different sizes"):
+        heads_beside({"one": found, "other": larger})
+
+
+# The experiment --------------------------------------------------------------------------------------------------
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    return shell.call(job.main, *arguments)
+
+
+SMALL = ("--prompts", "3", "--draws", "1", "--length", "32")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote for a model of both kinds and its twin of one, three prompts each."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert call("--models", "lab/gpt-neo", "lab/gpt-neo-global", *SMALL, "--out", out) == 0
+    return out
+
+
+def test_it_writes_a_result_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+
+
+def test_the_result_is_what_a_naive_run_in_float64_gives(done):
+    from transformers import AutoModelForCausalLM
+
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    network = oracles.network(AutoModelForCausalLM.from_pretrained(folder("lab/gpt-neo")))
+    tokens = repeated(CONTENT.tolist(), 17, bos=0, prompts=3, seed=0)
+    spoken = oracles.forward(network, tokens).after
+
+    def by_mean(site):
+        return lambda z: spoken[site].mean(0).expand_as(z)
+
+    edits = {site: by_mean(site) for site in ("blocks.0.attn.hook_z", "blocks.2.attn.hook_z")}
+    for edit, name in (({}, "baseline"), (edits, "ablated")):
+        logp = oracles.forward(network, tokens, edit).logits.log_softmax(-1)
+        loss = -logp[:, 18:34].gather(-1, tokens[:, 19:35, None])[..., 0]
+        found = result[name].sel(distance=16) if name == "baseline" else result[name].sel(distance=16, group="global")
+        np.testing.assert_allclose(found, loss.mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_local_heads_lose_nothing_where_only_reading_beyond_the_window_is_cut_off(done):
+    result = results.load(done / "result.nc")
+    neo, twin = result.sel(model="lab/gpt-neo"), result.sel(model="lab/gpt-neo-global")
+    assert float(neo["effect_cut"].sel(group="local")) == 0
+    assert float(neo["effect_cut"].sel(group="layer 1")) == 0
+    assert float(neo["effect_cut"].sel(group="global")) > 1
+    assert float(twin["effect_cut"].sel(group="layers 1, 3 (local in lab/gpt-neo)")) > 1
+    assert int(twin["window"]) == 16
+
+
+def test_findings_are_what_the_numbers_say(done):
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    record = json.loads((done / "record.json").read_text())
+    by = float(result["ablated"].sel(group="global", distance=[16, 23, 31, 47]).mean("distance").mean()) - float(
+        result["baseline"].sel(distance=[16, 23, 31, 47]).mean()
+    )
+    assert f"Without all 8 global heads it is {by:.2f} higher" in record["findings"][2]
+    assert f"{float(result['effect_cut'].sel(group='global')):.2f} higher" in record["findings"][0]
+    told = f"{float(result['effect_text'].sel(group='local')):.2g}"
+    assert f"{told[:4]}" in record["findings"][2]
+    assert record["asked"] == {"window": 16, "repeated after": [8, 15, 16, 17, 24, 32, 48]}
+    assert record["fingerprints"].keys() == {"lab/gpt-neo", "lab/gpt-neo-global"}
+    assert any("fewer than 8 prompts (3)" in text for text in record["warnings"])
+
+
+def test_the_report_holds_findings_tables_figures_samples_and_what_to_repeat(done):
+    page = Parsed((done / "report.html").read_text())
+    for sentence in json.loads((done / "record.json").read_text())["findings"]:
+        assert sentence in page.text
+    assert len(page.tags("table")) == 2 * 2 + 1
+    drawn = [tag for tag in page.tags("div") if tag.get("class") == "plot"]
+    assert len(drawn) == 2 * (1 + 2 + 4)
+    assert "python -m experiments.head_ablation --models lab/gpt-neo lab/gpt-neo-global --how mean" in page.text
+    assert "parts after" in page.text
+
+
+def test_heads_can_be_ablated_in_other_ways(tmp_path):
+    assert call("--models", "lab/gpt-neo", "--how", "resample", *SMALL, "--out", tmp_path) == 0
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert "resample ablation" in record["findings"][0]
+
+
+BAD = {
+    "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
+    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+    "another way": (["--how", "median"], "no way to ablate 'median': expected zero, mean, resample"),
+    "one prompt": (["--prompts", "1"], "expected 2 or more prompts"),
+    "no draws": (["--draws", "0"], "1 or more draws"),
+    "short prompts": (["--length", "4"], "of 8 or more tokens"),
+    "no text file": (["--text", "{tmp}/none.txt"], "none.txt' does not exist"),
+    "a short text": (["--text", "{tmp}/short.txt"], "fills no 2 prompts of 128 tokens of lab/gpt-neo"),
+    "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
+    "a context within the window": (["--models", "{tmp}/narrow"], "too few to cross a window of 64"),
+    "no tokenizer": (["--models", "{tmp}/mute"], "has no tokenizer"),
+    "out is a file": (["--out", "{tmp}/short.txt", "--models", "lab/gpt-neo"], "cannot be written to"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("farmer sells corn near river today .")
+    for name in ("narrow", "mute"):
+        shutil.copytree(folder("lab/gpt-neo"), tmp_path / name)
+    config = json.loads((tmp_path / "narrow" / "config.json").read_text())
+    (tmp_path / "narrow" / "config.json").write_text(json.dumps(config | {"window_size": 64}))
+    for file in [*(tmp_path / "mute").glob("*token*"), *(tmp_path / "mute").glob("vocab*")]:
+        file.unlink()
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    out = tmp_path / "out"
+
+    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists()
+
+
+def test_a_text_of_unknown_words_is_warned_about(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("a quick brown fox jumps over a lazy dog " * 40)
+    out = tmp_path / "out"
+    assert call("--models", "lab/gpt-neo", "--text", text, "--how", "zero", *SMALL, "--out", out) == 0
+    # 31 words and BOS: 31 of 32 tokens are unknown
+    warnings = json.loads((out / "record.json").read_text())["warnings"]
+    assert any("lab/gpt-neo does not know 96.9% of the text's words" in text for text in warnings)

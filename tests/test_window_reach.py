@@ -1,0 +1,483 @@
+"""What crosses a window: shares by hand, tiny networks under other windows by the oracle, and the experiment."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import neolens
+import oracles
+import shell
+import tiny
+from browser import Parsed
+from experiments import window_reach as job
+from neolens import circuits, figures, report, results
+from neolens.circuits import crossing_words as words
+from neolens.circuits.carriers import ALL_LOCAL
+from neolens.lab import folder
+from neolens.prompts.pairs import PromptPairs
+
+every_family = pytest.mark.parametrize("name", tiny.NAMES)
+every_task = pytest.mark.parametrize("task", circuits.TASKS)
+
+
+# Planting ---------------------------------------------------------------------------------------------------
+
+
+@every_task
+@pytest.mark.parametrize("distance", [12, 40])
+def test_the_answer_is_planted_at_its_distance_and_nothing_else_differs(task, distance):
+    pairs = circuits.planted(neolens.load("lab/gpt2"), task, distance, 8, seed=3)
+    assert len(pairs) == 8
+    assert len(set(pairs.lengths)) == 1
+    for number, (clean, corrupted) in enumerate(zip(pairs.clean, pairs.corrupted, strict=True)):
+        source, query = (int(pairs.positions[name][number]) for name in ("source", "query"))
+        assert query == len(clean) - 1
+        assert query - source == distance
+        assert clean[source] == pairs.answers[number]
+        assert (clean != corrupted).nonzero().flatten().tolist() == [source]
+        assert corrupted[source] not in clean
+
+
+def test_planting_is_the_same_again_and_different_with_another_seed():
+    model = neolens.load("lab/gpt2")
+    one, again, other = (circuits.planted(model, "recall", 20, 8, seed) for seed in (0, 0, 1))
+    assert all(map(torch.equal, (*one.clean, *one.corrupted), (*again.clean, *again.corrupted)))
+    assert not all(a.tolist() == b.tolist() for a, b in zip(one.clean, other.clean))
+
+
+def test_a_distance_without_room_is_refused():
+    with pytest.raises(ValueError, match="recall at distance 120: in the model's 128 positions it can be asked at 3"):
+        circuits.planted(neolens.load("lab/gpt2"), "recall", 120, 8, seed=0)
+
+
+def test_distances_stand_on_both_sides_of_the_first_that_is_out_of_reach():
+    # a layer of window 16 sees 15 tokens back and not 16; 4 * 16 leaves room for the question in 128
+    assert circuits.distances(16, 128) == (14, 15, 16, 17, 18, 32, 64)
+    assert circuits.distances(256, 1024) == (254, 255, 256, 257, 258, 512)
+    assert circuits.distances(2, 128) == (1, 2, 3, 4, 8)
+
+
+# Tiny networks under other windows --------------------------------------------------------------------------
+
+
+def tiny_pairs(length=20, at=4, count=8):
+    draw = torch.Generator().manual_seed(5)
+    clean = torch.randint(1, tiny.VOCAB, (count, length), generator=draw)
+    corrupted = clean.clone()
+    corrupted[:, at] = clean[:, at] % (tiny.VOCAB - 1) + 1
+    answers = torch.randint(0, 30, (2, count), generator=draw)
+    places = {"source": [at] * count, "query": [length - 1] * count}
+    return PromptPairs.from_tokens(clean, corrupted, answers[0], answers[1] + 30, places)
+
+
+def carried(network, pairs, windows):
+    """Clean less corrupted logit difference under these windows, in float64."""
+    rows = torch.arange(len(pairs))
+    both = []
+    for runs in (pairs.clean, pairs.corrupted):
+        last = oracles.forward(network, torch.stack(runs), windows=windows).logits[:, -1]
+        both.append(last[rows, pairs.answers] - last[rows, pairs.distractors])
+    return (both[0] - both[1]).numpy()
+
+
+@every_family
+def test_what_is_carried_under_other_windows_is_what_the_oracle_says(name, bridges, networks):
+    pairs, own = tiny_pairs(), list(networks[name].windows)
+    found = circuits.crossing(bridges[name], pairs, window=4)
+    layers = range(len(own))
+    np.testing.assert_allclose(found["clean"] - found["corrupted"], carried(networks[name], pairs, own), atol=2e-5)
+    for layer in layers:
+        narrow, wide = ([*own[:layer], window, *own[layer + 1 :]] for window in (4, None))
+        for variable, windows, applies in (("localised", narrow, own[layer] is None), ("globalised", wide, own[layer])):
+            values = found[variable].sel(layer=layer).values
+            if applies:
+                np.testing.assert_allclose(values, carried(networks[name], pairs, windows), atol=2e-5)
+            else:
+                assert np.isnan(values).all()
+    for variable, window in (("all_local", 4), ("all_global", None)):
+        np.testing.assert_allclose(found[variable], carried(networks[name], pairs, [window for _ in layers]), atol=2e-5)
+    logits = oracles.forward(networks[name], torch.stack(pairs.clean), windows=[4 for _ in layers]).logits[:, -1]
+    ranks = [int((row > row[answer]).sum()) for row, answer in zip(logits, pairs.answers, strict=True)]
+    assert found["rank_all_local"].values.tolist() == ranks
+    plain = oracles.forward(networks[name], torch.stack(pairs.clean)).logits[:, -1]
+    assert found["rank"].values.tolist() == [int((r > r[a]).sum()) for r, a in zip(plain, pairs.answers, strict=True)]
+
+
+@every_family
+def test_nothing_is_carried_farther_than_all_hops_within_the_window_reach(name, bridges):
+    # each layer goes 3 tokens back with a window of 4: 3 layers go 9, 4 layers 12
+    layers = bridges[name].anatomy.layers
+    for distance, arrives in ((3 * layers, True), (3 * layers + 1, False)):
+        found = circuits.crossing(bridges[name], tiny_pairs(length=20, at=19 - distance), window=4)
+        assert (found["all_local"] != 0).any() == arrives
+
+
+def test_patching_and_ablation_are_those_of_neolens(bridges):
+    pairs = tiny_pairs()
+    found = circuits.crossing(bridges["gpt-neo"], pairs, window=4)
+    places = ["source", ("source", "query"), "query"]
+    direct = neolens.patch(bridges["gpt-neo"], pairs, "resid_pre", positions=places, progress=False)
+    np.testing.assert_array_equal(found["patched"], direct["patched"])
+    groups = {"local": neolens.by_kind(bridges["gpt-neo"])["local"]}
+    ablated = neolens.ablate(bridges["gpt-neo"], pairs, groups, metric="logit_difference", progress=False)
+    np.testing.assert_allclose(found["ablated"].sel(group="local"), ablated["ablated"].sel(group="local"), atol=1e-5)
+
+
+# By hand ----------------------------------------------------------------------------------------------------
+
+
+def made(name="lab/gpt-neo", *, taken=None, places=None, clean=6.0, rank=0, prompts=10, seeds=1, left=0.0):
+    """A result of `at_distances` (15, 16, 40; window 16) in which the source makes 4 logits (6 clean, 2 corrupted), and
+    beyond the window layers take `taken` of it, `left` stays with all local, and the stream moves `places`.
+
+    Args:
+        taken: (seed, layer) -> share; else 0.
+        places: (seed, layer, pos) -> share; else all at the source before layer 2, at the query after it.
+    """
+    facts, distances = neolens.anatomy(name), [15, 16, 40]
+    shape = (seeds, len(distances), prompts)
+    far = (np.array(distances) >= 16)[None, :, None]
+    local = np.full((seeds, len(distances), facts.layers, prompts), 4.0)
+    wide = np.full_like(local, np.nan)
+    for layer, span in enumerate(facts.attention):
+        if span.kind == "local":
+            local[:, :, layer], wide[:, :, layer] = np.nan, 4.0
+    for (seed, layer), share in (taken or {}).items():
+        local[seed, 1:, layer] = 4 * (1 - share)
+    stream = np.full((seeds, len(distances), prompts, facts.layers, 3), 2.0)
+    stream[:, :, :, :3, 0] = stream[:, :, :, 3:, 2] = 6.0
+    for (seed, layer, pos), share in (places or {}).items():
+        stream[seed, :, :, layer, pos] = 2 + 4 * share
+    axes = ("seed", "distance", "prompt")
+    variables = {
+        "clean": (axes, np.full(shape, clean)),
+        "corrupted": (axes, np.full(shape, clean - 4.0)),
+        "rank": (axes, np.full(shape, rank)),
+        "rank_all_local": (axes, np.where(far, 7, 0) + np.zeros(shape)),
+        "all_local": (axes, np.where(far, 4 * left, 4.0) + np.zeros(shape)),
+        "all_global": (axes, np.full(shape, 4.0)),
+        "localised": (("seed", "distance", "layer", "prompt"), local),
+        "globalised": (("seed", "distance", "layer", "prompt"), wide),
+        "patched": (("seed", "distance", "prompt", "layer", "pos"), stream),
+        "ablated": (("seed", "distance", "group", "prompt"), np.full((seeds, 3, 2, prompts), 5.0)),
+    }
+    coords = {"seed": range(seeds), "distance": distances, "group": ["local", "global"]}
+    coords |= {"pos": ["source", "source..query", "query"], "length": ("distance", [20, 21, 45])}
+    attrs = {"window": 16, "model": name, "fingerprint": "0"}
+    return results.build(variables, facts, coords=coords, attrs=attrs)
+
+
+def test_a_share_is_what_a_change_takes_of_what_the_source_makes():
+    beyond = circuits.side(made(taken={(0, 2): 0.75, (0, 0): 0.05}).isel(seed=0), 16, beyond=True)
+    assert beyond.distances == (16, 40)
+    assert (beyond.difference, beyond.carried) == (6, 4)
+    assert beyond.narrowed == pytest.approx({0: 0.05, 2: 0.75})
+    assert beyond.needed == [2]
+    assert beyond.left == 0
+    one = beyond.changes.sel(group="layer 2 local")
+    assert [float(one[name]) for name in ("share", "low", "high")] == pytest.approx([0.75, 0.75, 0.75])
+    assert float(beyond.changes["share"].sel(group=ALL_LOCAL)) == 1
+    assert (beyond.likeliest, beyond.likeliest_all_local, beyond.above) == (1, 0, 1)
+    assert beyond.ablated["effect"].values.tolist() == [-1, -1]
+
+
+def test_inside_the_window_is_told_apart_from_beyond():
+    inside = circuits.side(made(taken={(0, 2): 0.75}).isel(seed=0), 16, beyond=False)
+    assert inside.distances == (15,)
+    assert inside.narrowed == {0: 0, 2: 0}
+    assert inside.needed == []
+    assert (inside.left, inside.likeliest_all_local) == (1, 1)
+
+
+def test_a_share_is_of_means_over_prompts_and_its_interval_of_resampled_prompts():
+    result = made(prompts=40).isel(seed=0)
+    # a layer that takes all of every fourth prompt's 4 logits and nothing of the others'
+    result["localised"].loc[{"layer": 2}] = np.where(np.arange(40) % 4 == 0, 0.0, 4.0)
+    one = circuits.side(result, 16, beyond=True).changes.sel(group="layer 2 local")
+    assert float(one["share"]) == 0.25
+    # of 80 prompts: binomial, standard error sqrt(0.25 * 0.75 / 80) = 0.0484
+    assert float(one["low"]) == pytest.approx(0.25 - 1.96 * 0.0484, abs=0.02)
+    assert float(one["high"]) == pytest.approx(0.25 + 1.96 * 0.0484, abs=0.02)
+
+
+def test_a_layer_that_takes_much_of_a_few_prompts_only_is_not_needed_surely():
+    result = made(prompts=8).isel(seed=0)
+    # by turns the share is 2.6 and -2: 0.3 on average, with a standard error of 0.6
+    result["localised"].loc[{"layer": 0}] = 4 * (1 - np.array([2.6, -2.0] * 4))
+    beyond = circuits.side(result, 16, beyond=True)
+    assert beyond.narrowed[0] == pytest.approx(0.3)
+    assert beyond.needed == []
+
+
+def test_where_the_answer_stands_and_where_it_arrives():
+    beyond = circuits.side(made().isel(seed=0), 16, beyond=True)
+    assert beyond.between[0] == 0
+    assert beyond.arrives == 2
+    hopping = circuits.side(made(places={(0, 2, 0): 0.0, (0, 2, 1): 0.9, (0, 3, 2): 0.4}).isel(seed=0), 16, beyond=True)
+    assert hopping.between == (pytest.approx(0.9), 2)
+    assert hopping.arrives == 3
+
+
+def test_a_side_without_distances_is_refused():
+    with pytest.raises(ValueError, match="no distance inside the window of 10: distances are"):
+        circuits.side(made().isel(seed=0), 10, beyond=False)
+
+
+def found(name="lab/gpt-neo", **settings):
+    return circuits.carriers(name, {"recall": made(name, **settings)})
+
+
+def test_a_finding_names_needed_layers_by_seed_and_the_number_of_hops():
+    hop = {(1, 2, 0): 0.2, (1, 2, 1): 0.8}
+    said = words.findings(found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5, (1, 0): 0.25}, places=hop, left=0.02))
+    assert said == [
+        "lab/gpt-neo, recall, 16 to 40 tokens back: the answer is likeliest in 100% of prompts (inside the window in "
+        "100%), and the source makes 4.0 logits of difference. Held to the window, layer 0 (global) takes away 25% "
+        "(25% to 25%) in seed 1; layer 2 (global) takes away 100% (100% to 100%) and 50% (50% to 50%) in seeds 0 and "
+        "1 (inside the window at most 0%). With every layer held to the window 2% is left. The answer comes to the "
+        "query in layer 2 in seeds 0 and 1. In one hop in seed 0: all positions between source and query move at most "
+        "0%. In several hops in seed 1: all positions between source and query move 80% (before layer 2)."
+    ]
+
+
+def test_a_finding_says_when_no_layer_is_needed_and_of_one_seed_names_none():
+    (said,) = words.findings(found(taken={(0, 2): 0.09}, left=0.5, places={(0, 1, 1): 0.3}))
+    assert "No single layer that is held to the window takes 10% of it away. " in said
+    assert "With every layer held to the window 50% is left." in said
+    assert "Partly in several hops: all positions between source and query move 30% (before layer 1)." in said
+    assert "seed" not in said
+
+
+def test_models_are_compared_by_the_layer_that_takes_most():
+    taken = {(0, 2): 1.0, (1, 2): 0.6, (1, 0): 0.5}
+    mixed = words.compared([found(seeds=2, taken=taken, left=0.03)])
+    assert mixed == [
+        "In lab/gpt-neo, whose global layers are 0 and 2, the one that takes away most of what is carried beyond the "
+        "window of 16 when it is held to it is, over 1 task and 2 seeds, layer 2 (2 of 2). With every layer held to "
+        "the window at most 3% is left: beyond it the answer is carried by global layers."
+    ]
+    plain = words.compared([found("lab/gpt2", seeds=2, taken={(0, 1): 1.0}), found("lab/pythia", taken={(0, 3): 0.2})])
+    assert plain == [
+        "Where every layer is global, the layer that takes away most of what is carried beyond the window when it is "
+        "held to 16 tokens is, over 1 task and 2 seeds, in lab/gpt2 layer 1 (1 of 2) and no single layer by 10% (1 of "
+        "2); in lab/pythia layer 3 (1 of 1)."
+    ]
+
+
+def test_what_still_comes_within_the_window_is_not_said_to_be_carried_by_global_layers():
+    (said,) = words.compared([found(taken={(0, 2): 0.5}, left=0.4)])
+    assert said.endswith("every layer held to the window up to 40% still comes, in several hops within the window.")
+    two = {"recall": made(left=0.4), "induction": made(taken={(0, 2): 1.0})}
+    (said,) = words.compared([circuits.carriers("lab/gpt-neo", two)])
+    assert "layer 2 (1 of 2) and no single layer by 10% (1 of 2)" in said
+    assert said.endswith(
+        "less than 10% is left in 1 of 2 cases: there the answer is carried by global layers. In the other up to 40% "
+        "still comes, in several hops within the window."
+    )
+
+
+def test_a_network_that_does_not_answer_is_warned_about_and_nothing_is_found_in_it():
+    failing = found(clean=-1.0, rank=3, taken={(0, 2): 1.0})
+    assert words.findings(failing) == [
+        "lab/gpt-neo, recall, 16 to 40 tokens back: the answer is likeliest in 0% of prompts (inside the window in 0%)."
+    ]
+    assert words.warnings(failing) == [
+        "lab/gpt-neo puts the answer above the distractor in 0% of the prompts of recall beyond the window, and the "
+        "source makes 4.0 logits of difference: it does not do this task, so there is no telling what carries it."
+    ]
+    assert words.compared([failing]) == []
+    able = words.compared(
+        [circuits.carriers("lab/gpt-neo", {**failing.results, "induction": made(taken={(0, 2): 1.0})})]
+    )
+    assert "layer 2 (1 of 1)" in able[0]
+    assert words.warnings(found()) == []
+
+
+def test_tables_hold_what_was_found():
+    both = [found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5}), found("lab/gpt2")]
+    header, rows = words.recall_table(both)
+    assert len(header) == len(rows[0])
+    assert rows[0] == ["lab/gpt-neo, recall", 1, 1, 1, 1, 0, 6, 4]
+    header, rows = words.change_table(both, "recall")
+    changed = {row[0]: row[1:] for row in rows}
+    told = changed["lab/gpt-neo, layer 2 local"]
+    assert told[:3] == [0, 0.75, "1.00 (1.00 to 1.00); 0.50 (0.50 to 0.50)"]
+    assert "lab/gpt-neo, layer 1 global" in changed
+    assert "lab/gpt2, layer 1 local" in changed
+    header, rows = words.ablation_table(both, "recall")
+    assert rows[0] == ["lab/gpt-neo, local", -1, "-1.00 to -1.00", -1, "-1.00 to -1.00"]
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    # 8 of 10, as in Newcombe 1998's formula: centre (0.8 + 0.192) / 1.384, by hand 0.490 to 0.943
+    assert figures.window.share_interval(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert figures.window.share_interval(1.0, 10) == pytest.approx((0.722, 1.0), abs=5e-4)
+
+
+def test_figures_show_the_shares_of_each_model_layer_and_distance():
+    held = {"lab/gpt-neo": made(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5}), "lab/gpt2": made("lab/gpt2")}
+    narrow = figures.narrowing_by_distance(held)
+    lines = [trace for trace in narrow.data if trace.name == "layer 2" and trace.xaxis == "x"]
+    assert [list(line.y) for line in lines] == [[0, 1, 1], [0, 0.5, 0.5]]
+    assert not [trace for trace in narrow.data if trace.name == "layer 1" and trace.xaxis == "x"]
+    assert narrow.layout.xaxis.ticktext == ("15", "16", "40")
+    assert narrow.layout.shapes[0].x0 == 0.5  # between 15 and 16
+    maps = figures.places_by_distance(held).data
+    assert len(maps) == 6
+    np.testing.assert_allclose(maps[0].z, [[1] * 3] * 3 + [[0] * 3])
+    np.testing.assert_allclose(maps[1].z, 0)
+    np.testing.assert_allclose(maps[2].z, [[0] * 3] * 3 + [[1] * 3])
+    recall = figures.recall_by_distance({name: {"recall": result} for name, result in held.items()})
+    assert [list(trace.y) for trace in recall.data[:2]] == [[1, 1, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match=r"wrong: expected what neolens.circuits.at_distances gives"):
+        figures.places_by_distance({"wrong": xr.Dataset()})
+
+
+def test_tasks_stand_side_by_side_with_their_own_distances():
+    both = circuits.of_all_tasks({"recall": made(), "induction": made().isel(distance=[0, 2])})
+    assert both["distance"].values.tolist() == [15, 16, 40]
+    assert bool(both["clean_induction"].sel(distance=16).isnull().all())
+    assert bool((both["clean_recall"] == 6).all())
+    assert both["length"].values.tolist() == [20, 21, 45]
+
+
+# Publishing -------------------------------------------------------------------------------------------------
+
+
+def test_publishing_writes_all_three_files_or_none(tmp_path):
+    page = report.publish(tmp_path / "new" / "out", made(), {"findings": ["é"]}, "<p>page</p>")
+    assert page.read_text() == "<p>page</p>"
+    assert sorted(file.name for file in page.parent.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert json.loads((page.parent / "record.json").read_text()) == {"findings": ["é"]}
+    np.testing.assert_array_equal(results.load(page.parent / "result.nc")["clean"], made()["clean"])
+    with pytest.raises(TypeError):
+        report.publish(tmp_path / "other", made(), {"bad": object()}, "")
+    assert not (tmp_path / "other").exists()
+
+
+# The experiment ---------------------------------------------------------------------------------------------
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    return shell.call(job.main, *arguments)
+
+
+SMALL = ["--tasks", "induction", "--prompts", "8", "--distances", "32,15"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote for two models of the lab, one task and two distances."""
+    out = tmp_path_factory.mktemp("reach") / "out"
+    assert call("--models", "lab/gpt-neo", "lab/gpt2", *SMALL, "--out", out) == 0
+    return out
+
+
+def test_it_writes_a_result_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+
+
+def test_the_result_holds_models_seeds_and_distances(done):
+    result = results.load(done / "result.nc")
+    assert result["model"].values.tolist() == ["lab/gpt-neo", "lab/gpt2"]
+    assert result["seed"].values.tolist() == [0, 1, 2]
+    assert result["distance"].values.tolist() == [15, 32]
+    model = neolens.load("lab/gpt-neo@1")
+    pairs = circuits.planted(neolens.load("lab/gpt-neo"), "induction", 32, 8, seed=0)
+    stream = neolens.patch(model, pairs, "resid_pre", positions=["source", ("source", "query")], progress=False)
+    mine = result["patched_induction"].sel(model="lab/gpt-neo", seed=1, distance=32, pos=["source", "source..query"])
+    np.testing.assert_array_equal(mine.transpose(*stream["patched"].dims), stream["patched"])
+
+
+def test_on_the_lab_the_answer_from_beyond_the_window_goes_through_the_global_layer_2(done):
+    # every local layer of lab/gpt-neo reaches 15 tokens, so 32 back only global layers bring anything in one hop
+    result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
+    made_by_source = result["clean_induction"] - result["corrupted_induction"]
+    held = result["localised_induction"].sel(layer=2)
+    assert (made_by_source.mean("prompt") > 3).all()
+    assert (abs(held.sel(distance=32).mean("prompt")) < 0.1 * made_by_source.sel(distance=32).mean("prompt")).all()
+    assert (held.sel(distance=15).mean("prompt") > 0.5 * made_by_source.sel(distance=15).mean("prompt")).all()
+
+
+def test_the_findings_are_what_the_numbers_say(done):
+    record = json.loads((done / "record.json").read_text())
+    result = results.load(done / "result.nc")
+    neo = result.sel(model="lab/gpt-neo", distance=32)
+    source = (neo["clean_induction"] - neo["corrupted_induction"]).mean("prompt")
+    taken = 1 - neo["localised_induction"].mean("prompt") / source
+    most = [int(taken["layer"][int(np.nanargmax(taken.sel(seed=seed).values))]) for seed in (0, 1, 2)]
+    assert most == [2, 2, 2]
+    assert "over 1 task and 3 seeds, layer 2 (3 of 3)" in record["findings"][0]
+    assert f"the source makes {source.min():.1f} to {source.max():.1f} logits" in record["findings"][2]
+    assert "In one hop in seeds 0, 1 and 2" in record["findings"][2]
+    assert record["asked"]["networks"]["lab/gpt2"] == ["lab/gpt2", "lab/gpt2@1", "lab/gpt2@2"]
+    assert len(record["fingerprints"]["lab/gpt2"].split()) == 3
+    assert record["warnings"] == [
+        f"{name} was asked only 8 prompts of induction beyond the window: its intervals are rough."
+        for name in ("lab/gpt-neo", "lab/gpt2")
+    ]
+
+
+def test_the_report_carries_findings_figures_tables_confounds_and_what_to_repeat(done):
+    parsed = Parsed((done / "report.html").read_text())
+    for sentence in json.loads((done / "record.json").read_text())["findings"]:
+        assert sentence in parsed.text
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 3
+    assert "lab/gpt-neo, random 8 heads 0" in parsed.text
+    assert (
+        "python -m experiments.window_reach --models lab/gpt-neo lab/gpt2 --prompts 8 --seed 0 --tasks induction "
+        f"--distances 15,32 --out {done}"
+    ) in parsed.text
+
+
+def test_one_seed_of_the_lab_is_asked_alone_and_a_task_without_room_at_a_default_distance_is_left_out(tmp_path):
+    config = job.Config(models=("lab/gpt-neo@2",), prompts=8, tasks=("indirect_object",))
+    asked = job.plan(config)
+    assert asked.networks == {"lab/gpt-neo@2": ("lab/gpt-neo@2",)}
+    assert job.seed_of("lab/gpt-neo@2") == 2
+    model = neolens.load("lab/gpt-neo")
+    # the giver stands between, so an indirect object is 10 tokens back at least
+    assert list(job.plant(model, "indirect_object", (4, 15, 16), 16, config)) == [15, 16]
+    with pytest.raises(ValueError, match="lab/gpt-neo: indirect_object at distance 4"):
+        job.plant(model, "indirect_object", (4, 16), 16, config)
+
+
+BAD = {
+    "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
+    "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+    "a folder without config": (["--models", "{tmp}"], "has no config.json"),
+    "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
+    "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
+    "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
+    "unknown task": (["--tasks", "recal"], "no task 'recal': expected some of induction,indirect_object,recall"),
+    "a task twice": (["--tasks", "recall,recall"], "tasks 'recall,recall': expected some, each once"),
+    "no number": (["--distances", "16,far"], "distance 'far': expected a whole number of tokens from 1"),
+    "none beyond": (["--distances", "8,15"], "distances 8, 15: expected some on both sides of the window of 16"),
+    "none inside": (["--distances", "16,20"], "distances 16, 20: expected some on both sides of the window of 16"),
+    "beyond the context": (["--distances", "15,200"], "below the context of 128"),
+    "no room": (["--distances", "15,119"], "lab/gpt-neo: induction at distance 119: in the model's 128 positions"),
+    "too near": (["--distances", "4,16"], "lab/gpt-neo: indirect_object at distance 4"),
+    "out is a file": ([*SMALL, "--models", "lab/gpt-neo", "--out", "{tmp}/file"], "cannot be written to"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    shutil.copytree(folder("lab/gpt2"), tmp_path / "mute", ignore=shutil.ignore_patterns("step*", "tokenizer*"))
+    monkeypatch.setattr(circuits, "at_distances", lambda *args: pytest.fail("something was measured"))
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    out = tmp_path / "out"
+
+    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists()
