@@ -138,14 +138,15 @@ def heads(folder: str, prompts: int, length: int, positions: int, cells: int, ro
 
 
 def memory(folder: str, length: int) -> dict[str, Any]:
-    """Peak memory of the loss at every position, of one long prompt and of several."""
+    """Peak memory of the loss at every position, of one long prompt and of several: a head in each layer, so that every
+    layer is recorded, and in every fourth."""
     ours = neolens.load(folder, device="cpu")
     found = {}
-    for prompts, how in ((1, "zero"), (8, "mean")):
+    for prompts, how, step in ((1, "zero", 1), (8, "mean", 4)):
         tokens = random_prompts(ours.anatomy, prompts, length)
-        groups = neolens.by_kind(ours, draws=1)
+        groups = {f"{layer}.0": [(layer, 0)] for layer in range(0, ours.anatomy.layers, step)}
 
-        name = f"{prompts} prompt{'s' if prompts > 1 else ''} of {length} tokens, {how}, {len(groups)} groups"
+        name = f"{prompts} prompt{'s' if prompts > 1 else ''} of {length} tokens, {how}, {len(groups)} heads"
         run = partial(neolens.ablate, ours, tokens, groups, how=how, progress=False)
         found[f"{name}: peak GB above the model"] = peak_memory(run)
     return found

@@ -236,6 +236,27 @@ def test_a_rotary_model_does_not_feel_a_shift_and_an_absolute_one_does(name, by,
 
 
 @rotary_families
+@pytest.mark.parametrize("sharper", [1, 3, 10, 30])
+def test_a_shift_moves_logits_no_more_than_rounding_explains_however_sharp_attention_is(name, sharper, tmp_path):
+    model, tokens = tiny.model(name), tiny.tokens(0, 4, 20)
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if "query_key_value.weight" in key:
+                weight.mul_(sharper**0.5)  # of queries and keys alike (and of values)
+    model.save_pretrained(tmp_path)
+    bridge, network = neolens.load(tmp_path), oracles.network(model)
+    exact = oracles.forward(network, tokens).logits
+    shifted_exact = oracles.forward(network, tokens, positions=torch.arange(20) + 8).logits
+    assert (shifted_exact - exact).abs().max() < 1e-9 * (exact.max() - exact.min())
+    own = bridge(tokens).detach().double()
+    rounding = (own - exact).abs().max()
+    for by in (1, 8, 40):
+        with what_if(bridge, positions=Shift(by)):
+            moved = (bridge(tokens).detach().double() - own).abs().max()
+        assert moved < 4 * rounding, by
+
+
+@rotary_families
 def test_only_content_is_left_where_every_token_stands_at_one_place(name, bridges):
     model, tokens = bridges[name], tiny.tokens(length=20)
     with torch.no_grad(), what_if(model, positions="off"):

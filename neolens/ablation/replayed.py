@@ -14,7 +14,7 @@ from neolens.ablation.how import Cut
 from neolens.ablation.reading import at_tokens, of_runs
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
-from neolens.replay import Branches, Trunk, final, record, recorded_sites
+from neolens.replay import ITEMS, Branches, Trunk, final, record, recorded_sites
 
 Progress = Callable[[float], object]
 
@@ -31,7 +31,8 @@ def replayed(
     """Fill `ablated` [group, prompt, column, metric] and `baseline` [prompt, column, metric]."""
     for prompts in asked.lengths().values():
         until = max(int(asked.read.at[prompt].max()) for prompt in prompts) + 1
-        step = max(1, (max_memory // 2) // _recorded_bytes(weights, asked, until))
+        at_once = ITEMS.get(weights.embedding.device.type, ITEMS["cuda"]) // until
+        step = max(1, min(at_once, (max_memory // 2) // _recorded_bytes(weights, asked, until)))
         kept = None
         for at in range(0, len(prompts), step):
             some = prompts[at : at + step]

@@ -11,11 +11,12 @@ from neolens.replay.reach import Reach, reach
 from neolens.replay.reading import Reader
 from neolens.replay.record import Record, final, record
 from neolens.replay.rows import Rows
-from neolens.replay.run import replay
+from neolens.replay.run import ITEMS, replay
 from neolens.replay.suffix import NEEDED, Suffix
 
 __all__ = [
     "HEAD_SITES",
+    "ITEMS",
     "NEEDED",
     "READ",
     "SITES",

@@ -18,8 +18,9 @@ _PER_ITEM = 20
 """Vectors of d_model that an item takes at the peak: stream, normed, q, k, v, z, what the MLP holds, and copies."""
 
 ITEMS = {"cpu": 2**12, "cuda": 2**16}
-"""Items of a chunk in its last layer, if a chunk of one cell has not more. On a CPU their vectors then stay in the
-caches, and memory is used again instead of being asked for anew, which costs as much as the arithmetic."""
+"""Items that are held at a time: of a chunk in its last layer, if a chunk of one cell has not more. On a CPU their
+vectors then stay in the caches, and memory is used again instead of being asked for anew, which costs as much as the
+arithmetic."""
 
 Progress = Callable[[float], object]
 
