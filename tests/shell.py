@@ -1,13 +1,17 @@
 """Experiments run as from the shell."""
 
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
 import typer
 
 from neolens.cli import run_cleanly
+from neolens.lab import folder as lab_folder
 
 
 def call(main: Callable, *arguments: object) -> int | str:
@@ -23,3 +27,23 @@ def call(main: Callable, *arguments: object) -> int | str:
     finally:
         torch.set_num_threads(threads)
     return 0
+
+
+def refused(run: Callable[..., int | str], arguments: list[str], message: str, folder: Path, capsys: Any) -> Path:
+    """Assert that an experiment ends in one line that holds `message`; returns where it would have written.
+
+    Args:
+        run: calls the experiment; `{tmp}` in its arguments stands for `folder`.
+    """
+    arguments, out = [argument.replace("{tmp}", str(folder)) for argument in arguments], folder / "out"
+    code = run(*arguments, *([] if "--out" in arguments else ["--out", out]))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    return out
+
+
+def without_tokenizer(name: str, folder: Path) -> Path:
+    """A copy of a lab model's folder that has no tokenizer."""
+    return Path(shutil.copytree(lab_folder(name), folder, ignore=shutil.ignore_patterns("step*", "*token*", "vocab*")))

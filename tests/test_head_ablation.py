@@ -390,21 +390,11 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("farmer sells corn near river today .")
-    for name in ("narrow", "mute"):
-        shutil.copytree(folder("lab/gpt-neo"), tmp_path / name)
+    shell.without_tokenizer("lab/gpt-neo", tmp_path / "mute")
+    shutil.copytree(folder("lab/gpt-neo"), tmp_path / "narrow")
     config = json.loads((tmp_path / "narrow" / "config.json").read_text())
     (tmp_path / "narrow" / "config.json").write_text(json.dumps(config | {"window_size": 64}))
-    for file in [*(tmp_path / "mute").glob("*token*"), *(tmp_path / "mute").glob("vocab*")]:
-        file.unlink()
-    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    out = tmp_path / "out"
-
-    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
-
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert code == 2
-    assert error.startswith("error: ")
-    assert message in error
+    out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
 
 

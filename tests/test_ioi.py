@@ -409,15 +409,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_patched(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    shutil.copytree(folder("lab/gpt2"), tmp_path / "mute", ignore=shutil.ignore_patterns("step*", "tokenizer*"))
+    shell.without_tokenizer("lab/gpt2", tmp_path / "mute")
     monkeypatch.setattr(job, "patch", lambda *args, **kwargs: pytest.fail("something was patched"))
-    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    out = tmp_path / "out"
-
-    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
-
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert code == 2
-    assert error.startswith("error: ")
-    assert message in error
+    out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()

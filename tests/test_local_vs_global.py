@@ -132,15 +132,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp
     save_file(weights, tmp_path / "nan" / "model.safetensors", metadata={"format": "pt"})
     path = tmp_path / "truncated" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
-    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    out = tmp_path / "out"
-
-    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
-
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert code == 2
-    assert error.startswith("error: ")
-    assert message in error
+    out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists() or list(out.iterdir()) == []
 
 

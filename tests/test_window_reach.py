@@ -1,7 +1,6 @@
 """What crosses a window: shares by hand, tiny networks under other windows by the oracle, and the experiment."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from experiments import window_reach as job
 from neolens import circuits, figures, report, results
 from neolens.circuits import crossing_words as words
 from neolens.circuits.carriers import ALL_LOCAL
-from neolens.lab import folder
 from neolens.prompts.pairs import PromptPairs
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
@@ -469,15 +467,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    shutil.copytree(folder("lab/gpt2"), tmp_path / "mute", ignore=shutil.ignore_patterns("step*", "tokenizer*"))
+    shell.without_tokenizer("lab/gpt2", tmp_path / "mute")
     monkeypatch.setattr(circuits, "at_distances", lambda *args: pytest.fail("something was measured"))
-    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    out = tmp_path / "out"
-
-    code = call(*arguments, *([] if "--out" in arguments else ["--out", out]))
-
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert code == 2
-    assert error.startswith("error: ")
-    assert message in error
+    out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
