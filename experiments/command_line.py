@@ -14,6 +14,7 @@ import xarray as xr
 
 from neolens import results
 from neolens.models import Anatomy, anatomy, fetch
+from neolens.scores import narrowest_window
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
 """What follows the first name after --models."""
@@ -41,6 +42,19 @@ def distinct(models: Sequence[str]) -> tuple[Anatomy, ...]:
     if len({facts.name for facts in anatomies}) < len(models):
         raise ValueError(f"models {', '.join(models)}: give each only once")
     return anatomies
+
+
+def one_window(anatomies: Sequence[Anatomy]) -> int:
+    """The window that local layers share, or the one to hold global layers to where there is none.
+
+    Raises:
+        ValueError: windows that differ, so that "beyond the window" means several things.
+    """
+    window = narrowest_window(list(anatomies))
+    for facts in anatomies:
+        if facts.windows and facts.windows != (window,):
+            raise ValueError(f"{facts.name} has a window of {facts.windows[-1]}, not of {window}: ask it by itself")
+    return window
 
 
 def fetched(models: Sequence[str]) -> None:

@@ -43,7 +43,6 @@ from neolens.lab.language import CONTENT
 from neolens.models import Anatomy, load
 from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
 from neolens.prompts.lab_questions import speaks_lab
-from neolens.scores import narrowest_window
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
 
@@ -111,10 +110,7 @@ def plan(config: Config) -> Plan:
             "or more prompts of 8 or more tokens, 1 or more draws, and a seed of 0 or more"
         )
     anatomies = command_line.distinct(config.models)
-    window, context = narrowest_window(list(anatomies)), min(facts.context for facts in anatomies)
-    for facts in anatomies:
-        if facts.windows and facts.windows != (window,):
-            raise ValueError(f"{facts.name} has a window of {facts.windows[-1]}, not of {window}: ask it by itself")
+    window, context = command_line.one_window(anatomies), min(facts.context for facts in anatomies)
     longest = (context - 1) // 2
     if longest <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)

@@ -34,7 +34,6 @@ from neolens.cli import run_cleanly
 from neolens.models import Anatomy, lab_names, lab_seeds, load
 from neolens.prompts.questions import refuse_arguments
 from neolens.prompts.tokenizing import vocabulary_fingerprint
-from neolens.scores import narrowest_window
 
 LEAST = 8
 """Prompts a distance: a mean ablation of fewer keeps much of each of them."""
@@ -90,7 +89,7 @@ def plan(config: Config) -> Plan:
     """Check all input, and plant every question in the tokens of every model."""
     refuse(config)
     anatomies = command_line.distinct(config.models)
-    window = narrowest_window(list(anatomies))
+    window = command_line.one_window(anatomies)
     asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
     command_line.fetched(config.models)
     networks = {

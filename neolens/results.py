@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.models.facts import Anatomy
+from neolens.models.treatments import in_words
 from neolens.network.fingerprint import fingerprint
 
 AXES = (
@@ -80,10 +81,12 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 def provenance(model: Any, anatomy: Anatomy, **more: Any) -> dict[str, Any]:
     """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
+    treatment = anatomy.position.treatment
     return {
         "model": anatomy.name,
         "fingerprint": fingerprint(model),
         "anatomy": json.dumps(asdict(anatomy)),
+        **({} if treatment is None else {"treatment": in_words(treatment)}),
         "versions": json.dumps(versions()),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),

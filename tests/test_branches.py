@@ -13,10 +13,10 @@ import neolens
 import oracles
 import tiny
 from neolens.models import AttentionSpan
+from neolens.models.spans import seen
 from neolens.network import attend, weights_of
 from neolens.network.blockwise import PatternBlock
 from neolens.replay import Branches, Heads, Trunk, record, recorded_sites
-from neolens.replay.branches import seen
 from test_ablation import prompts
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
@@ -234,5 +234,5 @@ def test_windows_bound_what_is_computed_for_the_last_position(tmp_path):
 
 def test_what_is_recorded_is_what_branches_begin_from():
     assert recorded_sites(parallel=True, scores=False) == {"resid_post", "z"}
-    assert recorded_sites(parallel=False, scores=False) == {"resid_post", "z", "resid_pre"}
+    assert recorded_sites(parallel=False, scores=False) == {"resid_pre", "z"}
     assert recorded_sites(parallel=True, scores=True) == {"resid_post", "z", "q", "k", "v"}

@@ -256,25 +256,27 @@ def test_models_are_compared_by_the_layer_that_takes_most():
     assert mixed == [
         "In lab/gpt-neo, whose global layers are 0 and 2, the one that takes away most of what is carried beyond the "
         "window of 16 when it is held to it is, over 1 task and 2 seeds, layer 2 (2 of 2). With every layer held to "
-        "the window at most 3% is left: beyond it the answer is carried by global layers."
+        "the window at most 3% is left (95 % intervals up to 3%): beyond it the answer is carried by global layers."
     ]
     plain = words.compared([found("lab/gpt2", seeds=2, taken={(0, 1): 1.0}), found("lab/pythia", taken={(0, 3): 0.2})])
     assert plain == [
         "Where every layer is global, the layer that takes away most of what is carried beyond the window when it is "
-        "held to 16 tokens is, over 1 task and 2 seeds, in lab/gpt2 layer 1 (1 of 2) and no single layer by 10% (1 of "
-        "2); in lab/pythia layer 3 (1 of 1)."
+        "held to 16 tokens is in lab/gpt2 (over 1 task and 2 seeds) layer 1 (1 of 2) and no single layer by 10% (1 of "
+        "2); in lab/pythia (over 1 task and 1 seed) layer 3 (1 of 1)."
     ]
 
 
 def test_what_still_comes_within_the_window_is_not_said_to_be_carried_by_global_layers():
     (said,) = words.compared([found(taken={(0, 2): 0.5}, left=0.4)])
-    assert said.endswith("every layer held to the window up to 40% still comes, in several hops within the window.")
+    assert said.endswith(
+        "every layer held to the window up to 40% (40% to 40%) still comes, in several hops within the window."
+    )
     two = {"recall": made(left=0.4), "induction": made(taken={(0, 2): 1.0})}
     (said,) = words.compared([circuits.carriers("lab/gpt-neo", two)])
     assert "layer 2 (1 of 2) and no single layer by 10% (1 of 2)" in said
     assert said.endswith(
-        "less than 10% is left in 1 of 2 cases: there the answer is carried by global layers. In the other up to 40% "
-        "still comes, in several hops within the window."
+        "less than 10% is left, 95 % intervals included, in 1 of 2 cases: there the answer is carried by global "
+        "layers. In the other up to 40% (40% to 40%) still comes, in several hops within the window."
     )
 
 
@@ -450,6 +452,7 @@ BAD = {
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
+    "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
     "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
     "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
     "unknown task": (["--tasks", "recal"], "no task 'recal': expected some of induction,indirect_object,recall"),

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from neolens.ablation.groups import Head, checked
-from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference
+from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference, refuse_seed
 from neolens.ablation.predictions import Predictions, predictions
 from neolens.metrics import Metric, several_metrics
 from neolens.models import Anatomy
@@ -41,6 +40,11 @@ class Asked:
         """Whether the metrics have a value for whole runs only."""
         return self.metrics[0].of_token is None
 
+    @property
+    def layers(self) -> set[int]:
+        """The layers in which some group has heads."""
+        return {layer for heads in self.groups.values() for layer, _ in heads}
+
     def lengths(self) -> dict[int, list[int]]:
         """Length -> the numbers of the prompts that have it."""
         return {
@@ -68,8 +72,7 @@ def asked(
     """
     pairs = tokens if isinstance(tokens, PromptPairs) else None
     prompts = tuple(validated(tokens if pairs is None else list(pairs.clean), facts, shortest=2))
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed {seed!r}: expected a whole number of 0 or more")
+    refuse_seed(seed)
     metrics, chosen = _metrics(metric), checked_how(how)
     read = predictions(facts, prompts, pairs, metrics, positions, answers, distractors)
     its = checked(groups, facts)

@@ -27,6 +27,9 @@ from neolens.models.catalogue import near_misses
 
 __all__ = ["CORRECTIONS", "by_distance", "difference", "effect", "heads_grid", "of_answers"]
 
+SIGNIFICANT = 0.05
+"""The corrected p below which figures mark a group."""
+
 CORRECTIONS = ("max_t", "benjamini_hochberg")
 _EXACT = 12  # prompts up to which all flips are tried, as in TransformerLens's test
 _TIE = 1e-13  # far above the rounding of a sum over its root mean square, far below any difference that matters

@@ -20,6 +20,10 @@ Groups = Mapping[str, Sequence[Head]]
 """Name -> the heads that are ablated together."""
 
 
+CONTROL = "random "
+"""How the names of groups that are there to be compared with begin."""
+
+
 def written(head: Head) -> str:
     """`3.7`: head 7 of layer 3."""
     return f"{head[0]}.{head[1]}"
@@ -44,8 +48,9 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
     """All `local` and all `global` heads and, as controls, as many heads drawn at random from all layers alike.
 
     A control, such as `random 24 heads 0`, has as many heads as the kind, spread evenly over all layers of the model;
-    the two kinds share their controls where they have as many heads. A model with layers of one kind has that group
-    alone: as many heads would be the same ones.
+    the two kinds share their controls where they have as many heads. (As many of the kind's own layers would be the
+    same heads; for a group that leaves some, there is `random_like`.) A model with layers of one kind has that group
+    alone.
 
     Args:
         draws: controls of each size.
@@ -63,7 +68,7 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
         return groups
     sizes = dict.fromkeys(len(heads) for heads in kinds.values())
     return groups | {
-        f"random {size} heads {draw}": _spread(facts, size, np.random.default_rng((seed, size, draw)))
+        f"{CONTROL}{size} heads {draw}": _spread(facts, size, np.random.default_rng((seed, size, draw)))
         for size in sizes
         for draw in range(draws)
     }
@@ -71,6 +76,8 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
 
 def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int = 0) -> dict[str, list[Head]]:
     """As many heads as these in each of their layers, drawn at random among the others: the control of a finding.
+
+    They are named `random like 3.7 5.0, 0`, and so on.
 
     Raises:
         ValueError: a layer in which there are not as many others, heads that do not exist, or no draws.
@@ -89,7 +96,7 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     groups = {}
     for draw in range(draws):
         rng = np.random.default_rng((seed, draw))
-        groups[f"random {len(chosen)} heads {draw}"] = sorted(
+        groups[f"{CONTROL}like {' '.join(map(written, chosen))}, {draw}"] = sorted(
             (layer, int(head))
             for layer, its in by_layer.items()
             for head in rng.choice([head for head in range(facts.heads) if head not in its], len(its), replace=False)

@@ -6,7 +6,7 @@ heads ablated, such as generating.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from neolens.ablation.asked import Asked
 from neolens.ablation.groups import Head
 from neolens.ablation.how import Cut, How
 from neolens.ablation.predictions import NOTHING
+from neolens.ablation.reading import of_last
 from neolens.ablation.values import remaining
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
@@ -35,11 +36,11 @@ def hooked(
     """Fill `ablated` [group, prompt, column, metric] and `baseline` [prompt, column, metric]."""
     for length, prompts in asked.lengths().items():
         values = _means(model, asked, length)
-        step = max(1, _LOGIT_BYTES // (4 * length * asked.facts.d_vocab))
+        step = _at_once(asked, length)
         for at in range(0, len(prompts), step):
             some = prompts[at : at + step]
             if asked.how == "resample":
-                values = heads_of(model, [asked.reference[asked.donors[prompt]] for prompt in some], asked.facts)
+                values = heads_of(model, [asked.reference[asked.donors[prompt]] for prompt in some], asked.layers)
             tokens = torch.stack([asked.prompts[prompt] for prompt in some]).to(model.cfg.device)
             own = model(tokens)
             found = _measured(asked, some, tokens, own, own)
@@ -90,16 +91,14 @@ def hooks_of(
     ]
 
 
-def heads_of(model: Any, prompts: Sequence[Tensor], facts: Anatomy) -> dict[int, Tensor]:
+def heads_of(model: Any, prompts: Sequence[Tensor], layers: Collection[int]) -> dict[int, Tensor]:
     """Layer -> z [prompt, pos, head, d_head] of these prompts of one length."""
     taken: dict[int, Tensor] = {}
 
     def take(layer: int) -> Hook:
         return hook_name("z", layer), lambda z, hook: taken.update({layer: z.detach().clone()})
 
-    model.run_with_hooks(
-        torch.stack(list(prompts)).to(model.cfg.device), fwd_hooks=[take(layer) for layer in range(facts.layers)]
-    )
+    model.run_with_hooks(torch.stack(list(prompts)).to(model.cfg.device), fwd_hooks=[take(layer) for layer in layers])
     return taken
 
 
@@ -107,7 +106,16 @@ def _means(model: Any, asked: Asked, length: int) -> dict[int, Tensor] | None:
     if asked.how != "mean":
         return None
     its = [other for other in asked.reference if len(other) == length]
-    return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, its, asked.facts).items()}
+    step, sums = _at_once(asked, length), dict.fromkeys(asked.layers, torch.zeros(()))
+    for at in range(0, len(its), step):
+        for layer, z in heads_of(model, its[at : at + step], asked.layers).items():
+            sums[layer] = sums[layer].to(z) + z.sum(0, keepdim=True)
+    return {layer: total / len(its) for layer, total in sums.items()}
+
+
+def _at_once(asked: Asked, length: int) -> int:
+    """Prompts whose logits are held together."""
+    return max(1, _LOGIT_BYTES // (4 * length * asked.facts.d_vocab))
 
 
 def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool) -> list[Hook]:
@@ -162,7 +170,7 @@ def _measured(asked: Asked, prompts: Sequence[int], tokens: Tensor, logits: Tens
     at = torch.stack([asked.read.at[prompt] for prompt in prompts]).to(device)
     if asked.of_runs:
         last = None if distractors is None else distractors[:, -1]
-        run = OfRun(answers[:, -1], last, tokens, own)
+        run = OfRun(of_last(answers, asked.facts.d_vocab), last, tokens, own)
         return torch.stack([metric.of_every(logits, run) for metric in asked.metrics], dim=1)[:, None].cpu().numpy()
     found = torch.full((*at.shape, len(asked.metrics)), torch.nan)
     for row in range(len(at)):

@@ -78,6 +78,16 @@ def checked_how(how: Any) -> How:
     return how
 
 
+def refuse_seed(seed: Any) -> None:
+    """Nothing, if something can be drawn with it.
+
+    Raises:
+        ValueError: no whole number of 0 or more.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed {seed!r}: expected a whole number of 0 or more")
+
+
 def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how: How) -> None:
     """Nothing, if every prompt finds in the reference what takes the place of its heads.
 

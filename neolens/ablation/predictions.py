@@ -95,7 +95,8 @@ def _expected(
             for row, prompt in zip(rows, prompts)
         ):
             raise ValueError(
-                f"{which} do not fit the tokens: expected one token for each of theirs, {NOTHING} where none"
+                f"{which} do not fit the tokens: expected one token for each of theirs, {NOTHING} where none, in "
+                "tensors of whole numbers as the tokens are"
             )
         low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
         if low < NOTHING or high >= facts.d_vocab:
@@ -127,6 +128,11 @@ def _positions(
     if isinstance(positions, str):
         positions = [positions]
     if not isinstance(positions, Mapping):
+        if not isinstance(positions, Iterable):
+            raise TypeError(
+                f"positions are {positions!r:.60}: expected 'each', a list of indices or names, or a dict from a name "
+                "to one index a prompt"
+            )
         return _listed_positions(listed(positions, "positions"), pairs, lengths)
     names = {str(name): listed(places, f"the places of position {name!r}") for name, places in positions.items()}
     for name, places in names.items():
@@ -142,6 +148,7 @@ def _listed_positions(
 ) -> tuple[list[Tensor], tuple[str, ...] | Sequence[int]]:
     """Positions by their names in the pairs, or by numbers that are the same in every prompt."""
     known = {} if pairs is None else pairs.positions
+    chosen = [int(one) if isinstance(one, Tensor) and one.numel() == 1 else one for one in chosen]
     names: dict[str, list[Any]] = {}
     for one in chosen:
         if isinstance(one, str) and one not in known:

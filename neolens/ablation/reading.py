@@ -55,6 +55,12 @@ def at_tokens(
     return found.view(*answers.shape, len(metrics))
 
 
+def of_last(answers: Int[Tensor, "row read"], d_vocab: int) -> Int[Tensor, " row"]:
+    """The answers after the last position; where there is none a token that does not exist, so that whoever looks it up
+    is told."""
+    return answers[:, -1].masked_fill(answers[:, -1] == NOTHING, d_vocab)
+
+
 def of_runs(
     weights: Weights,
     metrics: Sequence[Metric],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neolens.ablation.asked import Asked
 from neolens.ablation.how import Cut
-from neolens.ablation.reading import at_tokens, of_runs
+from neolens.ablation.reading import at_tokens, of_last, of_runs
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
 from neolens.replay import ITEMS, Branches, Trunk, final, record, recorded_sites
@@ -43,9 +43,8 @@ def replayed(
 
 def _recorded_bytes(weights: Weights, asked: Asked, until: int) -> int:
     """What one prompt takes: its recorded run and, resampled, that of another."""
-    layers = {layer for heads in asked.groups.values() for layer, _ in heads}
     begins = {min(layer for layer, _ in heads) for heads in asked.groups.values()}
-    vectors = 1 + len(begins) * (2 + 3 * isinstance(asked.how, Cut)) + len(layers) * (asked.how == "resample")
+    vectors = 1 + len(begins) * (2 + 3 * isinstance(asked.how, Cut)) + len(asked.layers) * (asked.how == "resample")
     return vectors * until * weights.anatomy.d_model * weights.embedding.element_size()
 
 
@@ -106,7 +105,8 @@ class _Prompts:
         if not self.asked.of_runs:
             return at_tokens(self.weights, metrics, stream, answers, distractors, clean)
         last = None if distractors is None else distractors[:, -1]
-        return of_runs(self.weights, metrics, stream, self.tokens[prompts], answers[:, -1], last, clean)[:, None]
+        ends = of_last(answers, self.asked.facts.d_vocab)
+        return of_runs(self.weights, metrics, stream, self.tokens[prompts], ends, last, clean)[:, None]
 
 
 def membership(asked: Asked) -> Bool[Tensor, "group layer head"]:

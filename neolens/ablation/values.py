@@ -12,9 +12,10 @@ from torch import Tensor
 from neolens.ablation.asked import Asked
 from neolens.ablation.how import Beyond, Cut
 from neolens.models.facts import AttentionSpan
+from neolens.models.spans import seen
 from neolens.network import Weights, attend, residual
 from neolens.network.blockwise import fused
-from neolens.replay import Heads, record, seen
+from neolens.replay import Heads, record
 
 _TOKENS_AT_ONCE = 4096
 
@@ -85,14 +86,13 @@ def values_of(weights: Weights, asked: Asked, prompts: Sequence[int], until: int
     """Layer -> the values of `mean` or `resample` for these prompts of one length, up to position `until`."""
     if not asked.reference:
         return None
-    layers = {layer for heads in asked.groups.values() for layer, _ in heads}
     if asked.how == "mean":
         length = len(asked.prompts[prompts[0]])
         tokens = torch.stack([other for other in asked.reference if len(other) == length])
-        return mean_of_heads(weights, tokens[:, :until], layers)
+        return mean_of_heads(weights, tokens[:, :until], asked.layers)
     tokens = torch.stack([asked.reference[asked.donors[prompt]] for prompt in prompts])
     tokens = tokens[:, :until].to(weights.embedding.device)
-    return record(weights, tokens, {"z"}, weights.anatomy.attention, layers)["z"]
+    return record(weights, tokens, {"z"}, weights.anatomy.attention, asked.layers)["z"]
 
 
 def mean_of_heads(weights: Weights, tokens: Int[Tensor, "prompt pos"], layers: Collection[int]) -> dict[int, Values]:

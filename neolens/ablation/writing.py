@@ -7,7 +7,7 @@ model itself, with its key-value cache.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 
 from neolens.ablation.groups import checked
-from neolens.ablation.hooked import heads_of, hooks_of, refuse_deaf
-from neolens.ablation.how import HOWS, Cut, How, checked_how, warn_of_few
+from neolens.ablation.hooked import hooks_of, refuse_deaf
+from neolens.ablation.how import HOWS, Cut, How, checked_how, refuse_seed, warn_of_few
+from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
+from neolens.network import weights_of
 from neolens.prompts.checks import listed
+from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import read, tokenizer_of
 from neolens.prompts.tokens import validated
 
@@ -36,7 +39,7 @@ class Continuations:
     by_group: Mapping[str, tuple[str, ...]]
     """`as it is`, then each group -> the continuation of every prompt."""
     agreed: Mapping[str, tuple[int, ...]]
-    """Group -> how many tokens each continuation has in common with that of the model as it is, from the first on."""
+    """The same -> how many tokens each continuation has in common with the model's as it is, from the first on."""
 
     def __str__(self) -> str:
         return "\n\n".join(self.side_by_side(number) for number in range(len(self.prompts)))
@@ -63,7 +66,8 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
         heads: (layer, head) of each.
         how: as `neolens.ablate`; a mean over the reference at the same position, a resample of one reference prompt
             drawn by `seed`.
-        reference: prompts of one length, as long as any text that is run, for `mean` and `resample`.
+        reference: prompts of one length (or `PromptPairs`, their clean ones), as long as any text that is run, for
+            `mean` and `resample`; they are run without the hooks that stand on the model.
 
     Raises:
         TypeError, ValueError: heads that do not exist, an unknown `how`, no reference where one is needed; while
@@ -72,7 +76,7 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
     facts = anatomy(model)
     chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
     refuse_deaf(model, facts, way)
-    values = _values(model, facts, way, reference, seed)
+    values = _values(model, facts, way, {layer for layer, _ in chosen}, reference, seed)
     with model.hooks(fwd_hooks=hooks_of(facts, chosen, way, values)):
         yield model
 
@@ -101,6 +105,8 @@ def continuations(
     """
     facts, tokenizer = anatomy(model), tokenizer_of(model)
     chosen, way = checked(groups, facts), checked_how(how)
+    if AS_IT_IS in chosen:
+        raise ValueError(f"a group is named {AS_IT_IS!r}, as is what the model writes unablated: name it otherwise")
     texts = [prompts] if isinstance(prompts, str) else listed(prompts, "the prompts")
     if isinstance(new_tokens, bool) or not isinstance(new_tokens, int | np.integer) or new_tokens < 1:
         raise ValueError(f"new_tokens {new_tokens!r}: expected a whole number of 1 or more")
@@ -113,7 +119,9 @@ def continuations(
                 f"prompt {number} has {len(one.ids)} tokens: with {new_tokens} more it does not fit the "
                 f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
             )
-    values = _values(model, facts, way, reference, seed)
+    refuse_deaf(model, facts, way)
+    layers = {layer for heads in chosen.values() for layer, _ in heads}
+    values = _values(model, facts, way, layers, reference, seed)
     written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
     for name, heads in chosen.items():
         with model.hooks(fwd_hooks=hooks_of(facts, heads, way, values)):
@@ -136,8 +144,11 @@ def _agreed(tokens: Sequence[int], others: Sequence[int]) -> int:
     return next((n for n, (a, b) in enumerate(zip(tokens, others)) if a != b), len(tokens))
 
 
-def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> dict[int, Tensor] | None:
-    """Layer -> z [1, pos, head, d_head] to put in place of the heads."""
+def _values(
+    model: Any, facts: Anatomy, how: How, layers: Collection[int], reference: Any, seed: Any
+) -> dict[int, Tensor] | None:
+    """Layer -> z [1, pos, head, d_head] to put in place of the heads, of runs without any hook."""
+    refuse_seed(seed)
     if isinstance(how, Cut) or how == "zero":
         if reference is not None:
             raise ValueError(f"how={how!r} puts nothing in the heads' place: leave reference out")
@@ -147,7 +158,7 @@ def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> 
             f"how={how!r} needs reference prompts as long as what is to be written: give reference, or take one of "
             f"{HOWS[0]!r}, Beyond(distance) and Within(distance)"
         )
-    prompts = validated(reference, facts)
+    prompts = validated(list(reference.clean) if isinstance(reference, PromptPairs) else reference, facts)
     if len(prompts) < 2 or len({len(prompt) for prompt in prompts}) > 1:
         raise ValueError(
             f"{len(prompts)} reference prompts of {len({len(prompt) for prompt in prompts})} lengths: expected two or "
@@ -158,4 +169,5 @@ def _values(model: Any, facts: Anatomy, how: How, reference: Any, seed: int) -> 
     else:
         prompts = [prompts[int(np.random.default_rng(seed).integers(len(prompts)))]]
     with torch.no_grad():
-        return {layer: z.mean(0, keepdim=True) for layer, z in heads_of(model, prompts, facts).items()}
+        means = mean_of_heads(weights_of(model), torch.stack(prompts), layers)
+    return {layer: z.transpose(1, 2) for layer, z in means.items()}

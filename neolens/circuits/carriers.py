@@ -66,6 +66,12 @@ class Side:
         return 1 - float(self.changes["share"].sel(group=ALL_LOCAL))
 
     @property
+    def left_interval(self) -> tuple[float, float]:
+        """The ends of its 95 % interval."""
+        all_local = self.changes.sel(group=ALL_LOCAL)
+        return 1 - float(all_local["high"]), 1 - float(all_local["low"])
+
+    @property
     def between(self) -> tuple[float, int]:
         """The largest share that all positions between source and query move, and before which layer."""
         share = self.places["share"].sel(pos=BETWEEN)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neolens.circuits.carriers import MOVES, NEEDED, Carriers, Side
+from neolens.circuits.words import listed
 
 FEW = 16
 """Prompts on one side of the window below which the intervals are warned about."""
@@ -27,10 +28,10 @@ def compared(found: Sequence[Carriers]) -> list[str]:
     plain = [one for one in able if "local" not in one.kinds]
     said = [_in_mixed(one) for one in mixed]
     if plain:
-        each = "; ".join(f"in {one.name} {_first_layers(one)}" for one in plain)
+        each = "; ".join(f"in {one.name} ({_asked(one)}) {_first_layers(one)}" for one in plain)
         said.append(
             "Where every layer is global, the layer that takes away most of what is carried beyond the window when it "
-            f"is held to {plain[0].window} tokens is, {_asked(plain[0])}, {each}."
+            f"is held to {plain[0].window} tokens is {each}."
         )
     return said
 
@@ -110,26 +111,29 @@ def ablation_table(found: Sequence[Carriers], task: str) -> tuple[list[str], lis
 
 def _in_mixed(found: Carriers) -> str:
     """Of a model with layers of both kinds: what its global layers carry, and what is left without their far sight."""
-    lefts = [one.left for one in _able(found)]
-    alone = sum(left < NEEDED for left in lefts)
-    layers = _listed([str(layer) for layer, kind in enumerate(found.kinds) if kind == "global"])
+    able = _able(found)
+    most = max(able, key=lambda one: one.left)
+    highest = max(one.left_interval[1] for one in able)
+    alone = sum(one.left_interval[1] < NEEDED for one in able)
+    layers = listed([str(layer) for layer, kind in enumerate(found.kinds) if kind == "global"])
     said = (
         f"In {found.name}, whose global layers are {layers}, the one that takes away most of what is carried beyond "
         f"the window of {found.window} when it is held to it is, {_asked(found)}, {_first_layers(found)}. "
     )
-    if alone == len(lefts):
+    if alone == len(able):
         return (
-            f"{said}With every layer held to the window at most {_percent(max(lefts))} is left: beyond it the answer "
-            "is carried by global layers."
+            f"{said}With every layer held to the window at most {_percent(most.left)} is left (95 % intervals up to "
+            f"{_percent(highest)}): beyond it the answer is carried by global layers."
         )
-    still = f"up to {_percent(max(lefts))} still comes, in several hops within the window."
+    low, high = map(_percent, most.left_interval)
+    still = f"up to {_percent(most.left)} ({low} to {high}) still comes, in several hops within the window."
     if alone == 0:
         return f"{said}With every layer held to the window {still}"
-    others = len(lefts) - alone
+    others = len(able) - alone
     return (
-        f"{said}With every layer held to the window less than {_percent(NEEDED)} is left in {alone} of {len(lefts)} "
-        f"cases: there the answer is carried by global layers. In {'the other' if others == 1 else f'{others} others'} "
-        f"{still}"
+        f"{said}With every layer held to the window less than {_percent(NEEDED)} is left, 95 % intervals included, in "
+        f"{alone} of {len(able)} cases: there the answer is carried by global layers. In "
+        f"{'the other' if others == 1 else f'{others} others'} {still}"
     )
 
 
@@ -141,7 +145,7 @@ def _first_layers(found: Carriers) -> str:
     for layer, count in sorted(counts.items(), key=lambda item: (-item[1], item[0] is None, item[0] or 0)):
         what = f"no single layer by {_percent(NEEDED)}" if layer is None else f"layer {layer}"
         told.append(f"{what} ({count} of {len(sides)})")
-    return _listed(told)
+    return listed(told)
 
 
 def _able(found: Carriers) -> list[Side]:
@@ -192,7 +196,7 @@ def _by_seed(found: Carriers, sides: Sequence[Side], layer: int) -> str:
             share, low, high = (_percent(float(its[name])) for name in ("share", "low", "high"))
             told.append(f"{share} ({low} to {high})")
             seeds.append(seed)
-    return f"takes away {_listed(told)}{_in_seeds(found, seeds)}"
+    return f"takes away {listed(told)}{_in_seeds(found, seeds)}"
 
 
 def _arrivals(found: Carriers, sides: Sequence[Side]) -> str:
@@ -201,7 +205,7 @@ def _arrivals(found: Carriers, sides: Sequence[Side]) -> str:
     for seed, one in zip(found.seeds, sides, strict=True):
         by_layer.setdefault(one.arrives, []).append(seed)
     told = [f"in layer {layer}{_in_seeds(found, seeds)}" for layer, seeds in sorted(by_layer.items())]
-    return f"The answer comes to the query {_listed(told)}."
+    return f"The answer comes to the query {listed(told)}."
 
 
 def _hops(found: Carriers, sides: Sequence[Side]) -> str:
@@ -215,7 +219,7 @@ def _hops(found: Carriers, sides: Sequence[Side]) -> str:
         if numbers := kinds[kind]:
             shares = [sides[number].between[0] for number in numbers]
             before = sorted({sides[number].between[1] for number in numbers})
-            where = "" if kind == "one" else f" (before layer {_listed(list(map(str, before)))})"
+            where = "" if kind == "one" else f" (before layer {listed(list(map(str, before)))})"
             most = f"at most {_percent(max(shares))}" if kind == "one" else _range(shares)
             seeds = _in_seeds(found, [found.seeds[number] for number in numbers])
             told.append(f"{words}{seeds}: all positions between source and query move {most}{where}.")
@@ -226,7 +230,7 @@ def _in_seeds(found: Carriers, seeds: Sequence[int]) -> str:
     """Which seeds are meant, where there are several."""
     if len(found.seeds) == 1:
         return ""
-    return f" in seed{_s(seeds)} {_listed(list(map(str, seeds)))}"
+    return f" in seed{_s(seeds)} {listed(list(map(str, seeds)))}"
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -256,7 +260,3 @@ def _span(low: float, high: float) -> str:
 
 def _s(things: Sequence[object]) -> str:
     return "" if len(things) == 1 else "s"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from neolens.ablation.groups import CONTROL
 from neolens.circuits.need_words import interval, number, smaller, tells
-from neolens.circuits.needs import CONDITIONS, CONTROL, Needs
+from neolens.circuits.needs import CONDITIONS, Needs
 
 SHOWN = 20
 """Heads in a table at most."""

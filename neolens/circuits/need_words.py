@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Bool
 
 from neolens.circuits.needs import CONDITIONS, KINDS, Compared, Needs
+from neolens.circuits.words import listed
 from neolens.models import Anatomy
 
 SIGNIFICANT = 0.05
@@ -45,7 +46,7 @@ def side_by_side(found: Sequence[Needs]) -> list[str]:
             over = f"nats a token, {found[0].repeats.sizes['prompt']} sequences, 95 % intervals"
             said.append(
                 f"With what layers {layers} read from beyond the window cut off, the loss there ({over}) is "
-                f"{_listed(here)}, where they are {kind}; where all layers are global, {_listed(there)}."
+                f"{listed(here)}, where they are {kind}; where all layers are global, {listed(there)}."
             )
     return said
 
@@ -65,7 +66,7 @@ def _cut(found: Needs, kind: str, mixed: Anatomy) -> Compared | None:
 def _kinds_of(found: Needs) -> str:
     """The loss of a model, and without its kinds of layers, beside random heads."""
     name, how = found.facts.name, found.text.attrs["how"]
-    loss = _listed([f"{_level(found, condition):.3f} {at}" for condition, at in WHERE.items()])
+    loss = listed([f"{_level(found, condition):.3f} {at}" for condition, at in WHERE.items()])
     said = [
         f"The loss of {name} is {loss}, in nats a token (window {found.window}; {_prompts(found)}; {how} "
         "ablation, 95 % intervals)."
@@ -78,7 +79,7 @@ def _heads_of(found: Needs) -> str:
     """The head that matters most under each condition, and how many matter."""
     most = {name: _strongest(found.heads[name]) for name in CONDITIONS}
     many = {name: _count(found, name) for name in CONDITIONS}
-    most_at, many_at = (_listed([f"{told[name]} {at}" for name, at in WHERE.items()]) for told in (most, many))
+    most_at, many_at = (listed([f"{told[name]} {at}" for name, at in WHERE.items()]) for told in (most, many))
     return (
         f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at the window, {most['cut']} "
         f"beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below {SIGNIFICANT}, the loss "
@@ -119,7 +120,7 @@ def _level(found: Needs, condition: str) -> float:
 def _prompts(found: Needs) -> str:
     n = (found.repeats["length"].values - 1) // 2
     far = found.repeats["distance"].values >= found.window
-    inside, beyond = (_listed([str(one) for one in n[its]]) for its in (~far, far))
+    inside, beyond = (listed([str(one) for one in n[its]]) for its in (~far, far))
     sequences, text = found.repeats.sizes["prompt"], found.text.sizes["prompt"]
     return f"{sequences} random sequences repeated after {beyond} tokens and, inside, {inside}; {text} prompts of text"
 
@@ -139,13 +140,13 @@ def _group(found: Needs, group: str) -> str:
     heads = found.facts.heads * len(found.facts.layers_of_kind(group))
     what = f"all {heads} {group} heads" if group in KINDS else group
     said = (
-        f"Without {what} it is {_listed([f'{_moved(rows[name])} {at}' for name, at in WHERE.items()])}; with only what "
+        f"Without {what} it is {listed([f'{_moved(rows[name])} {at}' for name, at in WHERE.items()])}; with only what "
         f"they read from beyond the window cut off, {_moved(rows['cut'])} there."
     )
     if not rows["cut"].draws:
         return said
     ordered = [rows[name] for name in (*WHERE, "cut")]
-    means, below = (_listed([str(told(row)) for row in ordered]) for told in (_random, smaller))
+    means, below = (listed([str(told(row)) for row in ordered]) for told in (_random, smaller))
     return (
         f"{said} With as many random heads the four are {means}, means of {len(ordered[0].draws)} draws; {below} of "
         + ("the draws raise it less.")
@@ -178,7 +179,7 @@ def _count(found: Needs, condition: str) -> str:
     effects = found.heads[condition]
     which, kinds = tells(effects), effects["attention_kind"].values
     counts = [f"{(which & (kinds == kind)).sum()} of {(kinds == kind).sum()} {kind}" for kind in _kinds(found)]
-    return f"{_listed(counts)} heads"
+    return f"{listed(counts)} heads"
 
 
 def tells(effects: xr.Dataset) -> Bool[np.ndarray, " group"]:
@@ -204,7 +205,3 @@ def number(value: float) -> str:
 
 def interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{number(low)} to {number(high)}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -21,13 +21,11 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation import by_kind, difference, each_head, each_layer, effect
-from neolens.ablation.groups import Head
+from neolens.ablation.groups import CONTROL, Head
 from neolens.models import Anatomy
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
 KINDS = ("global", "local")
-CONTROL = "random "
-"""How the names of random controls begin."""
 
 ROUNDING = 1e-6
 """Nats a token: less than that between two losses in float32 is rounding, and counts as no effect."""

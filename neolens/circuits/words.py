@@ -130,7 +130,7 @@ def _residual(share: xr.DataArray) -> str:
     held = {str(at): share["layer"].values[share.sel(pos=at).values >= 0.5].tolist() for at in share["pos"].values}
     places = [f"at {at} before {_layers(layers)}" for at, layers in held.items() if layers]
     said = "Of what lies between the two, patching the residual stream moves half or more"
-    return f"{said} {_listed(places)}." if places else ""
+    return f"{said} {listed(places)}." if places else ""
 
 
 def _layers(layers: list[int]) -> str:
@@ -138,7 +138,7 @@ def _layers(layers: list[int]) -> str:
         return f"layer {layers[0]}"
     if layers == list(range(layers[0], layers[-1] + 1)):
         return f"layers {layers[0]} to {layers[-1]}"
-    return f"layers {_listed(list(map(str, layers)))}"
+    return f"layers {listed(list(map(str, layers)))}"
 
 
 def _heads(shares: Mapping[str, xr.Dataset]) -> str:
@@ -153,7 +153,7 @@ def _heads(shares: Mapping[str, xr.Dataset]) -> str:
         through = f", {source.site} at {source.position} {source.share:.2f}" if abs(source.share) >= LEAST else ""
         told.append(f"{head} ({_span(effect)}; z {float(effect['share']):.2f}{through})")
     most = "The head that moves most of it at end is" if len(told) == 1 else "The heads that move most of it at end are"
-    return f"{most} {_listed(told)}."
+    return f"{most} {listed(told)}."
 
 
 def _tells(effect: xr.Dataset) -> bool:
@@ -179,8 +179,9 @@ def _found(rows: Sequence[Compared]) -> str:
         f"{row.found} of {len(row.ranks)} {row.role} heads (by {row.site} at {row.position}, first {row.first})"
         for row in rows
     ]
-    return f"Of the published heads these are among the strongest: {_listed(told)}." if told else ""
+    return f"Of the published heads these are among the strongest: {listed(told)}." if told else ""
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

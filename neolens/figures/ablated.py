@@ -10,10 +10,9 @@ import json
 
 import xarray as xr
 
+from neolens.ablation.groups import CONTROL
 from neolens.figures.style import GLOBAL_COLOUR, GREY, LOCAL_COLOUR, escape
 
-CONTROL = "random "
-"""How the names of random controls begin."""
 KINDS = {
     "local": ("local layers", LOCAL_COLOUR),
     "global": ("global layers", GLOBAL_COLOUR),
@@ -40,5 +39,6 @@ def caption(result: xr.Dataset) -> str:
     prompts = int(result.attrs.get("prompts", result.sizes.get("prompt", 0)))
     how = escape(str(result.attrs.get("how", "")))
     by = f", {how}{' ablation' if how in ('zero', 'mean', 'resample') else ''}" if how else ""
+    by += f", positions {escape(str(result.attrs['treatment']))}" if "treatment" in result.attrs else ""
     mean = f"mean over {prompts} prompts" if prompts != 1 else "1 prompt"
     return f"{escape(str(result.attrs.get('model', 'model')))}{by}: {mean}."

@@ -12,11 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from neolens.ablation.effects import SIGNIFICANT
 from neolens.figures import style
 from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
 from neolens.figures.style import INK, escape
 
-_SIGNIFICANT = 0.05
 _CORRECTIONS = {"max_t": "Westfall and Young", "benjamini_hochberg": "Benjamini and Hochberg"}
 
 
@@ -44,7 +44,7 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
         limit=style.limit_above_0(limit, grid["effect"]),
         unit=style.unit(name),
         customdata=beside,
-        text=np.where(beside[..., 2] < _SIGNIFICANT, "●", ""),
+        text=np.where(beside[..., 2] < SIGNIFICANT, "●", ""),
         texttemplate="%{text}",
         textfont={"size": 9},
         hovertemplate="layer %{y}, head %{x}: %{z:.3g}<br>95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}<br>"
@@ -107,7 +107,7 @@ def _points(effects: xr.Dataset, rows: list[int], label: str, colour: str) -> go
         "adjusted p: %{customdata[3]:.3g}<extra></extra>",
         mode="markers",
         marker={
-            "color": [colour if its < _SIGNIFICANT else "white" for its in p],
+            "color": [colour if its < SIGNIFICANT else "white" for its in p],
             "size": 9,
             "line": {"color": colour, "width": 1.5},
         },
@@ -138,4 +138,4 @@ def _effect_on(metric: str) -> str:
 def _adjusted_p(effects: xr.Dataset) -> str:
     correction, groups = str(effects.attrs.get("correction", "")), effects.sizes["group"]
     how = f" ({_CORRECTIONS[correction]})" if correction in _CORRECTIONS else ""
-    return f"p below {_SIGNIFICANT} adjusted for {groups} group{'' if groups == 1 else 's'}{how}"
+    return f"p below {SIGNIFICANT} adjusted for {groups} group{'' if groups == 1 else 's'}{how}"

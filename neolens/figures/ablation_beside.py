@@ -8,12 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.ablation.effects import heads_grid
+from neolens.ablation.effects import SIGNIFICANT, heads_grid
 from neolens.figures import style
 from neolens.figures.ablated import caption, metric_of
 from neolens.figures.style import escape
 
-_SIGNIFICANT = 0.05
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
 _SHOWN = ["effect", "low", "high", "p_adjusted"]
 
@@ -58,7 +57,7 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
         figure.add_annotation(x=number * (heads + 1) + (heads - 1) / 2, text=f"<b>{escape(label)}</b>", **above)
     metric = metric_of(first)
     title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
-    beneath = f"{caption(first)} A dot: p below {_SIGNIFICANT} adjusted for all heads of a map."
+    beneath = f"{caption(first)} A dot: p below {SIGNIFICANT} adjusted for all heads of a map."
     return style.style(figure, title, beneath, height=style.CELL * grids[0].sizes["layer"] + 40)
 
 
@@ -73,7 +72,7 @@ def _written(maps: xr.Dataset, numbers: bool) -> np.ndarray:
     """What stands in each cell: its effect, if there is room and something to say, and the dot."""
     effect, p = (maps[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
     told = [f"{value:.2f}" if numbers and abs(value) >= 0.005 else "" for value in effect.ravel().tolist()]
-    dots = ["●" if its < _SIGNIFICANT else "" for its in p.ravel().tolist()]
+    dots = ["●" if its < SIGNIFICANT else "" for its in p.ravel().tolist()]
     return np.array([f"{one} {dot}".strip() for one, dot in zip(told, dots)], dtype=object).reshape(effect.shape)
 
 

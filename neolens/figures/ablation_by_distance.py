@@ -14,8 +14,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from neolens.ablation.groups import CONTROL
 from neolens.figures import style
-from neolens.figures.ablated import CONTROL, KINDS, caption, kind_of, metric_of
+from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.style import INK, escape
 

@@ -7,7 +7,7 @@ The hooked model's attention and the pure forward pass both read it, so that a l
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan
@@ -17,7 +17,13 @@ def visible(
     queries: range, keys: range, span: AttentionSpan, *, device: torch.device | str = "cpu"
 ) -> Bool[Tensor, "query_pos key_pos"]:
     """True where the query at position i sees the key at position j: 0 <= i - j (<= window - 1 in a local layer)."""
-    i = torch.arange(queries.start, queries.stop, device=device)[:, None]
-    j = torch.arange(keys.start, keys.stop, device=device)[None, :]
-    seen = i >= j
-    return seen if span.window is None else seen & (i - j < span.window)
+    i = torch.arange(queries.start, queries.stop, device=device)
+    return seen(i, keys, span)
+
+
+def seen(
+    queries: Int[Tensor, "*row query_pos"], keys: range, span: AttentionSpan
+) -> Bool[Tensor, "*row query_pos key_pos"]:
+    """The same for queries at any positions, such as each row's own."""
+    back = queries[..., None] - torch.arange(keys.start, keys.stop, device=queries.device)
+    return back >= 0 if span.window is None else (back >= 0) & (back < span.window)

@@ -5,7 +5,7 @@ through a block; `reach` says which positions matter; `run` goes up the layers o
 `branches` are runs in which every position changes, as in an ablation.
 """
 
-from neolens.replay.branches import Branches, Change, Heads, Trunk, recorded_sites, seen
+from neolens.replay.branches import Branches, Change, Heads, Trunk, recorded_sites
 from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
 from neolens.replay.reach import Reach, reach
 from neolens.replay.reading import Reader
@@ -35,5 +35,4 @@ __all__ = [
     "record",
     "recorded_sites",
     "replay",
-    "seen",
 ]

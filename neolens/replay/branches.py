@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan
+from neolens.models.spans import seen
 from neolens.network import Weights, attend
 from neolens.network.blockwise import fused
 from neolens.network.forward import Rotation, mlp, normalise, rotate, rotations
@@ -80,7 +81,7 @@ Change = Callable[[Heads], Float[Tensor, "row head query_pos d_head"]]
 def recorded_sites(parallel: bool, scores: bool) -> frozenset[str]:
     """What of a run is recorded to begin branches from; `scores` also what its scores are made of."""
     of_scores = {"q", "k", "v"} if scores else set()
-    return frozenset({"resid_post", "z"} | of_scores | (set() if parallel else {"resid_pre"}))
+    return frozenset({"z", "resid_post" if parallel else "resid_pre"} | of_scores)
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,6 @@ class Trunk:
         if isinstance(queries, Tensor):
             return fused(q, k, v, seen(queries, keys, span)[:, None], scale)
         return attend(q, k, v, span, scale=scale)
-
-
-def seen(queries: Int[Tensor, "row query_pos"], keys: range, span: AttentionSpan) -> Tensor:
-    """Whether each branch's own queries see the keys."""
-    back = queries[:, :, None] - torch.arange(keys.start, keys.stop, device=queries.device)
-    return (back >= 0) if span.window is None else (back >= 0) & (back < span.window)
 
 
 def _of(queries: Positions, rows: slice) -> Positions:
