@@ -13,17 +13,9 @@ from neolens.ablation.effects import effect
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.figures.ablated import KINDS
 from neolens.figures.style import INK
+from test_ablation_effects import ANATOMY
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
-ANATOMY = {
-    "layers": 3,
-    "heads": 2,
-    "attention": [
-        {"kind": "global", "window": None},
-        {"kind": "local", "window": 8},
-        {"kind": "global", "window": None},
-    ],
-}
 KIND_OF_LAYER = ("global", "local", "global")
 CONTROL_COLOUR = KINDS["control"][1]
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from browser import Parsed
 from neolens import figures
-from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, reach
+from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, distances
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 KINDS = ("global", "local", "global", "local")
@@ -123,7 +123,7 @@ def test_local_mass_ends_at_the_dashed_line_which_stands_at_the_window(window, l
 
 
 def test_bins_cover_every_distance_once_and_do_not_cross_a_window():
-    edges = reach._edges(2048, [256])
+    edges = distances.distance_edges(2048, [256])
     assert edges[0] == 0
     assert edges[-1] == 2048
     assert (np.diff(edges) > 0).all()

@@ -17,8 +17,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from neolens.figures import style
-from neolens.figures.distances import distance_axis, mark_window
-from neolens.figures.distances import distance_edges as _edges
+from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.style import KIND_COLOURS, Results
 
 _DECADES = 7  # drawn below the largest mass
@@ -61,7 +60,7 @@ def _binned(mass: xr.DataArray) -> xr.DataArray:
     """The mass of each layer, averaged over heads and the distances measured in each bin."""
     mass = mass.mean("head", skipna=True).transpose("layer", "distance").sortby("distance")
     distances = mass["distance"].values
-    cuts = np.searchsorted(distances, _edges(int(distances[-1]) + 1, style.windows(mass)))
+    cuts = np.searchsorted(distances, distance_edges(int(distances[-1]) + 1, style.windows(mass)))
     bins = [slice(a, b) for a, b in pairwise(cuts) if a < b]
     means = [mass[:, members].mean("distance", skipna=True).values for members in bins]
     first, last = ([distances[members][end] for members in bins] for end in (0, -1))
