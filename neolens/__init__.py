@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
     from neolens.network import fingerprint
     from neolens.patching import patch, recovered
+    from neolens.position import shift
     from neolens.prompts import PromptPairs
     from neolens.scores import attention
     from neolens.whatif import what_if
@@ -25,6 +26,7 @@ _HOMES = {
     "metrics": ("kl_divergence", "log_probability", "logit_difference", "loss", "probability", "rank"),
     "network": ("fingerprint",),
     "patching": ("patch", "recovered"),
+    "position": ("shift",),
     "prompts": ("PromptPairs",),
     "scores": ("attention",),
     "whatif": ("what_if",),
@@ -51,6 +53,7 @@ __all__ = [
     "probability",
     "rank",
     "recovered",
+    "shift",
     "what_if",
 ]
 _MODULES = (
@@ -63,6 +66,7 @@ _MODULES = (
     "models",
     "network",
     "patching",
+    "position",
     "prompts",
     "replay",
     "report",

@@ -25,8 +25,8 @@ from neolens.models.treatments import in_words
 from neolens.network.fingerprint import fingerprint
 
 AXES = (
-    "prompt", "pos", "query_pos", "key_pos", "layer", "head", "group", "distance", "metric", "seed", "model",
-    "shift", "band", "step", "d_model", "d_head", "d_vocab",
+    "prompt", "pos", "query_pos", "key_pos", "layer", "head", "role", "group", "distance", "metric", "seed", "model",
+    "shift", "band", "part", "component", "step", "d_model", "d_head", "d_vocab",
 )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def _changed(model: Any, windows: Any, positions: Any) -> Anatomy:
         facts = replace(facts, attention=_spans(facts, windows))
     if positions is not None:
         built = from_config(model.original_model.config, facts.name)
-        treatment = _treatment(positions)
+        treatment = treatment_of(positions)
         context = _context(treatment, built)
         facts = replace(facts, position=replace(facts.position, treatment=treatment), context=context)
     return facts
@@ -139,7 +139,7 @@ def _span(window: Any) -> AttentionSpan:
     return AttentionSpan("local", int(window))
 
 
-def _treatment(positions: Any) -> Treatment:
+def treatment_of(positions: Any) -> Treatment:
     """The treatment that is meant."""
     if isinstance(positions, str):
         if positions not in BY_WORD:

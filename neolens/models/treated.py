@@ -27,7 +27,7 @@ from neolens.models.treatments import (
 )
 
 
-def placed(treatment: Treatment | None, indices: Int[Tensor, "*pos"], context: int = 0) -> Real[Tensor, "*pos"]:
+def placed(treatment: Treatment | None, indices: Real[Tensor, "*pos"], context: int = 0) -> Real[Tensor, "*pos"]:
     """Where each token stands: i + by, a fixed index, i * by, the permutation of i; else i itself.
 
     Args:
@@ -39,7 +39,7 @@ def placed(treatment: Treatment | None, indices: Int[Tensor, "*pos"], context: i
         case Freeze(at=at):
             return torch.full_like(indices, at)
         case Scale(by=by):
-            return indices.float() * by
+            return indices.to(torch.promote_types(indices.dtype, torch.float32)) * by
         case Shuffle(seed=seed, within=within):
             order = torch.arange(context)
             some = context if within is None else within

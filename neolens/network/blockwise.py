@@ -25,13 +25,15 @@ BLOCK = 128
 class PatternBlock:
     """Some rows of one layer's attention pattern; keys outside the columns have weight 0.
 
-    `pattern[b, h, r, c]` is the weight of query `first_query + r` on key `first_key + c`.
+    `pattern[b, h, r, c]` is the weight of query `first_query + r` on key `first_key + c`; `scores` are what the softmax
+    took, -inf where a query does not see a key; None where the pattern is all that is known.
     """
 
     layer: int
     first_query: int
     first_key: int
     pattern: Float[Tensor, "prompt head query_pos key_pos"]
+    scores: Float[Tensor, "prompt head query_pos key_pos"] | None = None
 
     @property
     def queries(self) -> int:
@@ -90,9 +92,10 @@ def attend(
         if observer is None and edit is None:
             z.append(fused(*parts, seen, scale))
             continue
-        pattern = _pattern(*parts[:2], seen, scale, layer, edit)
+        scores = edited(edit, "attn_scores", layer, masked_scores(*parts[:2], seen, scale))
+        pattern = edited(edit, "pattern", layer, softmax_of_seen(scores, seen))
         if observer is not None:
-            observer(PatternBlock(layer, first, start, pattern))
+            observer(PatternBlock(layer, first, start, pattern, scores))
         z.append(torch.matmul(pattern.to(v.dtype), parts[2]))
     return torch.cat(z, dim=2)
 
@@ -111,14 +114,24 @@ def fused(
     return (z.masked_fill(blind, 0.0) if blind.any() else z).to(q.dtype)
 
 
-def _pattern(
-    q: Tensor, k: Tensor, seen: Tensor, scale: float, layer: int, edit: Edit | None
+def masked_scores(
+    q: Float[Tensor, "prompt head query_pos d_head"],
+    k: Float[Tensor, "prompt head key_pos d_head"],
+    seen: Bool[Tensor, "*rows query_pos key_pos"],
+    scale: float,
 ) -> Float[Tensor, "prompt head query_pos key_pos"]:
+    """scale q k^T in fp32 at least, -inf where a key is not seen."""
     exact = torch.promote_types(q.dtype, torch.float32)
     scores = torch.matmul(q.to(exact), k.to(exact).transpose(-1, -2))
     if scale != 1.0:
         scores = scores * scale
-    scores = edited(edit, "attn_scores", layer, scores.masked_fill(~seen, -torch.inf))
+    return scores.masked_fill(~seen, -torch.inf)
+
+
+def softmax_of_seen(
+    scores: Float[Tensor, "prompt head query_pos key_pos"], seen: Bool[Tensor, "*rows query_pos key_pos"]
+) -> Float[Tensor, "prompt head query_pos key_pos"]:
+    """The pattern that scores give; 0 for a query that sees no key."""
     pattern = torch.softmax(scores, dim=-1)
     blind = ~seen.any(-1, keepdim=True)
-    return edited(edit, "pattern", layer, pattern.masked_fill(blind, 0.0) if blind.any() else pattern)
+    return pattern.masked_fill(blind, 0.0) if blind.any() else pattern

@@ -16,16 +16,24 @@ from neolens.network.weights import weights_of
 def fingerprint(model: Any) -> str:
     """Sixteen hexadecimal digits that change with any weight's value, shape or dtype (BLAKE2b).
 
-    The hash covers the weights that the forward pass uses, whatever file they came from. It is kept with the model,
-    and computed anew when a weight's place, version or sum of bits has changed.
+    The hash covers the weights that the forward pass uses, whatever file they came from; of an architecture that
+    neolens does not know, all named parameters in the order of their names. It is kept with the model, and computed
+    anew when a weight's place, version or sum of bits has changed.
     """
-    tensors = list(_tensors(weights_of(model)))
+    tensors = _weights(model)
     key = tuple(map(_trace, tensors))
     kept = getattr(model, "_neolens_fingerprint", None)
     if kept is None or kept[0] != key:
         kept = (key, _hash(tensors))
         object.__setattr__(model, "_neolens_fingerprint", kept)
     return kept[1]
+
+
+def _weights(model: Any) -> list[Tensor]:
+    try:
+        return list(_tensors(weights_of(model)))
+    except ValueError:  # not one of the three families
+        return [weight for _, weight in sorted(model.named_parameters(), key=lambda named: named[0])]
 
 
 def _tensors(part: Any) -> Iterator[Tensor]:
@@ -43,7 +51,7 @@ def _tensors(part: Any) -> Iterator[Tensor]:
 def _trace(tensor: Tensor) -> tuple[int, int, int, str]:
     """What tells an edited weight at a fraction of the hash's cost: `.data` edits leave no version behind."""
     flat = (tensor.detach() if tensor.is_contiguous() else tensor.detach().T.contiguous()).flatten()
-    words = {8: torch.int64, 4: torch.int32, 2: torch.int16}  # sums of eight bytes are twenty times faster
+    words = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}  # sums of eight bytes are twenty times faster
     whole = all(number * flat.element_size() % 8 == 0 for number in (flat.numel(), flat.storage_offset()))
     size = 8 if whole else flat.element_size()
     bits = flat.view(words[size]).sum(dtype=torch.int64)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from neolens.models.facts import AttentionSpan, Position
@@ -27,7 +27,7 @@ def residual(
     tokens: Int[Tensor, "prompt pos"],
     *,
     spans: Sequence[AttentionSpan] | None = None,
-    positions: Int[Tensor, " pos"] | None = None,
+    positions: Real[Tensor, "*prompt pos"] | None = None,
     observer: Observer | None = None,
     edit: Edit | None = None,
     watch: Watch | None = None,
@@ -38,7 +38,8 @@ def residual(
 
     Args:
         spans: which keys each layer's queries see; by default the model's own.
-        positions: the position index of each token; by default 0, 1, 2, ...
+        positions: the position index of each token, the same for all prompts or each its own; by default 0, 1, 2, ...
+            Whole numbers, or of a rotation in float64, which takes its angles in float64 instead of float32.
         observer: is handed every block of every layer's attention pattern.
         edit: is handed every activation by its site and layer, and gives back the one to go on with.
         watch: is handed every activation but `result` by its site and layer, as the pass goes on with it.
@@ -50,6 +51,8 @@ def residual(
         positions = torch.arange(tokens.shape[1], device=tokens.device)
     x = embed(weights, tokens, positions, edit=edit)
     rotation = rotations(weights.anatomy.position, positions, x.dtype)
+    if rotation is not None and positions.ndim > 1:
+        rotation = rotation[:, None]  # alike in every head
     for index, span in enumerate(spans):
         at = _Place(weights, index, edit, watch)
         x = at("resid_pre", x)
@@ -68,7 +71,7 @@ def logits(weights: Weights, final: Float[Tensor, "prompt pos d_model"]) -> Floa
 def embed(
     weights: Weights,
     tokens: Int[Tensor, "prompt pos"],
-    positions: Int[Tensor, " pos"],
+    positions: Real[Tensor, "*prompt pos"],
     *,
     edit: Edit | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
@@ -89,19 +92,22 @@ class Rotation:
     rest: bool = True
     """Whether the dimensions that are not rotary count."""
 
-    def __getitem__(self, which: slice | Tensor) -> Rotation:
+    def __getitem__(self, which: slice | Tensor | tuple[slice, None]) -> Rotation:
         """The same at some of the positions."""
         return Rotation(self.cos[which], self.sin[which], self.rest)
 
 
-def rotations(position: Position, positions: Int[Tensor, " pos"], dtype: torch.dtype) -> Rotation | None:
-    """How q and k are turned at these positions; None where nothing is rotated."""
+def rotations(position: Position, positions: Real[Tensor, "*pos"], dtype: torch.dtype) -> Rotation | None:
+    """How q and k are turned at these positions; None where nothing is rotated.
+
+    Angles are taken in float32, as Hugging Face takes them, but in float64 for positions that are float64.
+    """
     if position.base is None:
         return None
-    dims = position.rotary_dims
-    pair = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device)
+    dims, exact = position.rotary_dims, positions.dtype if positions.is_floating_point() else torch.float32
+    pair = torch.arange(0, dims, 2, dtype=exact, device=positions.device)
     places = placed(position.treatment, positions)
-    angles = places[:, None].float() * (1.0 / (position.base ** (pair / dims)))
+    angles = places[..., None].to(exact) * (1.0 / (position.base ** (pair / dims)))
     angles = torch.cat([angles, angles], dim=-1)
     cos, sin = turned(position.treatment, angles.cos(), angles.sin())
     return Rotation(cos.to(dtype), sin.to(dtype), keeps_rest(position.treatment))

@@ -1,0 +1,83 @@
+"""What a probe of positions is asked: a model that has some, prompts, whole numbers; anything else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens.models import Anatomy
+from neolens.network import Weights, refuse_hooks, weights_of
+from neolens.prompts.tokens import Prompts, validated
+
+TOKENS_AT_ONCE = 4096
+"""Tokens that go through the network together."""
+
+
+def asked_weights(model: Any, probe: str, *kinds: str) -> Weights:
+    """The weights of a model from `neolens.load` whose positions are of one of these kinds.
+
+    Args:
+        probe: what is asked, as the subject of a sentence.
+        kinds: "absolute", "rotary"; any, also none at all, if there are none.
+
+    Raises:
+        TypeError: not a hooked model.
+        ValueError: other positions, or hooks on the model, which the pure forward pass would not run.
+    """
+    weights = weights_of(model)
+    facts = weights.anatomy
+    if kinds and facts.position.kind not in kinds:
+        has = "no position encoding" if facts.position.kind == "none" else f"{facts.position.kind} positions"
+        raise ValueError(f"{facts.name} has {has}: {probe} needs {' or '.join(kinds)} positions")
+    refuse_hooks(model)
+    return weights
+
+
+def of_one_length(
+    tokens: Prompts, facts: Anatomy, *, shortest: int, fewest: int = 1, because: str = ""
+) -> Int[Tensor, "prompt pos"]:
+    """The prompts as one tensor, on the CPU.
+
+    Args:
+        because: what needs so many prompts or tokens, for the error.
+
+    Raises:
+        TypeError, ValueError: what `validated` says, prompts of several lengths, or too few.
+    """
+    prompts = validated(tokens, facts, shortest=shortest)
+    lengths = sorted({len(prompt) for prompt in prompts})
+    if len(lengths) > 1:
+        raise ValueError(f"prompts have {lengths[0]} to {lengths[-1]} tokens: expected one length; cut them alike")
+    if len(prompts) < fewest:
+        raise ValueError(f"there is {len(prompts)} prompt{because}: expected at least {fewest}")
+    return torch.stack(prompts)
+
+
+def alike(prompts: Sequence[Tensor]) -> Iterator[list[int]]:
+    """Numbers of prompts of one length that go through the network together."""
+    for length in sorted({len(prompt) for prompt in prompts}):
+        rows = [number for number, prompt in enumerate(prompts) if len(prompt) == length]
+        at_once = max(1, TOKENS_AT_ONCE // length)
+        yield from (rows[first : first + at_once] for first in range(0, len(rows), at_once))
+
+
+def whole_numbers(given: Any, what: str) -> tuple[int, ...]:
+    """One or several different whole numbers, in the order given.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: none, or one twice.
+    """
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+    numbers = []
+    for one in several:
+        if isinstance(one, bool) or not hasattr(one, "__index__"):
+            raise TypeError(f"{what} {one!r:.60}: expected a whole number, or several, such as [1, 8, 64]")
+        numbers.append(one.__index__())
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"{what} {given!r:.60}: expected at least one, each once")
+    return tuple(numbers)
