@@ -13,7 +13,7 @@ import typer
 import xarray as xr
 
 from neolens import results
-from neolens.models import Anatomy, anatomy, fetch
+from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
 from neolens.scores import narrowest_window
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
@@ -61,6 +61,17 @@ def fetched(models: Sequence[str]) -> None:
     """All weights on this machine, before anything is measured."""
     for name in models:
         fetch(name)
+
+
+def seeds(facts: Anatomy, name: str) -> tuple[str, ...]:
+    """All seeds of an arm of the lab as names; any other model, also a single seed, is itself alone."""
+    return tuple(lab_seeds(facts.name)) if facts.name in lab_names() else (name,)
+
+
+def seed_of(network: str) -> int:
+    """The seed of a lab model, as its name has it; 0 for any other."""
+    number = network.partition("@")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def listed(given: str | None, what: str) -> tuple[str, ...] | None:

@@ -31,7 +31,7 @@ from experiments import command_line
 from neolens import PromptPairs, circuits, figures, report, results
 from neolens.circuits import crossing_words as words
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, lab_names, lab_seeds, load
+from neolens.models import Anatomy, load
 from neolens.prompts.questions import refuse_arguments
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 
@@ -92,10 +92,7 @@ def plan(config: Config) -> Plan:
     window = command_line.one_window(anatomies)
     asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
     command_line.fetched(config.models)
-    networks = {
-        facts.name: tuple(lab_seeds(facts.name)) if facts.name in lab_names() else (name,)
-        for facts, name in zip(anatomies, config.models)
-    }
+    networks = {facts.name: command_line.seeds(facts, name) for facts, name in zip(anatomies, config.models)}
     alike: dict[tuple[str, int], list[str]] = {}
     for facts in anatomies:
         alike.setdefault(language(networks[facts.name][0], facts), []).append(facts.name)
@@ -160,15 +157,9 @@ def run(asked: Plan) -> dict[str, dict[str, xr.Dataset]]:
             models, measured[name] = [load(network) for network in networks], {}
             for task, pairs in asked.pairs[name].items():
                 found = circuits.at_distances(models, pairs, asked.window)
-                measured[name][task] = found.assign_coords(seed=[seed_of(network) for network in networks])
+                measured[name][task] = found.assign_coords(seed=[command_line.seed_of(network) for network in networks])
                 bar.update()
     return measured
-
-
-def seed_of(network: str) -> int:
-    """The seed of a lab model, as its name has it; 0 for any other."""
-    number = network.partition("@")[2]
-    return int(number) if number.isdecimal() else 0
 
 
 def section(task: str, found: Found) -> list[report.Block]:

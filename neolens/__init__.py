@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from neolens.patching import patch, recovered
     from neolens.position import shift
     from neolens.prompts import PromptPairs
-    from neolens.scores import attention
+    from neolens.scores import attention, roles
     from neolens.whatif import what_if
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ _HOMES = {
     "patching": ("patch", "recovered"),
     "position": ("shift",),
     "prompts": ("PromptPairs",),
-    "scores": ("attention",),
+    "scores": ("attention", "roles"),
     "whatif": ("what_if",),
 }
 
@@ -53,12 +53,14 @@ __all__ = [
     "probability",
     "rank",
     "recovered",
+    "roles",
     "shift",
     "what_if",
 ]
 _MODULES = (
     "ablation",
     "circuits",
+    "encodings",
     "figures",
     "findings",
     "lab",
@@ -72,6 +74,7 @@ _MODULES = (
     "report",
     "results",
     "scores",
+    "seeds",
     "sites",
     "views",
     "whatif",

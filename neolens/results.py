@@ -72,6 +72,8 @@ def check(result: xr.Dataset) -> xr.Dataset:
 def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Results of several models as one, with a `model` axis; what a model does not have is NaN (or "" for words)."""
     parts = [part.reset_coords(["attention_kind", "window", "length"]) for part in by_model.values()]
+    axes = {name: part[name] for part in parts for name in part.indexes}
+    parts = [part.assign_coords({name: at for name, at in axes.items() if name not in part.indexes}) for part in parts]
     names = xr.DataArray(list(by_model), dims="model", name="model")
     both = xr.concat(parts, dim=names, join="outer", data_vars="all", combine_attrs="drop")
     both["attention_kind"] = both["attention_kind"].fillna("").astype(str)

@@ -18,7 +18,7 @@ FLOORS = [
     ["models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "results", "whatif"],
     ["patching", "ablation", "scores", "position"],
-    ["findings", "circuits", "figures", "views", "report"],
+    ["seeds", "findings", "circuits", "encodings", "figures", "views", "report"],
     ["checking", "cli", "dashboard"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]

@@ -8,9 +8,11 @@ what all have in common (the two colours of local and global layers, titles, cap
 
 from neolens.figures.ablation import ablation_groups, ablation_heads
 from neolens.figures.ablation_by_distance import ablation_by_distance
+from neolens.figures.encodings import band_shares, loss_beyond, pattern_and_cause
 from neolens.figures.heatmap import heads
 from neolens.figures.learning import POSITION_COLOURS, learning
 from neolens.figures.patching import largest_effect, patch_heatmap
+from neolens.figures.position import distance_kernels, shift_by_distance, toeplitz_shares
 from neolens.figures.reach import mass_by_distance
 from neolens.figures.strip import scores_by_kind
 from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
@@ -27,14 +29,20 @@ __all__ = [
     "ablation_by_distance",
     "ablation_groups",
     "ablation_heads",
+    "band_shares",
+    "distance_kernels",
     "escape",
     "heads",
     "largest_effect",
     "learning",
+    "loss_beyond",
     "mass_by_distance",
     "narrowing_by_distance",
     "patch_heatmap",
+    "pattern_and_cause",
     "places_by_distance",
     "recall_by_distance",
     "scores_by_kind",
+    "shift_by_distance",
+    "toeplitz_shares",
 ]

@@ -61,7 +61,7 @@ def edited(edit: Edit | None, site: str, layer: int | None, x: Tensor) -> Tensor
 def attend(
     q: Float[Tensor, "prompt head query_pos d_head"],
     k: Float[Tensor, "prompt head key_pos d_head"],
-    v: Float[Tensor, "prompt head key_pos d_head"],
+    v: Float[Tensor, "prompt head key_pos d_value"],
     span: AttentionSpan,
     *,
     scale: float = 1.0,
@@ -70,7 +70,7 @@ def attend(
     observer: Observer | None = None,
     edit: Edit | None = None,
     block: int = BLOCK,
-) -> Float[Tensor, "prompt head query_pos d_head"]:
+) -> Float[Tensor, "prompt head query_pos d_value"]:
     """z = softmax(scale * q k^T within the span) v, a block of queries at a time; queries are those of the last keys.
 
     Scores and softmax are computed in fp32 for half-precision inputs (as Hugging Face does for GPT-Neo and Pythia).
@@ -103,10 +103,10 @@ def attend(
 def fused(
     q: Float[Tensor, "prompt head query_pos d_head"],
     k: Float[Tensor, "prompt head key_pos d_head"],
-    v: Float[Tensor, "prompt head key_pos d_head"],
+    v: Float[Tensor, "prompt head key_pos d_value"],
     seen: Bool[Tensor, "*rows query_pos key_pos"],
     scale: float,
-) -> Float[Tensor, "prompt head query_pos d_head"]:
+) -> Float[Tensor, "prompt head query_pos d_value"]:
     """softmax(scale q k^T, where seen) v in fp32 at least; 0 for a query that sees no key."""
     exact = torch.promote_types(q.dtype, torch.float32)
     z = F.scaled_dot_product_attention(q.to(exact), k.to(exact), v.to(exact), attn_mask=seen, scale=scale)

@@ -9,13 +9,17 @@ from neolens.models.describe import differences, differences_title, side_by_side
 from neolens.report.blocks import Block, Code, Heading, Paragraph, Table
 
 
-def appendix(anatomies: Sequence[Anatomy], command: str) -> list[Block]:
-    """The anatomies as a table, their confounds in words, and the command that does the experiment again."""
+def appendix(anatomies: Sequence[Anatomy], command: str, *, question: str = "attention") -> list[Block]:
+    """The anatomies as a table, their confounds in words, and the command that does the experiment again.
+
+    Args:
+        question: what is asked of the models, "attention" or "position"; in what else they differ is a confound.
+    """
     return [
         Heading("The models side by side"),
         Table(*side_by_side(anatomies)),
         Heading("What else differs between them"),
-        Paragraph("\n\n".join([differences_title(anatomies), *differences(anatomies)])),
+        Paragraph("\n\n".join([differences_title(anatomies, question), *differences(anatomies, question)])),
         Heading("How to repeat this"),
         Code(command),
     ]

@@ -1,0 +1,188 @@
+"""What does rotary position encoding do that learned absolute positions do not?
+
+A rotation turns queries and keys by the place of their tokens, so that scores depend on how far apart two tokens stand
+(Su et al. 2021, arXiv 2104.09864); a learned embedding adds a vector of its own for every place to the residual stream.
+Five things are asked of each network. The shift: all position indices move by D, the text stays; what moves? The
+Toeplitz share: how much of the scores, tokens averaged out, is a function of distance alone? The heads: which look at
+the previous token or at what followed an earlier copy (Olsson et al. 2022), and is that pattern a cause, measured by
+ablating them next to random heads of the same layer? What is lost when positions are taken away under the same weights,
+and for rotation, which frequencies previous-token heads live on (cf. Barbero et al. 2024, arXiv 2410.06205)? And what
+becomes of the loss as a text runs past the context?
+
+Public checkpoints differ in everything at once. The lab's arms lab/gpt2 and lab/pythia-sequential differ in their
+positions alone, lab/pythia also in its parallel block, and lab/nope has no positions. Each is asked with all its seeds,
+which are the sample: intervals are Student's over seeds, arms are compared seed by seed, p is corrected for every
+measure of every pair (Benjamini and Hochberg 1995). Takes half a minute of one core for the lab's twelve networks.
+Expect that shifts move absolute models and no rotary one; that the first layer of a rotary network is a function of
+distance; and that both encodings come to previous-token and induction heads that matter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+import xarray as xr
+from tqdm.auto import tqdm
+
+from experiments import command_line
+from neolens import encodings, figures, report, results
+from neolens.cli import run_cleanly
+from neolens.encodings import Contrast, Encoding, Texts
+from neolens.models import Anatomy, load
+
+LEAST = 8
+"""Prompts of repeats: a mean ablation of fewer keeps much of each of them."""
+
+MEASURED = (
+    "Means over seeds, with Student's 95 % intervals. Best heads are the highest scores of a network. All heads that "
+    "hold a role are ablated at once, beside 19 groups of as many heads drawn among all others. Of several ways to "
+    "take positions away, the one that costs least."
+)
+COMPARED = (
+    "Differences seed by seed, of arms that differ in their positions alone (of all, where there are none). p: "
+    "Student's t, corrected for all rows (Benjamini and Hochberg). A difference between models that differ besides in "
+    "something else is not yet an effect of their positions."
+)
+HEADS = (
+    "Heads that hold a role by their pattern, and what mean ablation of each adds to the loss where the second copy is "
+    "predicted, next to random other heads of its layer. p: sign flips of prompts, corrected for all heads of the "
+    "network that were checked. A pattern is not yet a cause."
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    models: tuple[str, ...] = ("lab/gpt2", "lab/pythia-sequential", "lab/pythia", "lab/nope")
+    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    out: str = "results/rotary_vs_absolute"
+    """The folder for result.nc, record.json and report.html."""
+    prompts: int = 16
+    """Prompts [BOS, r, r]; eight times as many random ones, to average tokens out."""
+    seed: int = 0
+    """Seed of the prompts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, settled before anything is measured; by the model's name."""
+
+    anatomies: tuple[Anatomy, ...]
+    networks: Mapping[str, tuple[str, ...]]
+    """The seeds of each model."""
+    texts: Mapping[str, Texts]
+
+
+def plan(config: Config) -> Plan:
+    """Check all input, and make the prompts of every model in its own tokens."""
+    if config.prompts < LEAST or config.seed < 0:
+        raise ValueError(
+            f"{config.prompts} prompts, seed {config.seed}: expected {LEAST} or more prompts, so that means and "
+            "intervals hold, and a seed of 0 or more"
+        )
+    anatomies = command_line.distinct(config.models)
+    command_line.fetched(config.models)
+    networks = {facts.name: command_line.seeds(facts, name) for facts, name in zip(anatomies, config.models)}
+    texts = {
+        name: encodings.texts(load(several[0]), prompts=config.prompts, seed=config.seed)
+        for name, several in networks.items()
+    }
+    return Plan(anatomies, networks, texts)
+
+
+def run(asked: Plan) -> list[Encoding]:
+    """Each network in turn: load, probe, let it go."""
+    command_line.choose_threads(asked.anatomies)
+    found = []
+    with tqdm(total=sum(map(len, asked.networks.values())), desc="positions", unit="network") as bar:
+        for facts in asked.anatomies:
+            networks, measured = asked.networks[facts.name], []
+            for network in networks:
+                measured.append(encodings.probe(load(network), asked.texts[facts.name]))
+                bar.update()
+            seeds = [command_line.seed_of(network) for network in networks]
+            found.append(Encoding(facts, encodings.over_seeds(measured, seeds)))
+    return found
+
+
+def drawn(found: Sequence[Encoding]) -> list[report.Block]:
+    """The figures, those that there is something to draw in."""
+    by_name = {one.name: one.result for one in found}
+    holding = {
+        figures.shift_by_distance: "shift_logits",
+        figures.toeplitz_shares: "toeplitz_share",
+        figures.distance_kernels: "kernel",
+        figures.pattern_and_cause: "more",
+        figures.band_shares: "taken_away",
+        figures.loss_beyond: "loss_beyond",
+    }
+    return [
+        report.Figure(draw(by_name))
+        for draw, variable in holding.items()
+        if any(variable in result for result in by_name.values())
+    ]
+
+
+def page(config: Config, asked: Plan, found: Sequence[Encoding], compared: Sequence[Contrast]) -> str:
+    """The report: what was found, the measures and their differences, figures, heads, and what else differs."""
+    return report.page(
+        "Rotary against absolute positions",
+        [
+            *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
+            *(report.Note(text, "finding") for text in encodings.findings(found, compared)),
+            *(report.Note(text, "warning") for text in encodings.warnings(found)),
+            report.Heading("Measures"),
+            report.Table(*encodings.measure_table(found), caption=MEASURED),
+            report.Table(*encodings.contrast_table(compared), caption=COMPARED),
+            report.Heading("Figures"),
+            *drawn(found),
+            report.Heading("Heads"),
+            report.Table(*encodings.head_table(found), caption=HEADS),
+            *report.appendix(asked.anatomies, command_line.command("rotary_vs_absolute", config), question="position"),
+        ],
+    )
+
+
+def record(
+    config: Config, asked: Plan, found: Sequence[Encoding], compared: Sequence[Contrast], seconds: float
+) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found."""
+    measured: dict[str, xr.Dataset] = {one.name: one.result for one in found}
+    return command_line.record(
+        config,
+        measured,
+        seconds,
+        asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
+        warnings=encodings.warnings(found),
+        findings=encodings.findings(found, compared),
+        contrasts=[encodings.recorded(one) for one in compared],
+    )
+
+
+def main(
+    names: command_line.Names = None,
+    models: command_line.Models = None,
+    out: command_line.Out = Config.out,
+    prompts: Annotated[int, typer.Option(help="prompts of repeated sequences, 8 or more")] = Config.prompts,
+    seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
+) -> None:
+    """What does rotary position encoding do that learned absolute positions do not?"""
+    began = time.perf_counter()
+    config = Config(command_line.named(models, names, Config.models), out, prompts, seed)
+    asked = plan(config)
+    folder = results.writable_folder(out)
+    found = run(asked)
+    compared = encodings.contrasts(found)
+    html = page(config, asked, found, compared)
+    noted = record(config, asked, found, compared, time.perf_counter() - began)
+    stacked = results.stack({one.name: one.result for one in found})
+    command_line.tell(noted, report.publish(folder, stacked, noted, html))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_cleanly(app)

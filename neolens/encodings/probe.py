@@ -1,0 +1,184 @@
+"""One network under every probe of positions, as one labelled result; and the same over the seeds of an arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens import position, results
+from neolens.ablation import effect
+from neolens.ablation.groups import Head
+from neolens.position.reading import losses
+from neolens.prompts import random_repeats, random_tokens
+from neolens.prompts.tokens import repeat_length
+from neolens.scores import heads_of, roles
+from neolens.scores.causes import together
+
+DRAWS = 19
+"""Groups of random heads that a role's heads are compared with."""
+
+PERIOD = 32
+"""Tokens after which the texts that run past a context begin again, or an eighth of a shorter context."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a network is asked, alike for all that share its tokens and its context."""
+
+    repeats: Int[Tensor, "prompt pos"]
+    """[BOS, r_1..r_n, r_1..r_n]."""
+    random: Int[Tensor, "many few"]
+    """[BOS, random tokens], more prompts and fewer tokens, to average tokens out."""
+    longer: Int[Tensor, "prompt long"]
+    """[BOS, r, r, ...] of twice the context, r of `PERIOD` tokens."""
+    shifts: tuple[int, ...]
+    """By how much position indices move: 1, 2, 4, ... and all that the context has room for."""
+
+
+def texts(model: Any, *, prompts: int, seed: int = 0) -> Texts:
+    """The prompts that a model with a tokenizer is asked.
+
+    Repeats take half of the context or 129 tokens, the less; so `lab` models have room for shifts by up to 63.
+
+    Raises:
+        ValueError: no tokenizer, or a context of fewer than 32 tokens.
+    """
+    facts = model.anatomy
+    if facts.context < 32:
+        raise ValueError(f"{facts.name} has a context of {facts.context} tokens: expected at least 32 to move in")
+    n = min(facts.context // 4, 64)
+    room = facts.context - (2 * n + 1)
+    period = min(PERIOD, facts.context // 8)
+    words = random_tokens(model, period + 1, prompts=prompts, seed=seed)
+    copies = -(-2 * facts.context // period)
+    return Texts(
+        random_repeats(model, n, prompts=prompts, seed=seed),
+        random_tokens(model, min(64, 2 * n + 1), prompts=8 * prompts, seed=seed),
+        torch.cat([words[:, :1], words[:, 1:].repeat(1, copies)], dim=1)[:, : 2 * facts.context],
+        tuple(sorted({*(2**power for power in range(room.bit_length())), room})),
+    )
+
+
+def probe(model: Any, asked: Texts) -> xr.Dataset:
+    """What every probe says of one network, means over prompts.
+
+    - `shift_logits` by shift, the largest change of a logit over the spread of logits, `shift_exact` the same in
+      float64 and `rounding` (no shift, against float64); `shift_kl` in nats, `shift_pattern` by layer and head;
+    - `toeplitz_share` (corrected for the noise of few prompts) and `kernel` by layer and head;
+    - `score` and `holds` by role, layer and head, `effect`, `control` and `more` of heads that hold one, in nats a
+      token of the second copy (see `neolens.roles`), `more_p_adjusted`;
+    - `role_effect` by role, what ablating all heads that hold it at once adds to that loss, and `role_more`, how much
+      more than as many heads drawn at random among all others;
+    - `copied_loss`, the loss where the second copy is predicted from the first, in nats a token, and
+      `positions_effect` by group, what taking positions away adds to it;
+    - `taken_away` by layer, head and band, the share of a previous-token score that goes with a rotary band held out of
+      the head alone, and `band_effect` by band, what leaving it out everywhere adds to the loss where copies are
+      predicted;
+    - `position_share` by layer and head: what position has a part in of what the first layer's softmax sees (absolute),
+      what the rotated dimensions make of it (rotary);
+    - `loss_beyond` and `loss_interpolated` by pos, on texts of twice the context.
+
+    What a network does not have, such as bands, is left out.
+    """
+    kind = model.anatomy.position.kind
+    found = _heads(model, asked) | _toeplitz(model, asked) | {"copied_loss": _copied_loss(model, asked)}
+    if kind != "none":
+        found |= _shift(model, asked) | _positions(model, asked) | _parts(model, asked)
+    if kind == "rotary":
+        found |= _bands(model, asked)
+    if kind != "absolute":
+        found |= _longer(model, asked)
+    attrs = results.provenance(model, model.anatomy)
+    merged = xr.merge([one.rename(name) for name, one in found.items()], join="outer", compat="override")
+    kinds = [str(span.kind) for span in model.anatomy.attention]
+    windows = [np.nan if span.window is None else float(span.window) for span in model.anatomy.attention]
+    merged = merged.drop_vars("length", errors="ignore")
+    merged = merged.assign_coords(
+        attention_kind=("layer", kinds), window=("layer", windows), length=asked.repeats.shape[1]
+    )
+    return results.check(merged.assign_attrs(attrs))
+
+
+def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
+    """The networks of an arm as one result with a `seed` axis; provenance is that of the first."""
+    coords = ["attention_kind", "window", "length"]
+    each = [one.drop_vars(coords) for one in networks]
+    joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
+    joined = joined.reset_coords()  # bands and thresholds are an arm's own
+    joined = joined.assign_coords({name: networks[0][name] for name in coords})
+    return results.check(joined.assign_coords(seed=list(seeds)))
+
+
+def _heads(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    found = roles(model, asked.repeats, causes=True, progress=False)
+    at_once = _together(model, asked, {str(role): heads_of(found, role) for role in found["role"].values})
+    found = found.assign(holds=found["holds"].astype(float)).drop_vars("controls")
+    one_by_one = {name: found[name] for name in ("score", "holds", "effect", "control", "more", "more_p_adjusted")}
+    return one_by_one | at_once
+
+
+def _together(model: Any, asked: Texts, holding: Mapping[str, Sequence[Head]]) -> dict[str, xr.DataArray]:
+    """All heads of a role ablated at once, beside `DRAWS` groups of as many heads that do not hold it."""
+    n = repeat_length(asked.repeats[0])
+    assert n is not None
+    its = together(model, list(asked.repeats), n, holding, draws=DRAWS).mean("prompt").rename(group="role")
+    return {"role_effect": its["effect"], "role_more": its["effect"] - its["control"]}
+
+
+def _copied_loss(model: Any, asked: Texts) -> xr.DataArray:
+    return xr.DataArray(losses(model, list(asked.repeats))[:, _copied(asked.repeats)].mean())
+
+
+def _toeplitz(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    found = position.toeplitz(model, asked.random)
+    return {"toeplitz_share": found["toeplitz_share_corrected"], "kernel": found["kernel"]}
+
+
+def _shift(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    found = position.shift(model, asked.repeats, asked.shifts, progress=False)
+    return {
+        "shift_logits": (found["logits"] / found["spread"]).mean("prompt"),
+        "shift_exact": (found["logits_exact"] / found["spread"]).mean("prompt"),
+        "rounding": (found["rounding"] / found["spread"]).mean("prompt"),
+        "shift_kl": found["kl_divergence"].mean("prompt"),
+        "shift_pattern": found["pattern"].mean("prompt"),
+    }
+
+
+def _positions(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    found = position.ablate_positions(model, asked.repeats, progress=False)
+    where = np.broadcast_to(_copied(asked.repeats), found["baseline"].shape)
+    return {"positions_effect": effect(found, where=where)["effect"]}
+
+
+def _parts(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    share = position.part_shares(model, asked.repeats)["share"].mean("prompt")
+    has_part = [part for part in map(str, share["part"].values) if "position" in part or part == "rotated"]
+    return {"position_share": share.sel(part=has_part).sum("part")}
+
+
+def _bands(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    found = position.bands(model, asked.repeats, progress=False)
+    more = (found["loss_without"] - found["loss"]).isel(pos=_copied(asked.repeats))
+    return {"taken_away": position.taken_away(found), "band_effect": more.mean(("prompt", "pos"))}
+
+
+def _longer(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
+    loss = position.beyond_context(model, asked.longer)["loss"].mean("prompt")
+    names = ("loss_beyond", "loss_interpolated")
+    return {name: loss.isel(group=number, drop=True) for number, name in enumerate(names[: loss.sizes["group"]])}
+
+
+def _copied(repeats: Int[Tensor, "prompt pos"]) -> np.ndarray:
+    """[pos]: where the second copy is predicted from the first, which is from its second token on."""
+    n = repeat_length(repeats[0])
+    assert n is not None
+    place = np.arange(repeats.shape[1])
+    return (place > n) & (place < 2 * n)

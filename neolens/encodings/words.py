@@ -1,0 +1,215 @@
+"""What position encodings do, in sentences and tables: said only as far as the numbers say it.
+
+A difference between two arms is told with its interval over seeds and its p, corrected for every measure of every pair
+(see `measures.contrasts`); where the arms differ in more than their positions, the sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from neolens import seeds
+from neolens.circuits.words import listed
+from neolens.encodings.measures import MEASURES, Contrast, Encoding
+from neolens.seeds import Estimate, in_words
+
+ROUNDING = 1e-9
+"""A change of the logits in float64, as a share of their spread, below which nothing has moved."""
+
+COPIES = 1.0
+"""Nats a token above which a network does not predict a copy from its first."""
+
+Row = list[str | int | float | None]
+
+
+def findings(found: Sequence[Encoding], compared: Sequence[Contrast]) -> list[str]:
+    """The answer in sentences: what tells arms apart, the shift, rotary bands, and texts beyond the context."""
+    said = _told_apart(compared)
+    said.append(" ".join(_shifted(one) for one in found if "shift_logits" in one.result))
+    said.append(" ".join(_bands([one for one in found if one.kind == "rotary"])))
+    said.append(" ".join(_beyond([one for one in found if "loss_beyond" in one.result])))
+    return [text for text in said if text]
+
+
+def warnings(found: Sequence[Encoding]) -> list[str]:
+    """What keeps a number from meaning what it seems to mean."""
+    said = []
+    for one in found:
+        loss = one.result["copied_loss"]
+        if lost := [str(int(seed)) for seed in loss["seed"].values if float(loss.sel(seed=seed)) > COPIES]:
+            said.append(
+                f"{one.name}: with seed {listed(lost)} the network does not predict copies (loss above {COPIES:g} nats "
+                "a token), so little can be lost by taking a head or positions away from it."
+            )
+        if loss.sizes["seed"] < 2:
+            said.append(f"{one.name} is one network: its numbers have no interval over seeds, and no p.")
+    return said
+
+
+def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
+    """Header and a row a measure: its mean over seeds and 95 % interval in each arm; blank where an arm has none."""
+    rows: list[Row] = []
+    for name, measure in MEASURES.items():
+        cells = [_cell(one.estimate(name)) for one in found]
+        rows.append([f"{measure.title} ({measure.unit})", *cells])
+    return ["measure", *(f"{one.name} ({one.kind})" for one in found)], rows
+
+
+def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
+    """Header and a row for each measure of each pair: the difference, its interval, n, corrected p, and confounds."""
+    header = ["measure", "arms", "difference", "low", "high", "seeds", "corrected p", "differ besides in"]
+    rows: list[Row] = []
+    for one in compared:
+        its = one.difference
+        besides = "; ".join(line.partition(":")[0] for line in one.differ_in) or "nothing"
+        arms = f"{one.one.name} less {one.other.name}"
+        rows.append([MEASURES[one.measure].title, arms, its.mean, its.low, its.high, its.n, one.p_adjusted, besides])
+    return header, rows
+
+
+def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
+    """Header and a row for each head that holds a role: its scores, and what ablating it does beside other heads."""
+    header = ["network, head", "roles", "highest score", "effect (nats a token)", "random heads of its layer", "more"]
+    rows: list[Row] = []
+    for one in found:
+        for seed in one.result["seed"].values.tolist():
+            rows += _heads_of(one, one.result.sel(seed=seed), seed)
+    return [*header, "corrected p"], rows
+
+
+def band_estimates(one: Encoding) -> dict[int, Estimate]:
+    """Band -> the share of the score of previous-token heads that goes with it, the mean over such heads of a network,
+    then over seeds that have one."""
+    holds = one.result["holds"].sel(role="previous_token", drop=True) == 1
+    shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
+    return {int(band): seeds.estimate(shares.sel(band=band)) for band in shares["band"].values}
+
+
+def _shifted(one: Encoding) -> str:
+    moved, exact = seeds.estimate(one.result["shift_logits"].isel(shift=-1)), one.result["shift_exact"].isel(shift=-1)
+    by = int(one.result["shift"][-1])
+    start = f"With every position index moved by {by}, the logits of {one.name} ({one.kind}) move by up to "
+    if float(exact.max()) < ROUNDING:
+        rounding = float(one.result["rounding"].max())
+        return (
+            f"{start}{moved.mean:.1g} of their spread (n = {moved.n}), which is rounding: computed in float64 "
+            f"throughout it is at most {float(exact.max()):.1g}, and rounding alone makes {rounding:.1g}."
+        )
+    return f"{start}{in_words(moved)} of their spread, and the text is the same."
+
+
+def _told_apart(compared: Sequence[Contrast]) -> list[str]:
+    """Of every pair, the measures in which it is told apart, and those in which it is not."""
+    said, tested = [], sum(np.isfinite(one.p_adjusted) for one in compared)
+    for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
+        its = [one for one in compared if (one.one.name, one.other.name) == pair]
+        besides = [line.partition(":")[0] for line in its[0].differ_in]
+        alone = f"differ besides in {listed(besides)}" if besides else "differ in positions alone"
+        apart = [_difference(one) for one in its if one.told_apart]
+        alike = [MEASURES[one.measure].title for one in its if not one.told_apart]
+        said.append(
+            f"{pair[0]} ({its[0].one.kind}) less {pair[1]} ({its[0].other.kind}), which {alone}: told apart in "
+            f"{len(apart)} of {len(its)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
+            f"{'; '.join(alike) or 'none'}. (p below 0.05, corrected for {tested} comparisons.)"
+        )
+    return said
+
+
+def _difference(one: Contrast) -> str:
+    measure, its = MEASURES[one.measure], one.difference
+    return f"{measure.title} ({measure.unit}) {in_words(its, '+.2f')}, corrected p = {one.p_adjusted:.2g}"
+
+
+def _bands(found: Sequence[Encoding]) -> list[str]:
+    """Which bands previous-token heads live on; the two that take most are compared, corrected over the arms."""
+    estimates = {one.name: band_estimates(one) for one in found}
+    estimates = {name: its for name, its in estimates.items() if any(band.n for band in its.values())}
+    ranked = {name: sorted(its, key=lambda band: -its[band].mean) for name, its in estimates.items()}
+    apart = {one.name: _apart(one, ranked[one.name]) for one in found if len(ranked.get(one.name, ())) > 1}
+    adjusted = seeds.corrected(apart)
+    said = []
+    for one in found:
+        if one.name not in estimates:
+            continue
+        its, order = estimates[one.name], ranked[one.name][:3]
+        wavelength = one.result["wavelength"]
+        parts = [
+            f"band {band} (wavelength {float(wavelength.sel(band=band)):.3g} tokens) {in_words(its[band])}"
+            for band in order
+        ]
+        first = adjusted.get(one.name, np.nan)
+        verdict = (
+            f"most on band {order[0]}"
+            if first < 0.05
+            else f"on no single band: the first two differ at p = {first:.2g}"
+        )
+        said.append(
+            f"Previous-token heads of {one.name} lose this share of their score without a rotary band in them alone: "
+            f"{listed(parts)}. They live {verdict} (corrected for {len(apart)} arms)."
+        )
+    return said
+
+
+def _apart(one: Encoding, order: Sequence[int]) -> Estimate:
+    holds = one.result["holds"].sel(role="previous_token", drop=True) == 1
+    shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
+    return seeds.compared(shares.sel(band=order[0], drop=True), shares.sel(band=order[1], drop=True))
+
+
+def _beyond(found: Sequence[Encoding]) -> list[str]:
+    """What becomes of the loss past the context: inside, beyond and interpolated."""
+    inside, beyond = ({one.name: _part(one, "loss_beyond", far) for one in found} for far in (False, True))
+    more = {name: seeds.compared(beyond[name], inside[name]) for name in beyond}
+    adjusted = seeds.corrected(more)
+    said = []
+    for one in found:
+        here, there = (_short(seeds.estimate(part[one.name])) for part in (inside, beyond))
+        p = f", corrected p = {adjusted[one.name]:.2g}" if np.isfinite(adjusted[one.name]) else ""
+        text = (
+            f"On periodic texts of twice the context of {one.facts.context}, the loss of {one.name} is {here} nats a "
+            f"token in the last quarter of the context and {there} in the last quarter of the text, a difference of "
+            f"{in_words(more[one.name])}{p}"
+        )
+        if "loss_interpolated" in one.result:
+            squeezed = _short(seeds.estimate(_part(one, "loss_interpolated", True)))
+            text += f"; with positions interpolated, without further training, it is {squeezed} there"
+        said.append(f"{text}.")
+    return said
+
+
+def _part(one: Encoding, variable: str, beyond: bool) -> xr.DataArray:
+    """The mean loss by seed in the last quarter of the context, or of a text twice as long."""
+    context = one.facts.context
+    end, size = (2 * context, context // 2) if beyond else (context, context // 4)
+    return one.result[variable].sel(pos=slice(end - size, end - 1)).mean("pos")
+
+
+def _heads_of(one: Encoding, network: xr.Dataset, seed: int) -> list[Row]:
+    rows: list[Row] = []
+    holding = network["holds"] == 1
+    for layer, head in np.argwhere(holding.any("role").transpose("layer", "head").values):
+        its, at = holding.isel(layer=layer, head=head), {"layer": layer, "head": head}
+        roles = [str(role) for role in network["role"].values[its.values]]
+        best = float(network["score"].isel(at).where(its).max())
+        name = f"{one.name}{f'@{seed}' if one.result.sizes['seed'] > 1 else ''}, {layer}.{head}"
+        numbers = [float(network[variable].isel(at)) for variable in ("effect", "control", "more", "more_p_adjusted")]
+        rows.append([name, listed([role.replace("_", " ") for role in roles]), best, *numbers])
+    return rows
+
+
+def _short(its: Estimate) -> str:
+    """A mean and its interval, in few characters."""
+    if not np.isfinite(its.mean):
+        return "none"
+    return f"{its.mean:.2f}" + ("" if not np.isfinite(its.low) else f" ({its.low:.2f} to {its.high:.2f})")
+
+
+def _cell(its: Estimate) -> str:
+    if not its.n:
+        return ""
+    digits = ".2g" if abs(its.mean) < 0.005 else ".2f"
+    interval = "" if not np.isfinite(its.low) else f" ({its.low:{digits}} to {its.high:{digits}})"
+    return f"{its.mean:{digits}}{interval}"

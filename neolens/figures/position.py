@@ -1,0 +1,123 @@
+"""What position encodings make of scores: the shift test, Toeplitz shares, distance kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from neolens.figures import style
+from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, holding, line_over_seeds, networks
+from neolens.figures.learning import POSITION_COLOURS
+from neolens.figures.style import Results, escape
+
+_WIDTH = 0.7  # of the points of one layer
+
+
+def shift_by_distance(results: Results) -> go.Figure:
+    """The largest change of a logit, as a share of the logits' spread, against the distance D by which every position
+    index moves; both axes logarithmic. What rounding alone makes of a rotary model is the thin dotted line.
+
+    Args:
+        results: of `neolens.shift`, or of `neolens.encodings`.
+
+    Raises:
+        ValueError: no result of a shift.
+    """
+    models = holding(results, "logits", "shift_logits")
+    figure = go.Figure()
+    for name, result, line in drawn_as(models):
+        moved = result["shift_logits"] if "shift_logits" in result else result["logits"] / result["spread"]
+        moved = moved.isel(shift=result["shift"].values > 0)
+        for trace in line_over_seeds(
+            moved, "shift", name, line, f"{name}<br>moved by %{{x}}: %{{y:.2g}} of the spread"
+        ):
+            figure.add_trace(trace)
+        if line["colour"] == POSITION_COLOURS["rotary"] and "rounding" in result:
+            level = float((result["rounding"] / (1 if "shift_logits" in result else result["spread"])).mean())
+            figure.add_hline(level, line={"color": line["colour"], "dash": "dot", "width": 1})
+    by = sorted({int(one) for result in models.values() for one in result["shift"].values if one > 0})
+    figure.update_xaxes(type="log", title_text="every position index moves by (tokens)", tickvals=by, ticktext=by)
+    figure.update_yaxes(type="log", title_text="largest change of a logit (share of their spread)", exponentformat="e")
+    caption = f"{networks(models)}. Thin dotted line: what float32 rounding alone makes."
+    title = "<b>Shift test</b> (largest change of a logit, share of the logits' spread)"
+    return style.legend_below(style.style(figure, title, caption, height=340))
+
+
+def toeplitz_shares(results: Results) -> go.Figure:
+    """The Toeplitz share of every head, by layer: how much of its scores, tokens averaged out, is distance alone.
+
+    Args:
+        results: of `neolens.position.toeplitz`, or of `neolens.encodings`; the share corrected for noise where there is
+            one.
+
+    Raises:
+        ValueError: no result with Toeplitz shares.
+    """
+    models = holding(results, "toeplitz_share")
+    figure = go.Figure()
+    for at, (name, result, line) in enumerate(drawn_as(models)):
+        share = result.get("toeplitz_share_corrected", result["toeplitz_share"])
+        centre = _WIDTH * ((at + 0.5) / len(models) - 0.5)
+        axes = [axis for axis in ("seed", "head") if axis in share.dims]
+        flat = share.stack(point=axes).transpose("layer", "point")
+        apart = np.linspace(-0.3, 0.3, flat.sizes["point"]) * _WIDTH / len(models)
+        labels = [dict(zip(axes, point, strict=True)) for point in flat["point"].values]
+        figure.add_trace(
+            go.Scatter(
+                x=(flat["layer"].values[:, None] + centre + apart).ravel(),
+                y=flat.values.ravel(),
+                customdata=[head_of(layer, its) for layer in flat["layer"].values for its in labels],
+                mode="markers",
+                name=name,
+                marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 7, "opacity": 0.7},
+                hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title_text="layer", dtick=1, showgrid=False)
+    figure.update_yaxes(title_text="share of the variance", range=[-0.03, 1.05])
+    caption = (
+        f"{networks(models)}. A point is a head; of heads whose scores have no variance above noise there is none."
+    )
+    title = "<b>Toeplitz share</b> (part of the averaged scores' variance that distance explains)"
+    return style.legend_below(style.style(figure, title, caption, height=320))
+
+
+def distance_kernels(results: Results, role: str = "previous_token") -> go.Figure:
+    """The distance kernel of the head that scores highest in a role: the mean score at each distance, less the largest.
+    A panel a model, a line a seed.
+
+    Args:
+        results: of `neolens.encodings`.
+
+    Raises:
+        ValueError: no such result, or no such role.
+    """
+    models = holding(results, "kernel")
+    figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
+    for (name, result, line), place in zip(drawn_as(models), places, strict=True):
+        if role not in result["role"].values:
+            raise ValueError(f"no role {role!r} in the result: it holds {', '.join(map(str, result['role'].values))}")
+        for number, seed in enumerate(result["seed"].values):
+            network = result.sel(seed=seed)
+            layer, head = highest(network["score"].sel(role=role))
+            kernel = network["kernel"].isel(layer=layer, head=head)
+            trace = go.Scatter(
+                x=kernel["distance"].values + 1,
+                y=(kernel - kernel.max()).values,
+                mode="lines",
+                line={"color": line["colour"], "dash": DASHES[number % len(DASHES)]},
+                hovertemplate=f"{name}, seed {seed}, head {layer}.{head}: %{{y:.2f}}<extra></extra>",
+                showlegend=False,
+            )
+            figure.add_trace(trace, **place)
+    ticks = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    figure.update_xaxes(
+        type="log",
+        title_text="distance (tokens)",
+        tickvals=[tick + 1 for tick in ticks],
+        ticktext=list(map(str, ticks)),
+    )
+    figure.update_yaxes(title_text="mean score less the largest", col=1)
+    title = f"<b>Distance kernel</b> of the best {escape(role.replace('_', '-'))} head (units of the score)"
+    caption = f"{networks(models)}. A line a seed; distance on a log(d + 1) axis."
+    return style.style(figure, title, caption, height=260 * places[-1]["row"])

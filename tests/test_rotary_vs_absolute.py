@@ -1,0 +1,252 @@
+"""The second question's experiment: what it writes, that its sentences are its numbers, what it refuses."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy import stats
+
+import neolens
+import shell
+from experiments import rotary_vs_absolute as job
+from neolens import encodings, figures, results
+from neolens.encodings import MEASURES, Encoding, contrasts, measure_table
+from neolens.models import anatomy, load
+from neolens.prompts import random_repeats
+
+MODELS = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    return shell.call(job.main, *arguments)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote for three arms, few prompts."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert call("--models", *MODELS, "--out", out, "--prompts", "8") == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def record(done):
+    return json.loads((done / "record.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def result(done):
+    return results.load(done / "result.nc")
+
+
+# What it writes ----------------------------------------------------------------------------------------------
+
+
+def test_it_writes_a_result_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+
+
+def test_the_result_holds_every_arm_and_seed_and_nothing_where_an_arm_has_nothing(result):
+    assert result["model"].values.tolist() == list(MODELS)
+    assert result["seed"].values.tolist() == [0, 1, 2]
+    nope, rotary = (result.sel(model=name) for name in ("lab/nope", "lab/pythia-sequential"))
+    assert nope["shift_logits"].isnull().all()
+    assert rotary["shift_logits"].notnull().all()
+    assert result.sel(model="lab/gpt2")["taken_away"].isnull().all()
+    assert rotary["band_effect"].notnull().all()
+
+
+def test_the_numbers_of_a_network_are_those_of_the_instruments_called_by_hand(result):
+    model = load("lab/pythia-sequential@1")
+    tokens = random_repeats(model, 32, prompts=8)
+    mine = result.sel(model="lab/pythia-sequential", seed=1)
+    found = neolens.attention(model, tokens, scores=["induction", "previous_token"])
+    for role in ("induction", "previous_token"):
+        np.testing.assert_allclose(mine["score"].sel(role=role), found[role].mean("prompt"), atol=1e-6)
+    logits = model(tokens)[:, 33:64].log_softmax(-1)
+    loss = -logits.gather(-1, tokens[:, 34:65, None]).mean().item()
+    assert float(mine["copied_loss"]) == pytest.approx(loss, abs=1e-4)
+    with torch.no_grad(), neolens.what_if(model, positions="off"):
+        changed = -model(tokens)[:, 33:64].log_softmax(-1).gather(-1, tokens[:, 34:65, None]).mean().item()
+    assert float(mine["positions_effect"].sel(group="not rotated")) == pytest.approx(changed - loss, abs=1e-3)
+
+
+def test_all_heads_of_a_role_are_ablated_at_once(result):
+    model = load("lab/gpt2")
+    tokens = random_repeats(model, 32, prompts=8)
+    mine = result.sel(model="lab/gpt2", seed=0)
+    heads = np.argwhere(mine["holds"].sel(role="induction").transpose("layer", "head").values == 1)
+    assert len(heads) > 1
+    group = {"all": [(int(layer), int(head)) for layer, head in heads]}
+    its = neolens.ablate(model, tokens, group, positions=range(33, 64), progress=False)
+    effect = float((its["ablated"] - its["baseline"]).mean())
+    assert float(mine["role_effect"].sel(role="induction")) == pytest.approx(effect, abs=1e-3)
+
+
+# What it says ------------------------------------------------------------------------------------------------
+
+
+def test_a_rotary_network_is_said_to_stay_and_an_absolute_one_to_move(record, result):
+    (said,) = [text for text in record["findings"] if text.startswith("With every position index moved by 63")]
+    absolute, rotary = (part for part in said.split("With every position index")[1:])
+    moved = result["shift_logits"].sel(model="lab/gpt2", shift=63)
+    low, high = stats.ttest_1samp(moved, 0).confidence_interval()
+    assert f"move by up to {float(moved.mean()):.2f} (95 %: {low:.2f} to {high:.2f}, n = 3)" in absolute
+    exact = float(result["shift_exact"].sel(model="lab/pythia-sequential", shift=63).max())
+    assert exact < 1e-12
+    assert f"which is rounding: computed in float64 throughout it is at most {exact:.1g}" in rotary
+    assert "rounding" not in absolute
+
+
+def test_differences_between_arms_are_paired_t_tests_corrected_together(record, result):
+    rows = record["contrasts"]
+    raw = {}
+    for number, row in enumerate(rows):
+        arms = [
+            MEASURES[row["measure"]].of(result.sel(model=row[side]).dropna("shift", how="all"))
+            if row["measure"] == "shift"
+            else MEASURES[row["measure"]].of(result.sel(model=row[side]))
+            for side in ("one", "other")
+        ]
+        apart = (arms[0] - arms[1]).dropna("seed")
+        assert row["n"] == apart.size
+        assert row["mean"] == pytest.approx(float(apart.mean()), rel=1e-5, abs=1e-9)
+        if apart.size > 1:
+            raw[number] = stats.ttest_1samp(apart, 0).pvalue
+    adjusted = stats.false_discovery_control(list(raw.values()))
+    assert [rows[number]["p_adjusted"] for number in raw] == pytest.approx(adjusted, rel=1e-5)
+
+
+def test_every_number_of_a_told_difference_is_in_its_contrast(record):
+    (said,) = [text for text in record["findings"] if text.startswith("lab/pythia-sequential (rotary) less lab/gpt2")]
+    ours = [r for r in record["contrasts"] if (r["one"], r["other"]) == ("lab/pythia-sequential", "lab/gpt2")]
+    apart = [row for row in ours if row["p_adjusted"] < 0.05]
+    assert f"told apart in {len(apart)} of {len(ours)} measures" in said
+    assert apart
+    for row in apart:
+        text = f"{row['mean']:+.2f} (95 %: {row['low']:+.2f} to {row['high']:+.2f}, n = 3)"
+        assert f"{text}, corrected p = {row['p_adjusted']:.2g}" in said
+    assert f"corrected for {sum(np.isfinite(r['p_adjusted']) for r in record['contrasts'])} comparisons" in said
+
+
+def test_the_first_layer_of_a_rotary_network_is_distance_alone_and_that_is_told_apart(record):
+    (row,) = [
+        r for r in record["contrasts"] if (r["measure"], r["other"]) == ("toeplitz_first", "lab/gpt2") and r["n"] == 3
+    ]
+    assert row["low"] > 0.3
+    assert row["p_adjusted"] < 0.05
+
+
+def test_bands_are_told_with_their_shares(record, result):
+    (said,) = [text for text in record["findings"] if text.startswith("Previous-token heads")]
+    arm = result.sel(model="lab/pythia-sequential")
+    holds = arm["holds"].sel(role="previous_token") == 1
+    for band in (0, 1):
+        shares = arm["taken_away"].sel(band=band).where(holds).mean(("layer", "head"))
+        assert re.search(rf"band {band} \(wavelength [\d.]+ tokens\) {float(shares.mean()):.2f} ", said)
+
+
+def test_a_network_that_does_not_copy_is_warned_about(record):
+    assert any("lab/nope: with seed 2 the network does not predict copies" in text for text in record["warnings"])
+
+
+def test_a_report_shows_every_figure_and_the_command(done):
+    html = (done / "report.html").read_text()
+    for title in ("Shift test", "Toeplitz share", "Distance kernel", "Pattern and cause", "Bands of previous-token"):
+        assert f"\\u003cb\\u003e{title}" in html
+    assert "python -m experiments.rotary_vs_absolute --models lab/gpt2" in html
+    assert "They differ in position alone." in html
+
+
+# What is compared -------------------------------------------------------------------------------------------
+
+
+def arm(name, **variables):
+    """An arm with made-up numbers: by seed, or with the axes that a measure takes a mean or a maximum over."""
+    facts = dataclasses.replace(anatomy(name), name=name)
+    return Encoding(facts, xr.Dataset(variables, coords={"seed": [0, 1, 2], "role": ["previous_token", "induction"]}))
+
+
+def made_up(loss):
+    score = xr.DataArray(np.full((3, 2, 1, 1), 0.5), dims=("seed", "role", "layer", "head"))
+    share = xr.DataArray(np.full((3, 1, 1), 0.5), dims=("seed", "layer", "head"), coords={"layer": [0]})
+    return {
+        "score": score,
+        "toeplitz_share": share,
+        "role_more": score[..., 0, 0],
+        "copied_loss": ("seed", np.asarray(loss, dtype=float)),
+    }
+
+
+def test_arms_that_differ_in_positions_alone_are_compared_and_others_only_where_there_are_none():
+    every = [arm(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/pythia-sequential", "lab/pythia")]
+    pairs = {(one.one.name, one.other.name) for one in contrasts(every)}
+    assert pairs == {("lab/pythia-sequential", "lab/gpt2")}
+    confounded = contrasts([every[0], every[2]])
+    assert {(one.one.name, one.other.name) for one in confounded} == {("lab/pythia", "lab/gpt2")}
+    assert confounded[0].differ_in == ["attention and MLP: sequential (lab/gpt2); parallel (lab/pythia)"] or (
+        confounded[0].differ_in == ["attention and MLP: parallel (lab/pythia); sequential (lab/gpt2)"]
+    )
+
+
+def test_arms_of_one_kind_of_positions_are_not_compared():
+    assert contrasts([arm(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/gpt-neo-global")]) == []
+
+
+def test_a_difference_worked_by_hand_is_told_apart_and_an_equal_one_is_not():
+    absolute, rotary = arm("lab/gpt2", **made_up([1, 2, 3])), arm("lab/pythia-sequential", **made_up([11, 12.1, 12.9]))
+    by_measure = {one.measure: one for one in contrasts([absolute, rotary])}
+    loss = by_measure["copied_loss"]
+    assert loss.difference.mean == pytest.approx(10.0)
+    assert loss.told_apart
+    assert not by_measure["induction"].told_apart
+    said = encodings.findings([], list(by_measure.values()))
+    assert "told apart in 1 of 7 measures: loss where a copy is predicted" in said[0]
+    assert "best induction head" in said[0].split("Not told apart in")[1]
+
+
+def test_the_table_of_measures_is_blank_where_an_arm_has_none():
+    header, rows = measure_table([arm("lab/nope", **made_up([1, 2, 3]))])
+    assert header == ["measure", "lab/nope (none)"]
+    cells = {row[0]: row[1] for row in rows}
+    assert cells["taking positions away adds to that loss (nats a token)"] == ""
+    assert cells["loss where a copy is predicted (nats a token)"] == "2.00 (-0.48 to 4.48)"
+
+
+# Figures ----------------------------------------------------------------------------------------------------
+
+
+def test_the_shift_is_drawn_as_it_was_measured(result):
+    one = result.sel(model="lab/gpt2").assign_attrs(json.loads(result.attrs["provenance"])["lab/gpt2"])
+    (line,) = [trace for trace in figures.shift_by_distance({"lab/gpt2": one}).data if trace.name]
+    np.testing.assert_allclose(line.y, one["shift_logits"].mean("seed"), rtol=1e-6)
+    assert line.line.color == figures.POSITION_COLOURS["absolute"]
+
+
+# Bad input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompts", "7"], "7 prompts, seed 0: expected 8 or more prompts"),
+        (["--seed", "-1"], "seed -1: expected"),
+        (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+        (["--models", "lab/gtp2"], "lab/gtp2"),
+        (["--models", "{tmp}/nothing"], "nothing"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
+    assert not shell.refused(call, arguments, message, tmp_path, capsys).exists()
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("neolens.encodings.probe", lambda *a, **k: pytest.fail("a model was measured"))
+    folder = shell.without_tokenizer("lab/gpt2", tmp_path / "bare")
+    out = shell.refused(call, ["--models", str(folder)], "has no tokenizer", tmp_path, capsys)
+    assert not out.exists()
