@@ -39,10 +39,8 @@ from neolens.ablation.groups import Groups
 from neolens.circuits import need_tables, need_words, needs
 from neolens.cli import run_cleanly
 from neolens.figures.ablation_beside import heads_beside
-from neolens.lab.language import CONTENT
 from neolens.models import Anatomy, load
-from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
-from neolens.prompts.lab_questions import speaks_lab
+from neolens.prompts import beginning_of_sequence, chunks, lab_documents, random_repeats, read_text
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
 
@@ -129,7 +127,7 @@ def plan(config: Config) -> Plan:
 
 
 def tokenize(model: Any, documents: list[str], length: int, lengths: tuple[int, ...], config: Config) -> Tokens:
-    """The prompts in the model's own tokens, BOS first in each; the lab's words of meaning, any tokens of others."""
+    """The prompts in the model's own tokens, BOS first in each."""
     name, tokenizer = model.anatomy.name, model.tokenizer
     if tokenizer is None:
         raise ValueError(f"{name} has no tokenizer: save one into its folder to read text with it")
@@ -139,12 +137,9 @@ def tokenize(model: Any, documents: list[str], length: int, lengths: tuple[int, 
         raise ValueError(
             f"the text fills no 2 prompts of {length} tokens of {name}: give a longer text, or a smaller --length"
         )
-    special = set(tokenizer.all_special_ids)
-    words = [token for token in range(min(len(tokenizer), model.anatomy.d_vocab)) if token not in special]
-    pool, bos = CONTENT.tolist() if speaks_lab(tokenizer) else words, beginning_of_sequence(tokenizer)
-    repeats = {n: repeated(pool, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in lengths}
+    repeats = {n: random_repeats(model, n, prompts=config.prompts, seed=config.seed) for n in lengths}
     strange = tokenizer.unk_token_id
-    unknown = 0.0 if strange in (None, bos) else (text == strange).double().mean().item()
+    unknown = 0.0 if strange in (None, beginning_of_sequence(tokenizer)) else (text == strange).double().mean().item()
     return Tokens(text, unknown, repeats)
 
 

@@ -21,9 +21,6 @@ from neolens.prompts.tokens import repeat_length
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import together
 
-DRAWS = 19
-"""Groups of random heads that a role's heads are compared with."""
-
 PERIOD = 32
 """Tokens after which the texts that run past a context begin again, or an eighth of a shorter context."""
 
@@ -118,18 +115,18 @@ def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Datas
 
 def _heads(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
     found = roles(model, asked.repeats, causes=True, progress=False)
-    at_once = _together(model, asked, {str(role): heads_of(found, role) for role in found["role"].values})
+    at_once = _all_at_once(model, asked, {str(role): heads_of(found, role) for role in found["role"].values})
     found = found.assign(holds=found["holds"].astype(float)).drop_vars("controls")
     one_by_one = {name: found[name] for name in ("score", "holds", "effect", "control", "more", "more_p_adjusted")}
     return one_by_one | at_once
 
 
-def _together(model: Any, asked: Texts, holding: Mapping[str, Sequence[Head]]) -> dict[str, xr.DataArray]:
-    """All heads of a role ablated at once, beside `DRAWS` groups of as many heads that do not hold it."""
+def _all_at_once(model: Any, asked: Texts, holding: Mapping[str, Sequence[Head]]) -> dict[str, xr.DataArray]:
+    """All heads of a role ablated at once, beside as many random others."""
     n = repeat_length(asked.repeats[0])
     assert n is not None
-    its = together(model, list(asked.repeats), n, holding, draws=DRAWS).mean("prompt").rename(group="role")
-    return {"role_effect": its["effect"], "role_more": its["effect"] - its["control"]}
+    found = together(model, list(asked.repeats), n, holding).mean("prompt").rename(group="role")
+    return {"role_effect": found["effect"], "role_more": found["effect"] - found["control"]}
 
 
 def _copied_loss(model: Any, asked: Texts) -> xr.DataArray:

@@ -1,5 +1,6 @@
-"""Where heads look: scores and attention mass by distance, streamed over blocks of the pattern; laws of windows."""
+"""Where heads look: scores and mass by distance, streamed over blocks of the pattern; heads' roles; laws of windows."""
 
+from neolens.scores.head_roles import THRESHOLDS, heads_of, roles
 from neolens.scores.kinds import by_kind, share_beyond, top_head
 from neolens.scores.laws import (
     induction_out_of_reach,
@@ -13,12 +14,15 @@ from neolens.scores.measure import REPEATED_SCORES, SCORES, attention
 __all__ = [
     "REPEATED_SCORES",
     "SCORES",
+    "THRESHOLDS",
     "attention",
     "by_kind",
+    "heads_of",
     "induction_out_of_reach",
     "mass_out_of_reach",
     "narrowest_window",
     "repeat_accuracy",
+    "roles",
     "share_beyond",
     "top_head",
     "window_difference",

@@ -1,0 +1,157 @@
+"""Whether a head that looks as if it did something does it: its ablation beside that of other heads of its layer.
+
+A pattern shows where a head looks, not that the network needs what it finds there (Jain and Wallace 2019, "Attention is
+not explanation"). So each such head is ablated, and beside it others drawn from its layer, for layers differ in how
+much they matter: what the ablation of any head there does is no sign of a role.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from neolens.ablation.by_prompt import read
+from neolens.ablation.effects import effect, heads_grid
+from neolens.ablation.groups import Head, each_head, written
+from neolens.ablation.measure import ablate
+from neolens.models import Anatomy, anatomy
+
+CORRECTION = "max_t"
+"""How the p of `more` are corrected (`neolens.ablation.effects.effect`): the chance of any false finding."""
+
+GROUPS = 19
+"""Groups of random heads beside all heads that hold a role."""
+
+_OWN = ("effect", "low", "high", "p")
+_MORE = {"effect": "more", "low": "more_low", "high": "more_high", "p": "more_p", "p_adjusted": "more_p_adjusted"}
+CAUSES = (*_OWN, "control", *_MORE.values())
+"""The variables of `effects_beside_controls`."""
+
+
+def effects_beside_controls(
+    model: Any,
+    prompts: Sequence[Tensor],
+    n: int,
+    heads: Sequence[Head],
+    *,
+    draws: int,
+    how: Any,
+    resamples: int,
+    seed: int,
+    progress: bool,
+) -> xr.Dataset:
+    """What ablating each head does to the loss on r_2..r_n of the second copy, and how much more than others do.
+
+    Each head and each control is ablated once, all in one call. By (layer, head), NaN for every other head:
+
+    - `effect` mean(ablated - baseline), in nats a token, positive where ablating raises the loss; `low`, `high` of the
+      95 % bootstrap over prompts, and `p` of the sign-flip test;
+    - `control` the mean effect of the heads drawn beside it, which the coordinate `controls` names; NaN without any;
+    - `more` effect - control, prompt by prompt, with `more_low`, `more_high` and `more_p`, and `more_p_adjusted` for
+      all heads that are checked (max-T, Westfall and Young 1993).
+
+    Args:
+        prompts: [first, r_1..r_n, r_1..r_n], two or more, all of one n.
+        draws: controls of each head, fewer where its layer has fewer others.
+    """
+    facts = anatomy(model)
+    controls = {head: drawn(facts, head, draws, seed) for head in heads}
+    found = {name: np.full((facts.layers, facts.heads), np.nan) for name in CAUSES}
+    if heads:
+        every = sorted({*heads, *(other for its in controls.values() for other in its)})
+        groups = {written(head): [head] for head in every}
+        with warnings.catch_warnings():  # whoever asks is to say so
+            warnings.filterwarnings("ignore", "the mean is over only")
+            result = ablate(
+                *(model, list(prompts), groups), how=how, positions=range(n + 1, 2 * n), seed=seed, progress=progress
+            )
+        its: Any = {"resamples": resamples, "seed": seed}
+        own = heads_grid(effect(result.sel(group=list(map(written, heads))), **its))
+        found |= {name: own[name].values for name in _OWN}
+        if any(controls.values()):
+            beyond = heads_grid(effect(_differences(result, controls), correction=CORRECTION, **its))
+            found |= {name: beyond[of].values for of, name in _MORE.items()}
+            found["control"] = found["effect"] - found["more"]
+    names = [[_listed(controls.get((layer, head), [])) for head in range(facts.heads)] for layer in range(facts.layers)]
+    variables = {name: (("layer", "head"), values) for name, values in found.items()}
+    return xr.Dataset(variables, coords={"controls": (("layer", "head"), np.array(names))})
+
+
+def together(
+    model: Any,
+    prompts: Sequence[Tensor],
+    n: int,
+    groups: Mapping[str, Sequence[Head]],
+    *,
+    draws: int = GROUPS,
+    how: Any = "mean",
+    progress: bool = False,
+) -> xr.Dataset:
+    """What ablating all heads of a group at once does to the loss on r_2..r_n of the second copy, prompt by prompt.
+
+    Heads back each other up, so one alone may cost little where all of them cost everything. By group and prompt, in
+    nats a token:
+
+    - `effect` ablated - baseline, positive where ablating raises the loss; NaN for a group without heads;
+    - `control` the mean effect of `draws` groups of as many heads, drawn at random among all other heads of the
+      network, whatever they do; NaN where there are fewer others.
+
+    Args:
+        prompts: [first, r_1..r_n, r_1..r_n], all of one n.
+        groups: name -> heads, such as those that hold a role; some may be empty.
+    """
+    everywhere = [head for (head,) in each_head(model).values()]
+    chosen = {name: list(heads) for name, heads in groups.items() if heads}
+    beside = {name: _as_many(heads, everywhere, draws) for name, heads in chosen.items()}
+    asked = chosen | {f"{name}, random {draw}": one for name, its in beside.items() for draw, one in enumerate(its)}
+    found = {what: np.full((len(groups), len(prompts)), np.nan) for what in ("effect", "control")}
+    if asked:
+        result = ablate(model, list(prompts), asked, how=how, positions=range(n + 1, 2 * n), progress=progress)
+        rows = dict(zip(asked, read(result).effect, strict=True))
+        for number, name in enumerate(groups):
+            if name in chosen:
+                found["effect"][number] = rows[name]
+            if beside.get(name):
+                others = [rows[f"{name}, random {draw}"] for draw in range(draws)]
+                found["control"][number] = np.mean(others, axis=0)
+    variables = {what: (("group", "prompt"), values) for what, values in found.items()}
+    return xr.Dataset(variables, coords={"group": list(groups)})
+
+
+def drawn(facts: Anatomy, head: Head, draws: int, seed: int) -> list[Head]:
+    """Distinct other heads of the same layer, at random: `draws` of them, or all where there are fewer."""
+    layer, own = head
+    others = [other for other in range(facts.heads) if other != own]
+    rng = np.random.default_rng((seed, layer, own))
+    return sorted((layer, int(other)) for other in rng.permutation(others)[:draws])
+
+
+def _as_many(heads: Sequence[Head], everywhere: Sequence[Head], draws: int) -> list[list[Head]]:
+    """Groups of as many other heads, at random; none where there are fewer others."""
+    others = [head for head in everywhere if head not in heads]
+    if len(others) < len(heads):
+        return []
+    rngs = [np.random.default_rng((len(heads), draw)) for draw in range(draws)]
+    return [[others[int(number)] for number in rng.choice(len(others), len(heads), replace=False)] for rng in rngs]
+
+
+def _differences(result: xr.Dataset, controls: Mapping[Head, Sequence[Head]]) -> xr.Dataset:
+    """Each head's effect less the mean of its controls', prompt by prompt, in the form of a result of `ablate`."""
+    rows = dict(zip(map(str, result["group"].values), read(result).effect, strict=True))
+    apart = {
+        written(head): rows[written(head)] - np.mean([rows[written(other)] for other in its], axis=0)
+        for head, its in controls.items()
+        if its
+    }
+    differences = np.stack(list(apart.values()))
+    variables = {"ablated": (("group", "prompt"), differences), "baseline": ("prompt", np.zeros(differences.shape[1]))}
+    return xr.Dataset(variables, coords={"group": list(apart), "heads": ("group", list(apart))}, attrs=result.attrs)
+
+
+def _listed(heads: Sequence[Head]) -> str:
+    return " ".join(map(written, heads))
