@@ -6,8 +6,9 @@ import torch
 
 import neolens
 import tiny
-from neolens import checking
+from neolens import checking, position
 from neolens.ablation import Beyond, Within
+from neolens.prompts import repeated
 from neolens.replay import SITES
 from neolens.whatif import Shift, WithoutBands
 
@@ -68,3 +69,42 @@ def test_another_architecture_on_the_gpu_is_what_it_is_on_the_cpu(name, tiny_fol
             with neolens.what_if(model, windows=5, positions=treatment), torch.no_grad():
                 said.append(model(tiny.tokens().to(model.cfg.device)).cpu())
         torch.testing.assert_close(*said, rtol=0, atol=1e-3)
+
+
+def both(folder, measure):
+    """What is measured on the GPU and on the CPU."""
+    return [measure(neolens.load(folder, device=device)) for device in ("cuda", "cpu")]
+
+
+def assert_alike(mine, theirs, atol=1e-3):
+    assert set(mine.data_vars) == set(theirs.data_vars)
+    for name in theirs.data_vars:
+        np.testing.assert_allclose(mine[name], theirs[name], atol=atol, err_msg=str(name))
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_position_probes_on_the_gpu_are_those_on_the_cpu(name, tiny_folders):
+    tokens = tiny.tokens(0, 6, 17)
+    probes = [
+        lambda model: neolens.shift(model, tokens, [1, 8], progress=False).drop_vars(["rounding", "logits_exact"]),
+        lambda model: position.toeplitz(model, tokens)[["kernel", "toeplitz_share", "variance"]],
+        lambda model: position.part_shares(model, tokens),
+        lambda model: position.score_parts(model, tokens[0]),
+        lambda model: position.ablate_positions(model, tokens, progress=False),
+    ]
+    if name in tiny.ROTARY:
+        probes.append(lambda model: position.bands(model, tokens, progress=False))
+        longer = tiny.tokens(0, 2, tiny.CONTEXT + 9)
+        probes.append(lambda model: position.beyond_context(model, longer))
+    else:
+        probes.append(position.embedding_geometry)
+    for probe in probes:
+        assert_alike(*both(tiny_folders[name], probe))
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_roles_and_attention_through_hooks_on_the_gpu_are_those_on_the_cpu(name, tiny_folders):
+    tokens = repeated(range(1, tiny.VOCAB), 9, bos=0, prompts=8)
+    roles = both(tiny_folders[name], lambda model: neolens.roles(model, tokens, within=4, progress=False))
+    np.testing.assert_allclose(*(one["score"] for one in roles), atol=1e-4)
+    assert_alike(*both(tiny_folders[name], lambda model: neolens.attention(model, tokens, engine="hooks")), atol=1e-4)

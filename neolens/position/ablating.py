@@ -24,15 +24,13 @@ DEFAULTS = {"absolute": ("zero", "mean", "shuffle"), "rotary": ("off",)}
 
 
 @torch.no_grad()
-def ablate_positions(
-    model: Any, tokens: Prompts, treatments: Mapping[str, Any] | Sequence[Any] | None = None, *, progress: bool = True
-) -> xr.Dataset:
+def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, progress: bool = True) -> xr.Dataset:
     """The loss under each treatment of positions, and as it is, at every token.
 
     Args:
         model: from `neolens.load`, with absolute or rotary positions.
         tokens: an integer tensor [prompt, pos], or a list of one-dimensional ones where lengths differ.
-        treatments: what `neolens.what_if` takes as `positions`, several of them, or a dict from a name to each; by
+        treatments: what `neolens.what_if` takes as `positions`, one or several, or a dict from a name to each; by
             default those that leave nothing of positions: absolute `"zero"`, `"mean"`, `"shuffle"`, rotary `"off"`.
         progress: whether to show a bar, counting treatments.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -72,12 +73,27 @@ def whole_numbers(given: Any, what: str) -> tuple[int, ...]:
         TypeError: anything else.
         ValueError: none, or one twice.
     """
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
-    numbers = []
-    for one in several:
-        if isinstance(one, bool) or not hasattr(one, "__index__"):
-            raise TypeError(f"{what} {one!r:.60}: expected a whole number, or several, such as [1, 8, 64]")
-        numbers.append(one.__index__())
+    numbers = tuple(whole_number(one, what, ", or several, such as [1, 8, 64]") for one in several(given))
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"{what} {given!r:.60}: expected at least one, each once")
-    return tuple(numbers)
+    return numbers
+
+
+def whole_number(given: Any, what: str, otherwise: str = "") -> int:
+    """One whole number of any integer type; a bool is none.
+
+    Raises:
+        TypeError: anything else.
+    """
+    try:
+        if isinstance(given, bool) or getattr(given, "dtype", None) == torch.bool:
+            raise TypeError
+        return operator.index(given)
+    except TypeError:
+        raise TypeError(f"{what} {given!r:.60}: expected a whole number{otherwise}") from None
+
+
+def several(given: Any) -> list:
+    """What is given, one or several, as a list; a word or an array without axes is one."""
+    single = not isinstance(given, Iterable) or isinstance(given, str | bytes) or getattr(given, "ndim", 1) == 0
+    return [given] if single else list(given)

@@ -16,11 +16,11 @@ from neolens.models.treatments import EXACT
 from neolens.network import Weights, weights_of
 from neolens.network.forward import rotate, rotations
 from neolens.network.weights import Linear
-from neolens.position.asked import whole_numbers
+from neolens.position.asked import whole_number
 
 
 @torch.no_grad()
-def qk(model: Any, layer: int, head: int, distance: int = 0) -> FactoredMatrix:
+def qk(model: Any, layer: Any, head: Any, distance: Any = 0) -> FactoredMatrix:
     """W_Q R(d) W_K^T, [d_model, d_model]: what a query makes of a key `distance` tokens back.
 
     With n the layer norm's output at the query and m that at the key, n^T qk m is the score before the scale and
@@ -29,15 +29,16 @@ def qk(model: Any, layer: int, head: int, distance: int = 0) -> FactoredMatrix:
 
     Args:
         model: from `neolens.load`.
-        distance: tokens from the query back to the key.
+        layer: its number, from 0, as the head's.
+        distance: tokens from the query back to the key, a whole number.
 
     Raises:
         TypeError: not a model from `neolens.load`, or no whole number.
         ValueError: no such layer or head, or a distance that its queries do not see.
     """
     weights = weights_of(model)
-    _refuse(weights, layer, head)
-    (back,) = whole_numbers(distance, "a distance of")
+    layer, head = _asked(weights, layer, head)
+    back = whole_number(distance, "a distance of")
     window = weights.anatomy.attention[layer].window
     farthest = EXACT if window is None else window - 1
     if not 0 <= back <= farthest:
@@ -52,18 +53,18 @@ def qk(model: Any, layer: int, head: int, distance: int = 0) -> FactoredMatrix:
 
 
 @torch.no_grad()
-def ov(model: Any, layer: int, head: int) -> FactoredMatrix:
+def ov(model: Any, layer: Any, head: Any) -> FactoredMatrix:
     """W_V W_O, [d_model, d_model]: what a head writes of what stands at a key, x^T ov for the layer norm's output x,
     without the biases. No position acts on it.
 
     Raises:
-        TypeError: not a model from `neolens.load`.
+        TypeError: not a model from `neolens.load`, or no whole number.
         ValueError: no such layer or head.
     """
     weights = weights_of(model)
-    _refuse(weights, layer, head)
+    layer, head = _asked(weights, layer, head)
     at = weights.layers[layer]
-    out = at.o.weight.unflatten(1, (weights.anatomy.heads, -1))[:, head]
+    out = at.o.weight.detach().unflatten(1, (weights.anatomy.heads, -1))[:, head]
     return FactoredMatrix(_of_head(weights, at.v, head).T, out.T)
 
 
@@ -72,8 +73,10 @@ def _of_head(weights: Weights, linear: Linear, head: int) -> torch.Tensor:
     return linear.weight.detach().unflatten(0, (weights.anatomy.heads, -1))[head]
 
 
-def _refuse(weights: Weights, layer: int, head: int) -> None:
-    facts = weights.anatomy
+def _asked(weights: Weights, layer: Any, head: Any) -> tuple[int, int]:
+    """The layer and the head, if there are such."""
+    facts, (layer, head) = weights.anatomy, (whole_number(layer, "layer"), whole_number(head, "head"))
     for what, number, count in (("layer", layer, facts.layers), ("head", head, facts.heads)):
         if not 0 <= number < count:
             raise ValueError(f"no {what} {number} in {facts.name}: {what}s are 0 to {count - 1}")
+    return layer, head

@@ -94,9 +94,13 @@ def taken_away(result: xr.Dataset, score: str = "previous_token", *, how: str = 
     Raises:
         ValueError: a score or way that the result does not hold.
     """
-    if f"{score}_{how}" not in result:
-        held = sorted(str(name) for name in result if str(name).endswith(("_held", "_without")))
-        raise ValueError(f"no {score}_{how} in the result: it holds {', '.join(held) or 'nothing of neolens bands'}")
+    held = sorted(
+        str(name) for name in result if str(name).endswith(("_held", "_without")) and "head" in result[name].dims
+    )
+    if f"{score}_{how}" not in held:
+        raise ValueError(
+            f"no {score}_{how} of heads in the result: it holds {', '.join(held) or 'nothing of neolens bands'}"
+        )
     whole = result[score].mean("prompt")
     return ((whole - result[f"{score}_{how}"].mean("prompt")) / whole).rename("taken_away")
 

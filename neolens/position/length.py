@@ -8,7 +8,6 @@ can go on too. A learned absolute embedding has no row for a further index: ther
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 from neolens import results
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Scale
-from neolens.position.asked import asked_weights, of_one_length
+from neolens.position.asked import asked_weights, of_one_length, several
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts
 from neolens.whatif import what_if
@@ -46,8 +45,8 @@ def beyond_context(model: Any, tokens: Prompts, *, scales: Any = None) -> xr.Dat
 
     Raises:
         TypeError: not a model from `neolens.load`, or scales that are no numbers.
-        ValueError: absolute positions, prompts that do not run past the context, scales that are not below 1, a model
-            with hooks on it, or inside another `what_if(positions=...)`.
+        ValueError: absolute positions, prompts that do not run past the context, scales that are not below 1 or
+            not apart in three digits, a model with hooks on it, or inside another `what_if(positions=...)`.
     """
     began = time.perf_counter()
     facts = asked_weights(model, "a loss beyond the context").anatomy
@@ -98,9 +97,11 @@ def _scales(scales: Any, facts: Anatomy, length: int) -> dict[str, float]:
                 f"{facts.name} has no position encoding, so there is nothing to interpolate: leave scales out"
             )
         return {}
-    given = [facts.context / length] if scales is None else list(scales) if isinstance(scales, Iterable) else [scales]
-    factors = [Scale(one).by for one in given]
+    factors = [Scale(one).by for one in several(facts.context / length if scales is None else scales)]
     for factor in factors:
         if not factor < 1:
             raise ValueError(f"a scale of {factor:g} does not interpolate: expected a factor below 1")
-    return {f"interpolated by {factor:.3g}": factor for factor in factors}
+    named = {f"interpolated by {factor:.3g}": factor for factor in factors}
+    if len(named) < len(factors):
+        raise ValueError(f"scales {factors}: expected each once, apart in their first three digits")
+    return named

@@ -27,7 +27,7 @@ from neolens.models.treated import embedded
 from neolens.network import Weights, residual
 from neolens.network.blockwise import BLOCK
 from neolens.network.weights import Linear
-from neolens.position.asked import alike, asked_weights
+from neolens.position.asked import alike, asked_weights, whole_number
 from neolens.prompts.tokens import Prompts, validated
 
 SOURCES = ("content", "position", "bias")
@@ -49,7 +49,7 @@ class Part:
 
 
 @torch.no_grad()
-def score_parts(model: Any, tokens: Int[Tensor, " pos"], layer: int = 0) -> xr.Dataset:
+def score_parts(model: Any, tokens: Any, layer: Any = 0) -> xr.Dataset:
     """The parts of every score of one layer on one prompt: `score` by part, head, query_pos and key_pos, in units of
     the score, NaN where the query does not see the key; over parts they add up to the score.
 
@@ -59,16 +59,17 @@ def score_parts(model: Any, tokens: Int[Tensor, " pos"], layer: int = 0) -> xr.D
 
     Args:
         model: from `neolens.load`, with absolute or rotary positions.
-        tokens: one prompt.
+        tokens: one prompt, an integer tensor [pos].
+        layer: its number, from 0.
 
     Raises:
-        TypeError: not a model from `neolens.load`, or no integers.
+        TypeError: not a model from `neolens.load`, no integers, or a layer that is no whole number.
         ValueError: a model without positions or with hooks on it, a layer that it does not have or, of an absolute
             model, another than the first.
     """
     weights = asked_weights(model, "a split of scores", "absolute", "rotary")
     facts = weights.anatomy
-    _refuse_layer(facts, layer)
+    layer = _asked_layer(facts, layer)
     (prompt,) = validated([tokens], facts)
     found: dict[str, Tensor] = {}
 
@@ -130,7 +131,9 @@ def part_shares(model: Any, tokens: Prompts) -> xr.Dataset:
     return results.build(variables, facts, coords=coords, attrs=attrs, layers=layers)
 
 
-def _refuse_layer(facts: Anatomy, layer: int) -> None:
+def _asked_layer(facts: Anatomy, asked: Any) -> int:
+    """The layer, if its scores can be split."""
+    layer = whole_number(asked, "layer")
     if not 0 <= layer < facts.layers:
         raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
     if facts.position.kind == "absolute" and layer:
@@ -138,6 +141,7 @@ def _refuse_layer(facts: Anatomy, layer: int) -> None:
             f"layer {layer} of {facts.name}: absolute positions are mixed with everything else behind the first layer; "
             "expected layer 0"
         )
+    return layer
 
 
 def _each_layer(

@@ -16,6 +16,7 @@ from neolens.network import residual, weights_of
 from neolens.position.asked import alike
 
 
+@torch.no_grad()
 def losses(model: Any, prompts: Sequence[Tensor]) -> Float[np.ndarray, "prompt pos"]:
     """The loss of predicting token i + 1 at each position i, in nats; NaN at the last, and beyond a prompt's end."""
     weights = weights_of(model)

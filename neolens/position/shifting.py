@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from neolens import results
 from neolens.ablation.reading import LOGIT_BYTES
 from neolens.models import Anatomy
-from neolens.models.treatments import Shift
+from neolens.models.treatments import EXACT, Shift
 from neolens.network import PatternBlock, Weights, cast, logits, residual
 from neolens.position.asked import TOKENS_AT_ONCE, asked_weights, whole_numbers
 from neolens.prompts.tokens import Prompts, validated
@@ -107,6 +107,10 @@ def _asked(by: Any, prompts: Sequence[Tensor], facts: Anatomy) -> tuple[int, ...
                 f"prompt {number} of {longest} tokens cannot be shifted by {one}: {facts.name} learned positions 0 to "
                 f"{facts.context - 1}; expected 0 to {room}, or shorter prompts"
             )
+        if one + longest - 1 > EXACT:
+            raise ValueError(
+                f"{facts.name} cannot be shifted by {one}: beyond {EXACT} positions are not exact in float32"
+            )
     return shifts
 
 
@@ -164,8 +168,9 @@ def _moved(
 
 def _said(
     weights: Weights, final: Float[Tensor, "run pos d_model"], prompt: Int[Tensor, " pos"]
-) -> dict[str, Float[Tensor, " run"]]:
-    """What the shifted runs say beside the unshifted one, which is the first; some positions at a time."""
+) -> dict[str, Float[Tensor, " _"]]:
+    """What each shifted run says beside the unshifted one, which is the first, and the spread of that one; some
+    positions at a time."""
     length, runs = len(prompt), len(final) - 1
     zeros = final.new_zeros(runs, dtype=torch.float64)
     largest, divergence, losses = zeros, zeros.clone(), final.new_zeros(runs + 1, dtype=torch.float64)
