@@ -178,6 +178,7 @@ def made_up(loss):
     return {
         "score": score,
         "toeplitz_share": share,
+        "row_share": share,
         "role_more": score[..., 0, 0],
         "copied_loss": ("seed", np.asarray(loss, dtype=float)),
     }
@@ -206,7 +207,7 @@ def test_a_difference_worked_by_hand_is_told_apart_and_an_equal_one_is_not():
     assert loss.told_apart
     assert not by_measure["induction"].told_apart
     said = encodings.findings([], list(by_measure.values()))
-    assert "told apart in 1 of 7 measures: loss where a copy is predicted" in said[0]
+    assert "told apart in 1 of 8 measures: loss where a copy is predicted" in said[0]
     assert "best induction head" in said[0].split("Not told apart in")[1]
 
 

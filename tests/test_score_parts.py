@@ -361,7 +361,7 @@ REFUSED = {
     "a layer that is a float": ("pythia", PROMPT, 1.0, TypeError, "layer 1.0: expected a whole number"),
     "a layer that is a bool": ("pythia", PROMPT, True, TypeError, "layer True: expected a whole number"),
     "a layer in words": ("pythia", PROMPT, "first", TypeError, "layer 'first': expected a whole number"),
-    "several prompts": ("pythia", tiny.tokens(), 0, TypeError, "not a one-dimensional integer tensor"),
+    "several prompts": ("pythia", tiny.tokens(), 0, ValueError, r"shape \(2, 14\): expected one prompt"),
     "no tokens": ("pythia", PROMPT.float(), 0, TypeError, "not a one-dimensional integer tensor"),
     "an empty prompt": ("pythia", PROMPT[:0], 0, ValueError, "prompt 0 has 0 tokens: .* takes 1 to 64"),
     "too long": ("gpt2", tiny.tokens(length=65)[0], 0, ValueError, "prompt 0 has 65 tokens: .* takes 1 to 64"),

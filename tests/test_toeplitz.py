@@ -22,8 +22,9 @@ from neolens.network import PatternBlock
 from neolens.position import toeplitz
 from neolens.whatif import what_if
 
-MODULE = import_module("neolens.position.toeplitz")  # behind the function of its name
-VARIABLES = ("kernel", "kernel_error", "variance", "toeplitz_share", "toeplitz_share_corrected")
+MODULE = import_module("neolens.position.kernels")
+SHARES = ("toeplitz_share", "toeplitz_share_corrected", "row_share", "row_share_corrected")
+VARIABLES = ("kernel", "kernel_error", "variance", *SHARES)
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 windowed = pytest.mark.parametrize("windows", [None, 5, {0: 2, 1: "global"}], ids=str)
@@ -194,6 +195,53 @@ def test_scores_whose_diagonals_are_alike_have_a_share_of_zero(prompts, length, 
     cells = [cell for its in cells_of(length, window).values() for cell in its]
     expected = [np.var([float(scores[0, head, i, j]) for i, j in cells]) for head in range(3)]
     assert found["variance"].tolist() == pytest.approx(expected)
+
+
+def row_share_by_dummies(mean: Tensor, window) -> float:
+    """By numpy's least squares: a constant a row, and beside it one a distance, as columns of noughts and ones."""
+    cells = [cell for its in cells_of(len(mean), window).values() for cell in its]
+    values = np.array([float(mean[cell]) for cell in cells])
+    rows, diagonals = np.zeros((2, len(cells), len(mean)))
+    for at, (i, j) in enumerate(cells):
+        rows[at, i] = diagonals[at, i - j] = 1.0
+
+    def left(columns):
+        return ((values - columns @ np.linalg.lstsq(columns, values, rcond=None)[0]) ** 2).sum()
+
+    return 1 - left(np.hstack([rows, diagonals])) / left(rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**{**sizes, "length": st.integers(6, 16), "window": st.none() | st.integers(3, 18)})
+def test_the_share_of_rows_is_that_of_least_squares_with_dummies(prompts, length, window, block, seed):
+    scores = draws(seed, prompts, 2, length, length)
+    found = fed(scores, block, window)
+    for head in range(2):
+        expected = row_share_by_dummies(scores[:, head].mean(0), window)
+        assert float(found["row_share"][head]) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**{**sizes, "window": st.none() | st.integers(3, 22)})
+def test_a_constant_of_its_own_in_each_row_changes_no_share_of_rows(prompts, length, window, block, seed):
+    kernel, constants = draws(seed, 2, length), draws(seed + 1, prompts, 2, length, 1)
+    scores = by_distance(kernel).expand(prompts, 2, length, length)
+    found = fed(scores + 5 * constants, block, window)
+    for share in ("row_share", "row_share_corrected"):
+        assert found[share].tolist() == pytest.approx([1.0] * 2, abs=1e-6), share
+    noisy = scores + draws(seed + 2, prompts, 2, length, length)
+    one, other = fed(noisy, block, window), fed(noisy + constants, block, window)
+    np.testing.assert_allclose(one["row_share"], other["row_share"], atol=1e-9)
+
+
+def test_the_corrected_share_of_rows_is_not_biased_by_noise_where_the_plain_one_is():
+    length, heads, prompts = 14, 300, 4
+    part = by_distance(draws(3, length)) + 0.7 * without_diagonals(draws(4, length, length))
+    known = row_share_by_dummies(part, None)
+    found = fed(part + 2 * draws(5, length, 1) + draws(6, prompts, heads, length, length))
+    assert 0.3 < known < 0.9
+    assert float(found["row_share"].mean()) < known - 0.05
+    assert float(found["row_share_corrected"].mean()) == pytest.approx(known, abs=0.02)
 
 
 def test_the_first_key_counts_for_nothing():

@@ -83,6 +83,9 @@ def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
 MEASURES: Mapping[str, Measure] = {
     "shift": Measure("logits moved by the farthest shift", "log10 of the share of their spread", _farthest),
     "toeplitz_first": Measure("Toeplitz share, first layer", "mean over heads", _first_layer("toeplitz_share")),
+    "row_first": Measure(
+        "Toeplitz share of what the softmax sees, first layer", "mean over heads", _first_layer("row_share")
+    ),
     "toeplitz": Measure("Toeplitz share, every layer", "mean over heads", _every_layer),
     "previous_token": Measure("best previous-token head", "score", _best("previous_token")),
     "previous_token_cause": Measure(

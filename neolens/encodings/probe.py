@@ -68,7 +68,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 
     - `shift_logits` by shift, the largest change of a logit over the spread of logits, `shift_exact` the same in
       float64 and `rounding` (no shift, against float64); `shift_kl` in nats, `shift_pattern` by layer and head;
-    - `toeplitz_share` (corrected for the noise of few prompts) and `kernel` by layer and head;
+    - `toeplitz_share` and `row_share` (both corrected for the noise of few prompts) and `kernel` by layer and head;
     - `score` and `holds` by role, layer and head, `effect`, `control` and `more` of heads that hold one, in nats a
       token of the second copy (see `neolens.roles`), `more_p_adjusted`;
     - `role_effect` by role, what ablating all heads that hold it at once adds to that loss, and `role_more`, how much
@@ -135,7 +135,8 @@ def _copied_loss(model: Any, asked: Texts) -> xr.DataArray:
 
 def _toeplitz(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
     found = position.toeplitz(model, asked.random)
-    return {"toeplitz_share": found["toeplitz_share_corrected"], "kernel": found["kernel"]}
+    shares = {name: found[f"{name}_corrected"] for name in ("toeplitz_share", "row_share")}
+    return shares | {"kernel": found["kernel"]}
 
 
 def _shift(model: Any, asked: Texts) -> dict[str, xr.DataArray]:

@@ -7,10 +7,10 @@ from neolens.position.ablating import ablate_positions
 from neolens.position.circuits import ov, qk
 from neolens.position.frequencies import bands, taken_away
 from neolens.position.geometry import embedding_geometry
+from neolens.position.kernels import toeplitz
 from neolens.position.length import beyond_context
 from neolens.position.parts import ABSOLUTE_PARTS, ROTARY_PARTS, part_shares, score_parts
 from neolens.position.shifting import shift
-from neolens.position.toeplitz import toeplitz
 
 __all__ = [
     "ABSOLUTE_PARTS",

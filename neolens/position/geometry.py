@@ -39,7 +39,7 @@ def embedding_geometry(model: Any, *, components: Any = 8) -> xr.Dataset:
     - `dimensions` = 1 / sum v^2 (the participation ratio), `dimensions_90` and `dimensions_99`, the components that
       hold 90 and 99 % of the variance;
     - `helix_share` of the variance in the first three components that a + b t + c cos(w t) + d sin(w t) explains at
-      the best w, `helix_wavelength` 2 pi / w in tokens;
+      the best w, `helix_wavelength` 2 pi / w in tokens (a straight line is explained too, at any w: see periodicity);
     - `token_share`, the part of the token embeddings' variance that lies in the `dimensions_99` dimensions that
       position takes; a part of dimensions_99 / d_model would be chance.
 

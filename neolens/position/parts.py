@@ -70,6 +70,8 @@ def score_parts(model: Any, tokens: Any, layer: Any = 0) -> xr.Dataset:
     weights = asked_weights(model, "a split of scores", "absolute", "rotary")
     facts = weights.anatomy
     layer = _asked_layer(facts, layer)
+    if isinstance(tokens, Tensor) and tokens.ndim != 1:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected one prompt, [pos]; take one of them")
     (prompt,) = validated([tokens], facts)
     found: dict[str, Tensor] = {}
 

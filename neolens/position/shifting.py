@@ -43,7 +43,8 @@ def shift(model: Any, tokens: Prompts, by: Any = None, *, exact: bool = True, pr
     Args:
         model: from `neolens.load`, with absolute or rotary positions.
         tokens: an integer tensor [prompt, pos], or a list of one-dimensional ones where lengths differ.
-        by: D, or several; by default 1, 2, 4, ... as far as the context has room for the prompts.
+        by: D, or several; by default 1, 2, 4, ... and the farthest: as far as an absolute model's context has room for
+            the prompts, of a rotary model the whole context.
         exact: whether to judge rounding by the same runs in float64; takes a copy of the weights in it.
         progress: whether to show a bar, counting runs.
 
@@ -53,8 +54,10 @@ def shift(model: Any, tokens: Prompts, by: Any = None, *, exact: bool = True, pr
         the unshifted one, in nats a token, positive where the shift does harm; `residual` by layer besides, the mean
         over positions of |x' - x| / |x| after the layer; `pattern` by layer and head, the mean over queries from 1 on
         of the total variation distance, sum |A' - A| / 2, 0 to 1. `spread` by prompt is the largest less the smallest
-        unshifted logit. With `exact`, `logits_exact` is `logits` in float64, and `rounding` by prompt the largest
-        difference between an unshifted logit and that in float64.
+        unshifted logit. With `exact`, `logits_exact` is `logits` in float64, angles included, and `rounding` by prompt
+        the largest difference between an unshifted logit and that in float64. A rotary model's angles are taken in
+        float32, coarser the farther they are: a far shift can move its `logits` by more than `rounding`, and only
+        `logits_exact` tells that nothing has moved.
 
     Raises:
         TypeError: not a model from `neolens.load`, or a shift that is no whole number.

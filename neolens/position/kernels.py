@@ -27,6 +27,9 @@ from neolens.scores.sums import diagonal_sums
 _BLOCK_CELLS = 2**22
 """Cells (prompt, head, query, key) of a block: all prompts go through together, so blocks have fewer queries."""
 
+_ROUNDING = 1e-12
+"""A variance below this share of the mean square is a difference of two equal numbers: none."""
+
 
 @torch.no_grad()
 def toeplitz(model: Any, tokens: Prompts) -> xr.Dataset:
@@ -38,9 +41,12 @@ def toeplitz(model: Any, tokens: Prompts) -> xr.Dataset:
     - `kernel` K[d], the mean of M over the cells with i - j = d, in units of the score, and `kernel_error`, the
       standard error of K[d] over prompts; NaN without a cell: at d = T - 1, and in a local layer beyond the window;
     - `variance` of M over its cells, and `toeplitz_share` = sum_d n_d (K[d] - mean)^2 / (N variance);
-    - `toeplitz_share_corrected`: what few prompts leave of the tokens adds to the variance and lowers the share. Both
-      variances less what the spread over prompts says that noise has added, so that the share does not depend on how
-      many prompts there are; NaN where nothing is left above the noise.
+    - `row_share`, the same of what the softmax sees: a constant added to a query's row changes no pattern, so each row
+      has one of its own. The part of the variance about the means of the rows that a function of distance explains
+      beside such constants (least squares);
+    - `toeplitz_share_corrected` and `row_share_corrected`: what few prompts leave of the tokens adds to both variances.
+      They are taken less what the spread over prompts says that noise has added, so that the share does not depend on
+      how many prompts there are; within 0 and 1, and NaN where no more variance is left than was noise.
 
     Args:
         model: from `neolens.load`; it need have no position encoding.
@@ -89,55 +95,73 @@ class _Layer:
     heads: int
     length: int
     by_diagonal: Float[Tensor, "prompt head distance"] = field(init=False)
-    """Sum of each prompt's scores at each distance."""
+    """Sum of each prompt's scores at each distance, and in each row below."""
+    by_row: Float[Tensor, "prompt head query_pos"] = field(init=False)
     squares: Float[Tensor, " head"] = field(init=False)
-    """Sum over cells of M[i, j]^2, and of the squares of single scores below."""
+    """Sum over cells of M[i, j]^2, and below of the squares of the single prompts' scores."""
     single_squares: Float[Tensor, " head"] = field(init=False)
-    cells: Float[Tensor, " distance"] = field(init=False)
+    cells: Float[Tensor, "query_pos distance"] = field(init=False)
+    """1 where a query has a cell at a distance."""
 
     def __post_init__(self) -> None:
-        self.by_diagonal = torch.zeros(self.prompts, self.heads, self.length, dtype=torch.float64)
+        shape = (self.prompts, self.heads, self.length)
+        self.by_diagonal, self.by_row = torch.zeros(2, *shape, dtype=torch.float64)
         self.squares, self.single_squares = torch.zeros(2, self.heads, dtype=torch.float64)
-        self.cells = torch.zeros(self.length, dtype=torch.float64)
+        self.cells = torch.zeros(self.length, self.length, dtype=torch.float64)
 
     def add(self, block: PatternBlock) -> None:
         """Add one block's scores."""
         assert block.scores is not None
-        counts = torch.isfinite(block.scores[:1, :1])
+        counts = torch.isfinite(block.scores[0, 0])
         if block.first_key == 0:
             counts = counts.clone()
-            counts[..., 0] = False
+            counts[:, 0] = False
         scores = block.scores.double().masked_fill(~counts, 0.0)
         by_diagonal = diagonal_sums(scores)
         self.by_diagonal[..., : by_diagonal.shape[-1]] += by_diagonal.cpu()
-        cells = diagonal_sums(counts.double())[0, 0]
-        self.cells[: len(cells)] += cells.cpu()
+        rows = slice(block.first_query, block.first_query + block.queries)
+        self.by_row[..., rows] = scores.sum(-1).cpu()
+        query, key = counts.cpu().nonzero().T
+        self.cells[block.first_query + query, block.first_query + query - block.first_key - key] = 1.0
         self.squares += scores.mean(0).square().sum((-2, -1)).cpu()
         self.single_squares += scores.square().sum((0, -2, -1)).cpu()
 
     def finish(self) -> dict[str, Tensor]:
         """The variables of this layer, by head."""
-        there = self.cells > 0
-        number, cells = self.cells[there], self.cells.sum()
-        of_prompts = self.by_diagonal[..., there] / number
-        kernel = of_prompts.mean(0)
-        mean = (kernel * number).sum(-1) / cells
-        variance = self.squares / cells - mean**2
-        between = ((kernel - mean[:, None]) ** 2 * number).sum(-1) / cells
-        noise_of_cells = (self.single_squares / self.prompts - self.squares) / cells / (self.prompts - 1)
-        noise_of_kernel = of_prompts.var(0) / self.prompts
-        noise_of_mean = ((of_prompts * number).sum(-1) / cells).var(0) / self.prompts
-        true = variance - (noise_of_cells - noise_of_mean)
-        true_between = between - ((noise_of_kernel * number).sum(-1) / cells - noise_of_mean)
-        return {
-            "kernel": self._spread(kernel, there),
-            "kernel_error": self._spread(noise_of_kernel.sqrt(), there),
-            "variance": variance,
-            "toeplitz_share": between / variance.where(variance > 0, torch.nan),
-            "toeplitz_share_corrected": (true_between / true.where(true > noise_of_cells, torch.nan)).clamp(0, 1),
-        }
+        number = self.cells.sum(0)
+        of_prompts = self.by_diagonal / number.where(number > 0, torch.nan)
+        seen = self._sums(self.squares, self.by_diagonal.mean(0), self.by_row.mean(0))
+        singles = self._sums(self.single_squares / self.prompts, self.by_diagonal, self.by_row)
+        # All are quadratic in the scores: what the spread over prompts adds to that of their mean is the same of it.
+        noise = {name: (singles[name] - its) / (self.prompts - 1) for name, its in seen.items()}
+        left = {name: its - noise[name] for name, its in seen.items()}
+        found = {"kernel": of_prompts.mean(0), "kernel_error": of_prompts.std(0) / self.prompts**0.5}
+        found["variance"] = seen["all"] / self.cells.sum()
+        rounding = _ROUNDING * self.squares
+        for name, explained, whole in (("toeplitz_share", "diagonals", "all"), ("row_share", "beside rows", "in rows")):
+            found[name] = seen[explained] / seen[whole].where(seen[whole] > rounding, torch.nan)
+            above = left[whole].where(left[whole] > torch.maximum(noise[whole], rounding), torch.nan)
+            found[f"{name}_corrected"] = (left[explained] / above).clamp(0, 1)
+        return found
 
-    def _spread(self, values: Float[Tensor, "head there"], there: Tensor) -> Float[Tensor, "head distance"]:
-        whole = torch.full((self.heads, self.length), torch.nan, dtype=torch.float64)
-        whole[:, there] = values
-        return whole
+    def _sums(
+        self,
+        squares: Float[Tensor, " head"],
+        by_diagonal: Float[Tensor, "*prompt head distance"],
+        by_row: Float[Tensor, "*prompt head query_pos"],
+    ) -> dict[str, Float[Tensor, " head"]]:
+        """Sums of squares, means over prompts: of all cells about their mean and of the diagonals; of all cells about
+        the means of their rows, and what a function of distance explains of that."""
+        of_row, of_distance = self.cells.sum(1), self.cells.sum(0)
+        row, there = of_row > 0, of_distance > 0
+        cells, of_row, of_distance = self.cells[row][:, there], of_row[row], of_distance[there]
+        by_diagonal, by_row = by_diagonal[..., there], by_row[..., row]
+        middle = by_diagonal.sum(-1) ** 2 / cells.sum()
+        diagonals = (by_diagonal**2 / of_distance).sum(-1) - middle
+        # Least squares of a kernel beside a constant for each row, the constants eliminated.
+        apart = by_diagonal - (by_row / of_row) @ cells
+        inverse = torch.linalg.pinv(of_distance.diag() - cells.T @ (cells / of_row[:, None]), hermitian=True)
+        beside = ((apart @ inverse) * apart).sum(-1)
+        rows = (by_row**2 / of_row).sum(-1)
+        found = {"diagonals": diagonals, "beside rows": beside, "all": squares - middle, "in rows": squares - rows}
+        return {name: value.reshape(-1, self.heads).mean(0) for name, value in found.items()}
