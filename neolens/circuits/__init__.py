@@ -1,11 +1,13 @@
 """Circuits: which heads carry an answer and through what, by patching, beside the published heads; which layers carry
 one from beyond a window; in words."""
 
-from neolens.circuits import crossing_words
+from neolens.circuits import copying, crossing_words, formation_words, induction_tables, induction_words
 from neolens.circuits.carriers import Carriers, Side, carriers, side
 from neolens.circuits.circuit import SITES, Circuit, circuit, joined, of_site
 from neolens.circuits.crossing import TASKS, at_distances, crossing, distances, of_all_tasks, planted
 from neolens.circuits.effects import Input, effects, inputs, ranked
+from neolens.circuits.formation import Formation, Milestone, formations
+from neolens.circuits.induction import Induction, Sure, comparisons
 from neolens.circuits.published import PUBLISHED, ROLES, Compared, Role, compared, published
 from neolens.circuits.words import finding, head_table, published_table, task_table, warnings
 
@@ -17,19 +19,29 @@ __all__ = [
     "Carriers",
     "Circuit",
     "Compared",
+    "Formation",
+    "Induction",
     "Input",
+    "Milestone",
     "Role",
     "Side",
+    "Sure",
     "at_distances",
     "carriers",
     "circuit",
     "compared",
+    "comparisons",
+    "copying",
     "crossing",
     "crossing_words",
     "distances",
     "effects",
     "finding",
+    "formation_words",
+    "formations",
     "head_table",
+    "induction_tables",
+    "induction_words",
     "inputs",
     "joined",
     "of_all_tasks",

@@ -24,6 +24,9 @@ from neolens.scores.causes import together
 PERIOD = 32
 """Tokens after which the texts that run past a context begin again, or an eighth of a shorter context."""
 
+LONG_TOKENS = 8192
+"""Tokens of all texts that run past a context together, where a context is long; one text at least."""
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -33,8 +36,8 @@ class Texts:
     """[BOS, r_1..r_n, r_1..r_n]."""
     random: Int[Tensor, "many few"]
     """[BOS, random tokens], more prompts and fewer tokens, to average tokens out."""
-    longer: Int[Tensor, "prompt long"]
-    """[BOS, r, r, ...] of twice the context, r of `PERIOD` tokens."""
+    longer: Int[Tensor, "some long"]
+    """[BOS, r, r, ...] of twice the context, r of `PERIOD` tokens; fewer prompts where a context is long."""
     shifts: tuple[int, ...]
     """By how much position indices move: 1, 2, 4, ... and all that the context has room for."""
 
@@ -53,7 +56,8 @@ def texts(model: Any, *, prompts: int, seed: int = 0) -> Texts:
     n = min(facts.context // 4, 64)
     room = facts.context - (2 * n + 1)
     period = min(PERIOD, facts.context // 8)
-    words = random_tokens(model, period + 1, prompts=prompts, seed=seed)
+    few = max(1, min(prompts, LONG_TOKENS // (2 * facts.context)))
+    words = random_tokens(model, period + 1, prompts=few, seed=seed)
     copies = -(-2 * facts.context // period)
     return Texts(
         random_repeats(model, n, prompts=prompts, seed=seed),

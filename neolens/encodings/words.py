@@ -108,6 +108,13 @@ def _told_apart(compared: Sequence[Contrast]) -> list[str]:
         its = [one for one in compared if (one.one.name, one.other.name) == pair]
         besides = [line.partition(":")[0] for line in its[0].differ_in]
         alone = f"differ besides in {listed(besides)}" if besides else "differ in positions alone"
+        if not any(np.isfinite(one.p_adjusted) for one in its):
+            each = [f"{MEASURES[one.measure].title} {one.difference.mean:+.2f}" for one in its]
+            said.append(
+                f"{pair[0]} ({its[0].one.kind}) less {pair[1]} ({its[0].other.kind}), which {alone}, without interval "
+                f"or p, for there are not two seeds of each: {'; '.join(each)}."
+            )
+            continue
         apart = [_difference(one) for one in its if one.told_apart]
         alike = [MEASURES[one.measure].title for one in its if not one.told_apart]
         said.append(

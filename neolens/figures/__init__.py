@@ -9,7 +9,9 @@ what all have in common (the two colours of local and global layers, titles, cap
 from neolens.figures.ablation import ablation_groups, ablation_heads
 from neolens.figures.ablation_by_distance import ablation_by_distance
 from neolens.figures.encodings import band_shares, loss_beyond, pattern_and_cause
+from neolens.figures.formation import formation_by_step
 from neolens.figures.heatmap import heads
+from neolens.figures.induction import copying_without, induction_by_length, induction_causes
 from neolens.figures.learning import POSITION_COLOURS, learning
 from neolens.figures.patching import largest_effect, patch_heatmap
 from neolens.figures.position import distance_kernels, shift_by_distance, toeplitz_shares
@@ -30,9 +32,13 @@ __all__ = [
     "ablation_groups",
     "ablation_heads",
     "band_shares",
+    "copying_without",
     "distance_kernels",
     "escape",
+    "formation_by_step",
     "heads",
+    "induction_by_length",
+    "induction_causes",
     "largest_effect",
     "learning",
     "loss_beyond",

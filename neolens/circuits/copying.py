@@ -1,0 +1,162 @@
+"""How a network copies [BOS, r, r]: which heads look where induction heads do, and what is lost without them.
+
+An induction head looks at what followed an earlier copy of its token (Elhage et al. 2021; Olsson et al. 2022, arXiv
+2209.11895), which it can only find where a previous-token head has put the token before it. With r of n tokens the
+answer stands n - 1 tokens back, which is the `distance` of results here, so a layer of window w sees it where the
+distance is below w. A pattern is not yet a cause: all heads that have it are ablated, each alone and all at once, for
+heads back each other up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens import results
+from neolens.ablation.groups import Head
+from neolens.models import anatomy
+from neolens.position.reading import losses
+from neolens.prompts.tokens import repeat_length
+from neolens.scores import THRESHOLDS, attention, repeat_accuracy
+from neolens.scores.causes import effects_beside_controls, together
+
+HOLDS = THRESHOLDS["induction"]
+"""The score from which on a head holds the pattern."""
+
+LEAST = 3
+"""The shortest r: with two tokens what followed the earlier copy is the previous token."""
+
+DRAWS = 3
+"""Random other heads of its layer beside each induction head, as in `neolens.roles`."""
+
+RESAMPLES = 1000
+
+Repeats = Mapping[int, Int[Tensor, "prompt pos"]]
+"""n -> prompts [BOS, r_1..r_n, r_1..r_n]."""
+
+_SCORES = ("previous_token", "induction")
+
+
+def lengths(window: int, context: int) -> tuple[int, ...]:
+    """Repeat lengths n with answers on both sides of a window, the last inside and the first beyond it among them.
+
+    w / 2, w - 1, w, w + 1, 3 w / 2, 2 w and 3 w, those from `LEAST` on that the context has room for twice: a layer
+    that sees `window` keys sees what stands n - 1 tokens back up to n = w.
+    """
+    chosen = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
+    return tuple(n for n in dict.fromkeys(chosen) if LEAST <= n <= (context - 1) // 2)
+
+
+def copying(model: Any, repeats: Repeats) -> xr.Dataset:
+    """Everything that is asked of one network, at each repeat length.
+
+    Returns:
+        By distance (n - 1; the coordinate `n` has n):
+
+        - `previous_token`, `induction` by prompt, layer and head: the scores of `neolens.attention`; heads whose mean
+          is at least `HOLDS` hold the pattern;
+        - `accuracy`, `loss` by prompt: of predicting r_2..r_n of the second copy, a share and nats a token;
+        - `alone`, `beside`, `more`, `low`, `high`, `p_adjusted` by layer and head, NaN for heads that do not hold it:
+          what ablating the head adds to that loss, what ablating others of its layer does on average, the difference,
+          its 95 % interval, and its p, corrected for all such heads of the network at this n; `alike`, the share of
+          those others that hold the pattern themselves;
+        - `together`, `others` by prompt: what ablating all of them at once adds, and as many random others; NaN where
+          there are none.
+    """
+    found = []
+    for n, prompts in repeats.items():
+        part = _seen(model, prompts, n)
+        heads = holders(part)
+        alone = effects_beside_controls(
+            model, list(prompts), n, heads, draws=DRAWS, how="mean", resamples=RESAMPLES, seed=0, progress=False
+        )
+        found.append(part.assign(_alone(alone, heads)).assign(_at_once(model, prompts, n, {"together": heads})))
+    return _by_distance(model, repeats, found)
+
+
+def holders(result: xr.Dataset) -> list[Head]:
+    """The heads of one network at one distance whose induction score, averaged over prompts, is at least `HOLDS`."""
+    mean = result["induction"].mean("prompt").transpose("layer", "head").values
+    return [(int(layer), int(head)) for layer, head in np.argwhere(mean >= HOLDS)]
+
+
+def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
+    """The networks of an arm as one result with a `seed` axis."""
+    return _joined(networks, "seed", seeds)
+
+
+def over_training(checkpoints: Mapping[int, Callable[[], Any]], repeats: Repeats) -> xr.Dataset:
+    """The same of a network at several steps of its training, without ablating heads alone.
+
+    Args:
+        checkpoints: step -> what loads the network as it was after it.
+
+    Returns:
+        By step and distance the scores, `accuracy` and `loss`, `together` and `others` of the heads that hold the
+        pattern at that step, and `later` and `later_others` of those that hold it at the last step: what they will look
+        for, they may be needed for before they do, or after. `holding`, the number of heads that hold it.
+    """
+    found: dict[int, xr.Dataset] = {}
+    last: dict[int, list[Head]] = {}
+    for step in sorted(checkpoints, reverse=True):  # the last first, which says whose causes are asked for
+        model, parts = checkpoints[step](), []
+        for n, prompts in repeats.items():
+            part = _seen(model, prompts, n)
+            now = holders(part)
+            groups = {"together": now, "later": last.setdefault(n, now)}
+            parts.append(part.assign(_at_once(model, prompts, n, groups)).assign(holding=len(now)))
+        found[step] = _by_distance(model, repeats, parts)
+    steps = sorted(found)
+    return _joined([found[step] for step in steps], "step", steps)
+
+
+def _seen(model: Any, prompts: Int[Tensor, "prompt pos"], n: int) -> xr.Dataset:
+    """The scores of every head, and how well the second copy is predicted."""
+    assert repeat_length(prompts[0]) == n
+    scores = attention(model, prompts, scores=list(_SCORES), distances=[0])[list(_SCORES)]
+    accuracy = np.array(repeat_accuracy(model, prompts))
+    loss = losses(model, list(prompts))[:, n + 1 : 2 * n].mean(1)
+    return scores.assign(accuracy=("prompt", accuracy), loss=("prompt", loss)).drop_vars("length")
+
+
+def _alone(found: xr.Dataset, heads: Sequence[Head]) -> dict[str, xr.DataArray]:
+    """Under names that say what they are; `alike` by the names of the controls."""
+    ours = {"effect": "alone", "control": "beside", "more": "more", "more_low": "low", "more_high": "high"}
+    alike, names = np.full(found["effect"].shape, np.nan), {f"{layer}.{head}" for layer, head in heads}
+    for head in heads:
+        controls = str(found["controls"].values[head]).split()
+        alike[head] = np.mean([name in names for name in controls]) if controls else np.nan
+    renamed = {name: found[of].drop_vars("controls") for of, name in (ours | {"more_p_adjusted": "p_adjusted"}).items()}
+    return renamed | {"alike": xr.DataArray(alike, dims=("layer", "head"))}
+
+
+def _at_once(
+    model: Any, prompts: Int[Tensor, "prompt pos"], n: int, groups: Mapping[str, Sequence[Head]]
+) -> dict[str, xr.DataArray]:
+    """Each group ablated at once under its name, and as many random heads: `others`, or `later_others`."""
+    found = together(model, list(prompts), n, groups)
+    variables: dict[str, xr.DataArray] = {}
+    for name in groups:
+        its = found.sel(group=name, drop=True)
+        variables |= {name: its["effect"], "others" if name == "together" else f"{name}_others": its["control"]}
+    return variables
+
+
+def _by_distance(model: Any, repeats: Repeats, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    joined = _joined(parts, "distance", [n - 1 for n in repeats]).drop_attrs()
+    places = {"n": ("distance", list(repeats)), "length": ("distance", [2 * n + 1 for n in repeats])}
+    return joined.assign_coords(places).assign_attrs(results.provenance(model, anatomy(model)))
+
+
+def _joined(parts: Sequence[xr.Dataset], axis: str, values: Sequence[int]) -> xr.Dataset:
+    """The parts along a new axis; provenance is that of the first, but for the fingerprints, which are all there."""
+    dim: Any = xr.Variable(axis, list(values))
+    joined = xr.concat(
+        list(parts), dim=dim, data_vars="all", coords="minimal", compat="override", combine_attrs="override"
+    )
+    return results.check(joined.assign_attrs(fingerprint=" ".join(part.attrs["fingerprint"] for part in parts)))

@@ -1,0 +1,172 @@
+"""What forms first in training: the previous-token head, the induction pattern, its cause, or the ability to copy.
+
+Olsson et al. 2022 (arXiv 2209.11895) saw induction heads and the ability form together, within a few checkpoints. Each
+of the four passes a threshold of its own here, so an order is one of thresholds, and no finer than the checkpoints. The
+cause of the heads that hold the pattern cannot pass before the pattern does, for there are none before; so the heads
+that hold it at the end are ablated at every step too. Only one network of a model has checkpoints: intervals are over
+its prompts, and p is corrected for all steps, repeat lengths and models at once (max-T, Westfall and Young 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import xarray as xr
+
+from neolens.circuits.copying import HOLDS
+from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
+
+COPIES = 0.5
+"""The share of the second copy that is predicted from which on a network copies."""
+
+CAUSE = 0.5
+"""Nats a token that ablating all heads has to add beyond as many random ones to count as a cause: the right token is
+then 0.6 times as likely. Less can be seen where nothing is copied yet."""
+
+MILESTONES: Mapping[str, str] = MappingProxyType(
+    {
+        "previous_token": "the previous-token head",
+        "induction": "the induction pattern",
+        "cause": "the cause",
+        "copying": "copying",
+        "later_cause": "the cause of the heads that hold the pattern at the end",
+    }
+)
+"""Name -> how it is called."""
+
+THRESHOLDS: Mapping[str, float] = MappingProxyType(
+    {"previous_token": HOLDS, "induction": HOLDS, "cause": CAUSE, "copying": COPIES, "later_cause": CAUSE}
+)
+
+ORDERED = ("previous_token", "induction", "cause", "copying")
+"""Those whose order is told; the last of `MILESTONES` is told beside it."""
+
+_SCORES = {
+    "previous_token": best("previous_token"),
+    "induction": best("induction"),
+    "copying": MEASURES["accuracy"].of,
+}
+_CAUSES = {"cause": ("together", "others"), "later_cause": ("later", "later_others")}
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """The first checkpoint at which something passes its threshold."""
+
+    step: int | None
+    """None where it never does."""
+    after: int | None = None
+    """The checkpoint before, at which it did not; None at the first."""
+    its: Sure | None = None
+    """What was measured at `step`, with its interval over prompts."""
+    lost: tuple[int, ...] = ()
+    """Later steps at which it is below again."""
+
+
+@dataclass(frozen=True)
+class Formation:
+    """How one network came to copy at one repeat length."""
+
+    found: Induction
+    n: int
+    reached: Mapping[str, Milestone]
+    """By the names of `MILESTONES`."""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the answers stand beyond the window."""
+        return self.n > self.found.window
+
+    @property
+    def order(self) -> list[tuple[int, list[str]]]:
+        """Steps at which something passes first, and what does."""
+        steps = {name: self.reached[name].step for name in ORDERED}
+        passed = sorted({step for step in steps.values() if step is not None})
+        return [(step, [name for name in ORDERED if steps[name] == step]) for step in passed]
+
+    @property
+    def never(self) -> list[str]:
+        """What never passes."""
+        return [name for name in ORDERED if self.reached[name].step is None]
+
+
+def formations(found: Sequence[Induction]) -> list[Formation]:
+    """Each model that has checkpoints, at every repeat length that these were asked at, the shortest first."""
+    scores: dict[tuple[str, int, str, int], xr.DataArray] = {}
+    causes: dict[tuple[str, int, str, int], xr.DataArray] = {}
+    asked: list[tuple[Induction, int, list[int]]] = []
+    for one in found:
+        if one.training is None:
+            continue
+        steps = one.training["step"].values.tolist()
+        for n in one.training["n"].values.tolist():
+            asked.append((one, n, steps))
+            for step in steps:
+                place = one.training.sel(distance=n - 1, step=step, drop=True)
+                for name, of in _SCORES.items():
+                    scores[one.name, n, name, step] = _there(of(place))
+                for name, (ours, others) in _CAUSES.items():
+                    causes[one.name, n, name, step] = place[ours] - place[others]
+    measured = sure(scores) | sure(causes)
+    return [
+        Formation(
+            one,
+            n,
+            {
+                name: _milestone(name, {step: measured[one.name, n, name, step] for step in steps})
+                for name in MILESTONES
+            },
+        )
+        for one, n, steps in asked
+    ]
+
+
+SIDED = ("induction", "copying")
+"""What may form earlier where a local layer sees the answer."""
+
+Change = tuple[int, float, float, Sure]
+"""A step, what was measured there just inside and just beyond the window, and how much more inside."""
+
+
+def sides(found: Sequence[Induction]) -> dict[tuple[str, str], Change | None]:
+    """Model and one of `SIDED` -> the step at which it differs most between just inside and just beyond the window;
+    None where no step is told apart. All of them, in all models and steps, are corrected together."""
+    values: dict[tuple[str, str, int], tuple[xr.DataArray, xr.DataArray]] = {}
+    for one in found:
+        if one.training is not None:
+            for name in SIDED:
+                measured = _there(_SCORES[name](one.training))
+                near, far = (measured.sel(distance=n - 1, drop=True) for n in one.nearest)
+                for step in one.training["step"].values.tolist():
+                    values[one.name, name, step] = near.sel(step=step, drop=True), far.sel(step=step, drop=True)
+    tested = sure({key: near - far for key, (near, far) in values.items()})
+    largest: dict[tuple[str, str], Change | None] = {(model, name): None for model, name, _ in values}
+    for (model, name, step), its in tested.items():
+        before = largest[model, name]
+        if its.tells and (before is None or abs(its.its.mean) > abs(before[3].its.mean)):
+            inside, beyond = (float(side.mean()) for side in values[model, name, step])
+            largest[model, name] = step, inside, beyond, its
+    return largest
+
+
+def passes(name: str, its: Sure) -> bool:
+    """Whether what was measured passes the threshold of a milestone, a cause also by its corrected p."""
+    return its.its.mean >= THRESHOLDS[name] and (its.tells or name not in _CAUSES)
+
+
+def _there(values: xr.DataArray | None) -> xr.DataArray:
+    assert values is not None
+    return values
+
+
+def _milestone(name: str, measured: Mapping[int, Sure]) -> Milestone:
+    steps = sorted(measured)
+    passing = [step for step in steps if passes(name, measured[step])]
+    if not passing:
+        return Milestone(None)
+    first = passing[0]
+    before = [step for step in steps if step < first]
+    lost = tuple(step for step in steps if step > first and step not in passing)
+    return Milestone(first, before[-1] if before else None, measured[first], lost)

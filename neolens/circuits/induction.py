@@ -1,0 +1,231 @@
+"""What was found about induction heads: one number a network and repeat length, and what changes across the window.
+
+Where a model has several seeds they are the sample (`neolens.seeds`); of a single network it is its prompts, and
+intervals are about other prompts of the same network (bootstrap). Everything that is tested in a run is corrected
+together: over seeds by Benjamini and Hochberg 1995, over the prompts of single networks by max-T (Westfall and Young
+1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from neolens import seeds
+from neolens.ablation.effects import effect
+from neolens.circuits.copying import HOLDS
+from neolens.models import Anatomy
+from neolens.seeds import Estimate
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number a prompt, of a network at one repeat length."""
+
+    title: str
+    unit: str
+    of: Callable[[xr.Dataset], xr.DataArray | None]
+    """None where a network has nothing of the kind."""
+    within: tuple[float, float] = (-np.inf, np.inf)
+    """Where it must lie, and where its intervals are cut."""
+
+
+def best(score: str, kind: str | None = None) -> Callable[[xr.Dataset], xr.DataArray | None]:
+    """The score of the head that scores highest over all prompts, in layers of one kind or in all."""
+
+    def of(result: xr.Dataset) -> xr.DataArray | None:
+        chosen = result if kind is None else result.isel(layer=result["attention_kind"].values == kind)
+        if not chosen.sizes["layer"]:
+            return None
+        heads = chosen[score].stack(cell=("layer", "head"))
+        highest = heads.mean("prompt").argmax("cell")
+        return heads.reset_index("cell").isel(cell=highest).drop_vars(["layer", "head"], errors="ignore")
+
+    return of
+
+
+def _held(name: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
+    return lambda result: result[name]
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "local": Measure("best score in local layers", "score", best("induction", "local"), (0.0, 1.0)),
+        "global": Measure("best score in global layers", "score", best("induction", "global"), (0.0, 1.0)),
+        "accuracy": Measure("copied", "share", _held("accuracy"), (0.0, 1.0)),
+        "loss": Measure("loss where copies are predicted", "nats a token", _held("loss"), (0.0, np.inf)),
+        "together": Measure("all induction heads ablated", "nats a token", _held("together")),
+        "needed": Measure(
+            "beyond as many random heads", "nats a token", lambda result: result["together"] - result["others"]
+        ),
+    }
+)
+"""Name -> what it is."""
+
+CROSSING = ("local", "global", "accuracy", "together")
+"""Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its
+random heads are others."""
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A mean with its 95 % interval, over seeds or over the prompts of one network, and its p, corrected."""
+
+    its: Estimate
+    over: Literal["seeds", "prompts"]
+    p_adjusted: float = np.nan
+
+    @property
+    def tells(self) -> bool:
+        return self.p_adjusted < 0.05
+
+
+@dataclass(frozen=True)
+class Induction:
+    """What was found in one model: all of its networks, by seed, and one of them over its training."""
+
+    facts: Anatomy
+    window: int
+    result: xr.Dataset
+    """Of `copying.over_seeds`."""
+    training: xr.Dataset | None = None
+    """Of `copying.over_training`; None for a model without checkpoints."""
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.result["seed"].values.tolist()
+
+    @property
+    def lengths(self) -> list[int]:
+        """The repeat lengths n, the shortest first."""
+        return self.result["n"].values.tolist()
+
+    @property
+    def nearest(self) -> tuple[int, int]:
+        """The last repeat length with answers inside the window, and the first with answers beyond it."""
+        return nearest(self.lengths, self.window)
+
+    def values(self, measure: str, n: int) -> xr.DataArray | None:
+        """A measure of `MEASURES`, by seed and prompt."""
+        found = MEASURES[measure].of(self.result)
+        return None if found is None else found.sel(distance=n - 1, drop=True)
+
+    def holds(self, n: int) -> xr.DataArray:
+        """By seed, layer and head, whether a head holds the pattern."""
+        return self.result["induction"].sel(distance=n - 1).mean("prompt") >= HOLDS
+
+    def sure(self, measure: str, n: int) -> Sure | None:
+        """Its mean and interval; None where a model has nothing of the kind."""
+        values = self.values(measure, n)
+        if values is None:
+            return None
+        found = sure({measure: values})[measure]
+        low, high = (float(np.clip(end, *MEASURES[measure].within)) for end in (found.its.low, found.its.high))
+        return replace(found, its=replace(found.its, low=low, high=high))
+
+    @property
+    def joined(self) -> xr.Dataset:
+        """All that was measured as one dataset; what was measured over the training is called `..._by_step`."""
+        result = self.result.assign_attrs(window=self.window)
+        if self.training is None:
+            return result
+        by_step = self.training.drop_vars(["n", "length"])
+        by_step = by_step.rename({name: f"{name}_by_step" for name in map(str, by_step.data_vars)})
+        both = xr.merge([result, by_step], join="outer", compat="override", combine_attrs="override")
+        return both.assign_attrs(training_fingerprint=self.training.attrs["fingerprint"])
+
+    @property
+    def out_of_reach(self) -> float | None:
+        """The largest induction score of a local layer where the answer is beyond its window, over all networks and
+        checkpoints; by the law exactly 0. None for a model without local layers."""
+        parts = [self.result] if self.training is None else [self.result, self.training]
+        local = [part["induction"].isel(layer=part["attention_kind"].values == "local") for part in parts]
+        far = [part.where(part["distance"] >= part["window"]) for part in local if part.sizes["layer"]]
+        return max(float(part.max()) for part in far) if far else None
+
+
+def nearest(lengths: Sequence[int], window: int) -> tuple[int, int]:
+    """The last of the repeat lengths with answers inside a window, and the first with answers beyond it.
+
+    Raises:
+        ValueError: none on one side.
+    """
+    inside, beyond = [n for n in lengths if n <= window], [n for n in lengths if n > window]
+    if not inside or not beyond:
+        raise ValueError(
+            f"repeat lengths {', '.join(map(str, lengths)) or 'none'}: expected some on both sides of the window of "
+            f"{window}, where answers stand n - 1 tokens back: up to {window} and from {window + 1}"
+        )
+    return max(inside), min(beyond)
+
+
+def formation_lengths(lengths: Sequence[int], window: int) -> list[int]:
+    """The repeat lengths at which checkpoints are asked: the shortest, which may fit into texts that train little else,
+    and those on both sides of the window, whose lengths hardly differ."""
+    return sorted({min(lengths), *nearest(lengths, window)})
+
+
+def sure(values: Mapping[Key, xr.DataArray]) -> dict[Key, Sure]:
+    """Means with intervals, and p of a mean of 0 corrected for all that are given; those without a value have n = 0.
+
+    Args:
+        values: by prompt, and by seed where there are several networks, which then are the sample. All single networks
+            have as many prompts.
+    """
+    several = {key: one for key, one in values.items() if one.sizes.get("seed", 1) > 1}
+    estimates = {key: seeds.estimate(one.mean("prompt")) for key, one in several.items()}
+    adjusted = seeds.corrected({str(number): one for number, one in enumerate(estimates.values())})
+    found = {key: Sure(one, "seeds", p) for (key, one), p in zip(estimates.items(), adjusted.values(), strict=True)}
+    single = {
+        key: one.squeeze("seed") if "seed" in one.dims else one for key, one in values.items() if key not in found
+    }
+    found |= {key: Sure(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
+    found |= _over_prompts({key: one.values.astype(float) for key, one in single.items() if bool(one.notnull().all())})
+    return {key: found[key] for key in values}
+
+
+def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:
+    """Bootstrap intervals and max-T, as the effects of ablations have them."""
+    if not values:
+        return {}
+    rows = np.stack(list(values.values()))
+    names = [str(number) for number in range(len(rows))]
+    variables = {"ablated": (("group", "prompt"), rows), "baseline": ("prompt", np.zeros(rows.shape[1]))}
+    its = effect(xr.Dataset(variables, coords={"group": names}))
+    numbers = [its[name].values.tolist() for name in ("effect", "low", "high", "p", "p_adjusted")]
+    n = rows.shape[1]
+    return {
+        key: Sure(Estimate(mean, low, high, n, p), "prompts", adjusted)
+        for key, mean, low, high, p, adjusted in zip(values, *numbers, strict=True)
+    }
+
+
+Comparison = tuple[str, str, int | None]
+"""Model, measure, and repeat length; None for its change across the window."""
+
+
+def comparisons(found: Sequence[Induction]) -> dict[Comparison, Sure]:
+    """All that is tested in a run: at each repeat length how much more ablating all induction heads costs than as many
+    random ones, and what changes from the last length inside the window to the first beyond it."""
+    values: dict[Comparison, xr.DataArray] = {}
+    for one in found:
+        for n in one.lengths:
+            needed = one.values("needed", n)
+            assert needed is not None
+            values[one.name, "needed", n] = needed
+        for measure in CROSSING:
+            inside, beyond = (one.values(measure, n) for n in one.nearest)
+            if inside is not None and beyond is not None:
+                values[one.name, measure, None] = beyond - inside
+    return sure(values)

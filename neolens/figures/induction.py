@@ -1,0 +1,229 @@
+"""Induction heads: scores as the answer leaves the window, pattern beside cause, and copying without them.
+
+Repeat lengths n stand side by side as they were chosen; the dashed line is between the last n whose answers a layer of
+that window sees, n - 1 tokens back, and the first whose it does not. Layers have the colours of their kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from neolens.circuits.copying import HOLDS
+from neolens.circuits.induction import best, nearest
+from neolens.figures import style
+from neolens.figures.ablated import KINDS
+from neolens.figures.style import GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
+
+Results = Mapping[str, xr.Dataset]
+"""Model -> `joined` of `neolens.circuits.induction.Induction`."""
+
+_WIDTH = 0.5  # of the points at one n
+
+
+def induction_by_length(results: Results) -> go.Figure:
+    """The induction score of every head by repeat length: a panel a model, a point a head, a line the best head of a
+    kind of layer (mean over seeds, band from the lowest to the highest), and the share that is copied in ink.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = checked(results, "induction", "accuracy")
+    figure, places = _panels(models)
+    for (name, result), place in zip(models.items(), places, strict=True):
+        for kind, layers in style.layers_by_kind(result):
+            heads = result["induction"].mean("prompt").sel(layer=layers)
+            figure.add_trace(_points(heads, name, kind), **place)
+            its = best("induction", kind)(result)
+            assert its is not None
+            line = {"color": KIND_COLOURS[kind], "width": 2}
+            figure.add_traces(_line(its, f"best head of a {kind} layer", line), place["row"], place["col"])
+        line = {"color": INK, "dash": "dot", "width": 2}
+        figure.add_traces(_line(result["accuracy"], "copied (share of predictions)", line), place["row"], place["col"])
+        _axis(figure, result, place, label=place == places[0], lowest=place["row"] == places[-1]["row"])
+    figure.update_yaxes(range=[-0.05, 1.06])
+    figure.update_yaxes(title_text="score, or share", col=1)
+    caption = f"{_networks(models)}. A point is a head, first layers left; bands from the lowest seed to the highest."
+    title = "<b>Induction score by repeat length</b> (mean attention probability)"
+    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    return style.legend_below(figure)
+
+
+def induction_causes(results: Results) -> go.Figure:
+    """Every head that holds the pattern just inside or just beyond the window: its score against what ablating it alone
+    does beyond other heads of its layer. A panel a model; filled: told apart (corrected p below 0.05).
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = checked(results, "induction", "more", "p_adjusted")
+    figure, places = _panels(models)
+    for (name, result), place in zip(models.items(), places, strict=True):
+        sides = zip(("inside", "beyond"), nearest(result["n"].values.tolist(), int(result.attrs["window"])))
+        for (side, n), symbol in zip(sides, ("circle", "diamond")):
+            at = result.sel(distance=n - 1)
+            for kind, layers in style.layers_by_kind(result):
+                its = at.sel(layer=layers)
+                points = its[["more", "p_adjusted"]].assign(score=its["induction"].mean("prompt"))
+                points = points.stack(point=("seed", "layer", "head")).dropna("point", subset=["more"])
+                figure.add_trace(_scatter(points, name, f"{kind} layer, {side} the window", kind, symbol), **place)
+    figure.update_xaxes(range=[HOLDS - 0.03, 1.03])
+    figure.update_xaxes(title_text="induction score", row=places[-1]["row"])
+    figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
+    figure.update_yaxes(title_text="nats a token more", col=1)
+    first = next(iter(models.values()))
+    inside, beyond = nearest(first["n"].values.tolist(), int(first.attrs["window"]))
+    caption = (
+        f"{_networks(models)}. n = {inside} inside the window, {beyond} beyond it. Filled: told apart from others of "
+        "its layer (corrected p below 0.05), which may be induction heads too; below 0 it costs less than they do."
+    )
+    title = "<b>Pattern and cause</b> (effect of ablating a head beyond others of its layer, nats a token)"
+    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    return style.legend_below(figure)
+
+
+def copying_without(results: Results) -> go.Figure:
+    """What ablating adds to the loss where copies are predicted, by repeat length: all induction heads at once, as many
+    random heads, each induction head alone. A panel a model; means over seeds, bands from the lowest to the highest.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = checked(results, "together", "others", "alone")
+    figure, places = _panels(models)
+    lines = {"together": ("all induction heads at once", INK), "others": ("as many random heads", KINDS["control"][1])}
+    for (name, result), place in zip(models.items(), places, strict=True):
+        for kind, layers in style.layers_by_kind(result):
+            figure.add_trace(
+                _points(result["alone"].sel(layer=layers), name, kind, "head of a {} layer, alone"), **place
+            )
+        for variable, (what, colour) in lines.items():
+            line = {"color": colour, "width": 2.5}
+            figure.add_traces(_line(result[variable], what, line), place["row"], place["col"])
+        _axis(figure, result, place, label=place == places[0], lowest=place["row"] == places[-1]["row"])
+    figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
+    figure.update_yaxes(title_text="nats a token", col=1)
+    caption = f"{_networks(models)}. A point is a head that holds the pattern, ablated alone."
+    title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats a token)"
+    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    return style.legend_below(figure)
+
+
+def _line(values: xr.DataArray, name: str, line: dict[str, Any]) -> list[go.Scatter]:
+    """The mean over seeds by n, and a band from the lowest to the highest."""
+    each = values.mean("prompt").transpose("seed", "distance")
+    mean, low, high = each.mean("seed").values, each.min("seed").values, each.max("seed").values
+    x = list(range(len(mean)))
+    return [
+        *style.band(x, low, high, line["color"], name),
+        go.Scatter(
+            x=x,
+            y=mean,
+            customdata=each["n"].values,
+            mode="lines+markers",
+            marker={"size": 5},
+            line=line,
+            name=name,
+            legendgroup=name,
+            hovertemplate=f"{name}<br>n = %{{customdata}}: %{{y:.3f}}<extra></extra>",
+        ),
+    ]
+
+
+def _points(heads: xr.DataArray, model: str, kind: str, what: str = "head of a {} layer") -> go.Scatter:
+    """A point for every head of a kind of layer at every n, first layers left; heads without a value have none."""
+    flat = heads.stack(point=("layer", "seed", "head")).transpose("distance", "point")
+    apart = np.linspace(-_WIDTH / 2, _WIDTH / 2, flat.sizes["point"])
+    labels = [f"{layer}.{head}, seed {seed}" for layer, seed, head in flat["point"].values]
+    return go.Scatter(
+        x=(np.arange(flat.sizes["distance"])[:, None] + apart).ravel(),
+        y=flat.values.ravel(),
+        customdata=labels * flat.sizes["distance"],
+        mode="markers",
+        marker={"color": KIND_COLOURS[kind], "size": 4, "opacity": 0.4},
+        name=what.format(kind),
+        legendgroup=what.format(kind),
+        hovertemplate=f"{escape(model)} %{{customdata}}: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _scatter(points: xr.Dataset, model: str, name: str, kind: str, symbol: str) -> go.Scatter:
+    marks = [symbol if p < 0.05 else f"{symbol}-open" for p in points["p_adjusted"].values]
+    return go.Scatter(
+        x=points["score"].values,
+        y=points["more"].values,
+        customdata=[f"{layer}.{head}, seed {seed}" for seed, layer, head in points["point"].values],
+        mode="markers",
+        marker={"color": KIND_COLOURS[kind], "symbol": marks, "size": 9, "opacity": 0.8},
+        name=name,
+        legendgroup=name,
+        hovertemplate=f"{escape(model)} %{{customdata}}: score %{{x:.2f}}, %{{y:.2f}} nats<extra></extra>",
+    )
+
+
+def _panels(models: dict[str, xr.Dataset]) -> tuple[go.Figure, list[dict[str, int]]]:
+    """A panel for each model: two beside each other where that fills the rows, else three."""
+    columns = 2 if len(models) in (2, 4) else min(3, len(models))
+    rows = -(-len(models) // columns)
+    titles = [f"<b>{escape(name)}</b>" for name in models]
+    spacing = {"horizontal_spacing": 0.04, "vertical_spacing": 0.3 / rows}
+    figure = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes="all", **spacing)
+    return figure, [{"row": at // columns + 1, "col": at % columns + 1} for at in range(len(models))]
+
+
+def _axis(figure: go.Figure, result: xr.Dataset, place: dict[str, int], *, label: bool, lowest: bool) -> None:
+    """Repeat lengths side by side, and the window between two of them."""
+    lengths, window = result["n"].values.tolist(), int(result.attrs["window"])
+    figure.update_xaxes(
+        tickvals=list(range(len(lengths))),
+        ticktext=list(map(str, lengths)),
+        range=[-0.5, len(lengths) - 0.5],
+        title_text="repeat length n (tokens)" if lowest else None,
+        showgrid=False,
+        zeroline=False,
+        **place,
+    )
+    at = sum(n <= window for n in lengths) - 0.5
+    figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
+    if label:
+        text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+        figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
+
+
+def once(figure: go.Figure) -> go.Figure:
+    """The figure with every name in the legend once, and none of a trace without a point."""
+    shown: set[str] = set()
+    for trace in figure.data:
+        if trace.showlegend is None:
+            drawn = trace.y is not None and len(trace.y) and bool(np.isfinite(np.asarray(trace.y, float)).any())
+            trace.showlegend = bool(drawn) and trace.name not in shown
+            shown |= {trace.name} if drawn else set()
+    return figure
+
+
+def _networks(models: dict[str, xr.Dataset]) -> str:
+    """`lab/gpt2, lab/pythia: 3 seeds of 16 prompts a length`."""
+    described: dict[str, list[str]] = {}
+    for name, result in models.items():
+        seeds, prompts = result.sizes["seed"], result.sizes["prompt"]
+        of = f"{seeds} seeds of" if seeds > 1 else "one network,"
+        described.setdefault(f"{of} {prompts} prompts a length", []).append(escape(name))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in described.items())
+
+
+def checked(results: Results, *needed: str) -> dict[str, xr.Dataset]:
+    """The results by model, all of which hold these variables.
+
+    Raises:
+        ValueError: one that does not.
+    """
+    for name, result in results.items():
+        held = set(map(str, result.data_vars)) if isinstance(result, xr.Dataset) else set()
+        if not set(needed) <= held or "n" not in result.coords or "window" not in result.attrs:
+            raise ValueError(f"{name}: expected what neolens.circuits.induction joins, with {', '.join(needed)}")
+    return style.by_model(results)

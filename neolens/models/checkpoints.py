@@ -1,0 +1,69 @@
+"""Training checkpoints of a model: from its name to steps, and what loads the network as it was after each.
+
+Three seeds of the lab's arms ship some; a folder may hold some in folders of its own, `step400`, as `neolens lab train`
+writes them; Pythia has 154 on the hub (Biderman et al. 2023, arXiv 2304.01373), of which one names those one wants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from neolens.models.folders import resolve
+from neolens.models.lab_models import lab_revisions
+from neolens.models.loading import anatomy
+
+Checkpoint = tuple[str, str | None]
+"""A name and a revision, as `neolens.load` takes them."""
+
+
+def checkpoints(name: str, revisions: Sequence[str] | None = None) -> dict[int, Checkpoint]:
+    """Training step -> the checkpoint; none for a model that has only been published as trained.
+
+    Args:
+        revisions: such as `step1000`: these and no others. Without them a model on the hub has none, for each is a
+            download of its own.
+
+    Raises:
+        ValueError: no such revision of a model that has checkpoints, or one that is not named after a step.
+    """
+    for revision in revisions or ():
+        step_of(revision)
+    source, found = resolve(name), dict[int, Checkpoint]()
+    if source.name.startswith("lab/"):
+        held = lab_revisions(source.name)
+        found = {step_of(revision): (name, revision) for revision in revisions or held} if len(held) > 1 else {}
+    elif source.local is not None:
+        found = _in_folder(source.local, revisions)
+    elif revisions and (source.entry is None or source.entry.config["model_type"] == "gpt_neox"):
+        found = {step_of(revision): (name, revision) for revision in revisions}
+    for where, at in found.values():
+        anatomy(where, revision=at)
+    return dict(sorted(found.items()))
+
+
+def step_of(revision: str) -> int:
+    """The training step that a revision is named after.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = revision.removeprefix("step")
+    if number == revision or not number.isdecimal():
+        raise ValueError(f"revision {revision!r}: expected step and a number, such as step1000")
+    return int(number)
+
+
+def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Checkpoint]:
+    kept = [path.parent for path in folder.glob("step*/config.json") if path.parent.name[4:].isdecimal()]
+    found: dict[int, Checkpoint] = {step_of(path.name): (str(path), None) for path in kept}
+    if found and (folder / "card.json").is_file():  # a training of the lab, whose last step is the folder itself
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        found[int(card["recipe"]["steps"])] = (str(folder), None)
+    if not found or not revisions:
+        return found
+    if missing := [revision for revision in revisions if step_of(revision) not in found]:
+        there = ", ".join(f"step{step}" for step in sorted(found))
+        raise ValueError(f"{folder} has no checkpoint {missing[0]!r}: there are {there}")
+    return {step_of(revision): found[step_of(revision)] for revision in revisions}
