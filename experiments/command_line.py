@@ -63,9 +63,12 @@ def fetched(models: Sequence[str]) -> None:
         fetch(name)
 
 
-def seeds(facts: Anatomy, name: str) -> tuple[str, ...]:
-    """All seeds of an arm of the lab as names; any other model, also a single seed, is itself alone."""
-    return tuple(lab_seeds(facts.name)) if facts.name in lab_names() else (name,)
+def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Model -> its networks: all seeds of an arm of the lab; any other model, also a single seed, is itself alone."""
+    return {
+        facts.name: tuple(lab_seeds(facts.name)) if facts.name in lab_names() else (name,)
+        for facts, name in zip(anatomies, models)
+    }
 
 
 def seed_of(network: str) -> int:

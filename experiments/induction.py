@@ -120,7 +120,7 @@ def plan(config: Config) -> Plan:
     command_line.fetched(config.models)
     for name, revision in (one for its in kept.values() for one in its.values()):
         fetch(name, revision=revision)
-    networks = {facts.name: command_line.seeds(facts, name) for facts, name in zip(anatomies, config.models)}
+    networks = command_line.networks(anatomies, config.models)
     repeats = {}
     for name, several in networks.items():
         model = load(several[0])

@@ -85,7 +85,7 @@ def plan(config: Config) -> Plan:
         )
     anatomies = command_line.distinct(config.models)
     command_line.fetched(config.models)
-    networks = {facts.name: command_line.seeds(facts, name) for facts, name in zip(anatomies, config.models)}
+    networks = command_line.networks(anatomies, config.models)
     texts = {
         name: encodings.texts(load(several[0]), prompts=config.prompts, seed=config.seed)
         for name, several in networks.items()

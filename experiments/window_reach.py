@@ -92,7 +92,7 @@ def plan(config: Config) -> Plan:
     window = command_line.one_window(anatomies)
     asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
     command_line.fetched(config.models)
-    networks = {facts.name: command_line.seeds(facts, name) for facts, name in zip(anatomies, config.models)}
+    networks = command_line.networks(anatomies, config.models)
     alike: dict[tuple[str, int], list[str]] = {}
     for facts in anatomies:
         alike.setdefault(language(networks[facts.name][0], facts), []).append(facts.name)

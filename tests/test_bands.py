@@ -26,13 +26,6 @@ rotary_families = pytest.mark.parametrize("name", tiny.ROTARY)
 windowed = pytest.mark.parametrize("windows", [None, {0: 3, 1: 6}], ids=str)
 
 
-def loaded(model, tmp_path_factory):
-    """A Hugging Face model, loaded by neolens."""
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    return neolens.load(folder)
-
-
 def pattern(net, tokens, layer, **told):
     return oracles.forward(net, tokens, **told).after[f"blocks.{layer}.attn.hook_pattern"]
 
@@ -173,7 +166,7 @@ def one_band_head(band):
 
 @pytest.mark.parametrize("band", range(4))
 def test_a_head_that_stands_in_one_band_is_lost_with_it_and_unmoved_without_any_other(band, tmp_path_factory):
-    model = loaded(one_band_head(band), tmp_path_factory)
+    model = tiny.loaded(one_band_head(band), tmp_path_factory)
     length = 6  # shorter than any wavelength
     found = bands(model, tiny.tokens(length=length), progress=False).sel(layer=0, head=0)
     uniform = sum(1 / (i + 1) for i in range(1, length)) / (length - 1)  # of a head without a score

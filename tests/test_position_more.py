@@ -26,18 +26,11 @@ rotary_families = pytest.mark.parametrize("name", tiny.ROTARY)
 absolute_families = pytest.mark.parametrize("name", tiny.ABSOLUTE)
 
 
-def loaded(model, tmp_path_factory):
-    """A Hugging Face model, loaded by neolens."""
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    return neolens.load(folder)
-
-
 @pytest.fixture(scope="module")
 def nope(tmp_path_factory):
     """A tiny model without positions, and the oracle's weights of it."""
     model = tiny.model("pythia", rotary_pct=0.0)
-    return loaded(model, tmp_path_factory), oracles.network(model)
+    return tiny.loaded(model, tmp_path_factory), oracles.network(model)
 
 
 def losses(net, tokens, **told) -> np.ndarray:

@@ -82,31 +82,57 @@ def facts(window=None, heads=1):
     )
 
 
-def stream(pattern, window=None, repeat=None, block=3):
+def stream(pattern, window=None, repeat=None, block=3, sink_key=0):
     """The scores of a whole pattern [query, key], fed to the sums in blocks."""
     length = pattern.shape[0]
-    sums = Sums(facts(window), 1, length, repeat)
+    sums = Sums(facts(window), 1, length, repeat, sink_key=sink_key)
     for first in range(0, length, block):
         last = min(first + block, length)
         start = 0 if window is None else max(0, first - window + 1)
-        sums.add(PatternBlock(0, first, start, pattern[None, None, first:last, start:last]))
+        cells = pattern[None, None, first:last, start:last]
+        sums.add(PatternBlock(layer=0, first_query=first, first_key=start, pattern=cells))
     scores, mass = sums.finish()
     return {name: value.item() for name, value in scores.items()}, mass.flatten()
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 24), st.none() | st.integers(2, 30), st.integers(1, 30), st.integers(0, 2**31))
-def test_blocks_of_any_size_give_the_scores_of_the_whole_pattern(length, window, block, seed):
+@given(
+    st.integers(2, 24), st.none() | st.integers(2, 30), st.integers(1, 30), st.integers(0, 23), st.integers(0, 2**31)
+)
+def test_blocks_of_any_size_give_the_scores_of_the_whole_pattern(length, window, block, k, seed):
     generator = torch.Generator().manual_seed(seed)
     scores = 3 * torch.randn(length, length, generator=generator, dtype=torch.float64)
     pattern = scores.masked_fill(~oracles.visible(length, window), -torch.inf).softmax(-1)
-    n = (length - 1) // 2 if length % 2 and length >= 5 else None
+    n, k = (length - 1) // 2 if length % 2 and length >= 5 else None, min(k, length - 1)
 
-    got, mass = stream(pattern, window, n, block)
+    got, mass = stream(pattern, window, n, block, k)
 
-    for name, value in naive(pattern, window, n).items():
+    for name, value in (naive(pattern, window, n) | {"sink": oracles.sink(pattern, k)}).items():
         assert got[name] == pytest.approx(value, abs=1e-9), name
     np.testing.assert_allclose(mass, oracles.mass_by_distance(pattern), atol=1e-12)
+
+
+def test_attention_below_zero_has_no_entropy_and_every_other_score():
+    pattern = planted(9, lambda i: 0)
+    pattern[5, 3] = -0.5
+    scores, _ = stream(pattern)
+    assert math.isnan(scores["entropy"])
+    assert math.isnan(scores["entropy_normalised"])
+    assert scores["sink"] == 1
+    assert scores["mean_distance"] == pytest.approx((36 - 0.5 * 2) / 9)
+
+
+@pytest.mark.parametrize("window", [None, 100])
+def test_blocks_in_float32_give_float64s_scores(window):
+    length, generator = 1501, torch.Generator().manual_seed(0)
+    scores = 4 * torch.randn(length, length, generator=generator)
+    pattern = scores.masked_fill(~oracles.visible(length, window), -torch.inf).softmax(-1)
+
+    (got, mass), (exact, exact_mass) = (stream(its, window, 750, block=128) for its in (pattern, pattern.double()))
+
+    for name, value in exact.items():
+        assert got[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
+    np.testing.assert_allclose(mass, exact_mass, atol=1e-6)
 
 
 def planted(length, key_of):
@@ -159,6 +185,21 @@ def test_sums_over_diagonals_are_by_distance():
     # rows are queries 2 and 3, columns keys 0 to 3: distance 0 is 3 + 8, 1 is 2 + 7, 2 is 1 + 6, 3 is 5
     block = torch.tensor([[1.0, 2, 3, 0], [5, 6, 7, 8]])[None, None]
     assert diagonal_sums(block).flatten().tolist() == [11, 9, 7, 5]
+
+
+def test_sums_over_diagonals_of_a_part_of_a_pattern_take_nothing_from_around_it():
+    # the same cells, with others before, after, above and below them that belong to other blocks
+    whole = torch.full((1, 1, 4, 7), 100.0)
+    whole[0, 0, 1:3, 2:6] = torch.tensor([[1.0, 2, 3, 0], [5, 6, 7, 8]])
+    assert diagonal_sums(whole[:, :, 1:3, 2:6]).flatten().tolist() == [11, 9, 7, 5]
+
+
+def test_a_model_in_float32_has_the_scores_of_the_same_weights_in_float64(exact, bridges):
+    tokens = repeated(range(1, tiny.VOCAB), 30, bos=0)
+    for name in tiny.NAMES:
+        narrow, wide = (neolens.attention(models[name], tokens) for models in (bridges, exact))
+        for score in wide.data_vars:
+            np.testing.assert_allclose(narrow[score], wide[score], rtol=1e-6, atol=1e-6, err_msg=f"{name} {score}")
 
 
 @pytest.mark.parametrize("n", [4, 5, 9])

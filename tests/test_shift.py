@@ -20,6 +20,7 @@ import tiny
 from neolens.network import logits, residual, weights_of
 from neolens.position import shifting
 from neolens.whatif import Freeze, Shift, Shuffle, what_if
+from test_whatif import windows_of
 
 TOLERANCE = 1e-5  # of the size of what is compared
 SHIFTS = [1, 5, 40]
@@ -66,26 +67,10 @@ def truth(net, prompt, by, windows=None, standing=0) -> dict:
     }
 
 
-def windows_of(net, asked) -> list[int | None]:
-    """The window of each layer when `asked` is what `what_if` is given."""
-    if asked is None:
-        return net.windows
-    there = asked if isinstance(asked, dict) else dict.fromkeys(range(len(net.layers)), asked)
-    there = {layer: None if window == "global" else window for layer, window in there.items()}
-    return [there.get(layer, window) for layer, window in enumerate(net.windows)]
-
-
 def assert_is_the_truth(found, expected, prompt, by) -> None:
     for name, value in expected.items():
         got = found[name].sel({"prompt": prompt, "shift": by}).values
         np.testing.assert_allclose(got, value, rtol=1e-4, atol=2e-5, err_msg=f"{name} by {by}")
-
-
-def loaded(model, tmp_path_factory):
-    """A Hugging Face model, loaded by neolens."""
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    return neolens.load(folder)
 
 
 # Every variable --------------------------------------------------------------------------------------------
@@ -263,7 +248,7 @@ def test_a_rotary_model_does_not_feel_a_shift_but_for_rounding(model, length, by
     oracle says how much it is. All else is as large as what float32 does to the unshifted run: each of the two runs has
     it once, and the largest of few numbers scatters.
     """
-    (prompt,), bridge, net = tiny.tokens(seed, 1, length), loaded(model, tmp_path_factory), oracles.network(model)
+    (prompt,), bridge, net = tiny.tokens(seed, 1, length), tiny.loaded(model, tmp_path_factory), oracles.network(model)
 
     found = neolens.shift(bridge, prompt[None], by).isel(prompt=0, shift=0)
 
@@ -297,7 +282,7 @@ def test_position_embeddings_that_repeat_move_nothing_at_their_period_and_someth
     with torch.no_grad():
         table = model.transformer.wpe.weight
         table.copy_(table[:8].repeat(len(table) // 8, 1))
-    found = neolens.shift(loaded(model, tmp_path_factory), tiny.tokens(), range(25))
+    found = neolens.shift(tiny.loaded(model, tmp_path_factory), tiny.tokens(), range(25))
     still = found["logits"].max("prompt") == 0
     assert found["shift"].values[still].tolist() == [0, 8, 16, 24]
 
@@ -441,7 +426,7 @@ def test_bad_input_is_refused_before_the_model_runs(case, bridges, no_runs):
 
 
 def test_a_model_without_positions_has_nothing_to_shift(tmp_path_factory, no_runs):
-    for model in (loaded(tiny.model("pythia", rotary_pct=0.0), tmp_path_factory), neolens.load("lab/nope")):
+    for model in (tiny.loaded(tiny.model("pythia", rotary_pct=0.0), tmp_path_factory), neolens.load("lab/nope")):
         with pytest.raises(ValueError, match="has no position encoding: a shift needs absolute or rotary positions"):
             neolens.shift(model, torch.ones(1, 5, dtype=torch.long), 1)
 

@@ -21,6 +21,7 @@ import tiny
 from neolens.network import PatternBlock
 from neolens.position import toeplitz
 from neolens.whatif import what_if
+from test_whatif import windows_of
 
 MODULE = import_module("neolens.position.kernels")
 SHARES = ("toeplitz_share", "toeplitz_share_corrected", "row_share", "row_share_corrected")
@@ -60,22 +61,6 @@ def truth(scores: Tensor, window=None) -> dict:
         "variance": variance,
         "toeplitz_share": between / variance if len(values) > 1 else np.nan,
     }
-
-
-def windows_of(net, asked) -> list[int | None]:
-    """The window of each layer when `asked` is what `what_if` is given."""
-    if asked is None:
-        return net.windows
-    there = asked if isinstance(asked, dict) else dict.fromkeys(range(len(net.layers)), asked)
-    there = {layer: None if window == "global" else window for layer, window in there.items()}
-    return [there.get(layer, window) for layer, window in enumerate(net.windows)]
-
-
-def loaded(model, tmp_path_factory):
-    """A Hugging Face model, loaded by neolens."""
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    return neolens.load(folder)
 
 
 @every_family
@@ -372,7 +357,7 @@ def expected_kernel(net, length) -> Tensor:
 @pytest.mark.parametrize("name", tiny.ROTARY)
 def test_over_all_pairs_of_tokens_a_first_rotary_layer_is_distance_alone(name, tmp_path_factory):
     model = tiny.model(name, vocab_size=PRIME)
-    found = toeplitz(loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
+    found = toeplitz(tiny.loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
     np.testing.assert_allclose(found["toeplitz_share"], 1, atol=1e-6)
     expected = expected_kernel(oracles.network(model), 12)
     np.testing.assert_allclose(found["kernel"][:, :11], expected[:, :11], atol=1e-5)
@@ -380,13 +365,13 @@ def test_over_all_pairs_of_tokens_a_first_rotary_layer_is_distance_alone(name, t
 
 def test_over_all_pairs_of_tokens_a_first_absolute_layer_is_not(tmp_path_factory):
     model = tiny.model("gpt2", vocab_size=PRIME)
-    found = toeplitz(loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
+    found = toeplitz(tiny.loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
     assert (found["toeplitz_share"] < 0.7).all()
 
 
 def test_without_positions_a_first_layer_tells_only_its_own_token_apart(tmp_path_factory):
     model = tiny.model("pythia", vocab_size=PRIME, rotary_pct=0.0)
-    found = toeplitz(loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
+    found = toeplitz(tiny.loaded(model, tmp_path_factory), every_pair_once(12)).sel(layer=0)
     far = found["kernel"].sel(distance=slice(1, 10))
     np.testing.assert_allclose(far, far.isel(distance=[0] * 10), atol=1e-6)
     assert (abs(far[:, 0] - found["kernel"].sel(distance=0)) > 0.05).all()
@@ -398,7 +383,7 @@ def test_on_random_tokens_the_kernel_is_that_law_within_its_error_and_the_correc
 ):
     model = tiny.model(name, vocab_size=PRIME)
     tokens = torch.randint(0, PRIME, (3000, 12), generator=torch.Generator().manual_seed(1))
-    found = toeplitz(loaded(model, tmp_path_factory), tokens).sel(layer=0)
+    found = toeplitz(tiny.loaded(model, tmp_path_factory), tokens).sel(layer=0)
     expected = expected_kernel(oracles.network(model), 12)
     apart = ((found["kernel"] - expected.numpy()) / found["kernel_error"]).values[:, :11]
     assert np.abs(apart).max() < 4.5

@@ -62,6 +62,15 @@ def model(name: str, seed: int = 0, dropout: float = 0.0, **changes) -> PreTrain
     return built.eval()
 
 
+def loaded(model: PreTrainedModel, tmp_path_factory):
+    """A Hugging Face model, saved and loaded by neolens."""
+    import neolens
+
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    return neolens.load(folder)
+
+
 def _is_norm(name: str) -> bool:
     return "ln_" in name or "layernorm" in name or "layer_norm" in name
 

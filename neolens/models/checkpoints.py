@@ -1,7 +1,7 @@
 """Training checkpoints of a model: from its name to steps, and what loads the network as it was after each.
 
-Three seeds of the lab's arms ship some; a folder may hold some in folders of its own, `step400`, as `neolens lab train`
-writes them; Pythia has 154 on the hub (Biderman et al. 2023, arXiv 2304.01373), of which one names those one wants.
+Seed 0 of three of the lab's arms ships some; a folder may hold some in folders of its own, `step400`, as `neolens lab
+train` writes them; Pythia has 154 on the hub (Biderman et al. 2023, arXiv 2304.01373), of which one names some.
 """
 
 from __future__ import annotations
