@@ -7,7 +7,8 @@
 forward, without the unembedding and without a score; TransformerLens without the unembedding, the same scores taken in
 hooks on each layer's whole pattern. Bars: at least 3 times as fast as TransformerLens, at most 1.2 times Hugging Face's
 forward, the same numbers to 1e-4. `memory`: the most that a fresh process of each grows over its loaded model; bar: at
-most a tenth of TransformerLens's. Beside it what TransformerLens takes where all patterns are cached and then scored.
+most a tenth of TransformerLens's: in hooks as sparing as we could write them, in hooks as their definitions read with
+the logits besides, and where all patterns are cached and then scored.
 `lengths`: microseconds a token and layer, from 1,024 to 8,192 tokens, where every layer is local with a window of 256
 and where every layer is global; bar: local flat, to 1.15.
 """
@@ -42,6 +43,7 @@ WINDOW = 256
 LENGTHS = (1024, 2048, 4096, 8192)
 SAME = 1e-4
 NAMES = ("neolens", "Hugging Face", "TransformerLens")
+WRITTEN = "TransformerLens, scores and logits as one writes them"
 CACHED = "TransformerLens, all patterns cached"
 
 Rows = list[tuple[str, float, str]]
@@ -77,15 +79,39 @@ def scores_of(pattern: Tensor, n: int, window: int | None) -> dict[str, Tensor]:
     }
 
 
-def scores_in_hooks(model: TransformerBridge, tokens: Tensor, windows: list[int | None]) -> dict[str, Tensor]:
+def scores_as_written(pattern: Tensor, n: int, window: int | None) -> dict[str, Tensor]:
+    """The same as their definitions read."""
+    length = pattern.shape[-1]
+    query = torch.arange(length)
+    back = (query[:, None] - query).clamp(min=0)
+    entropy = -(pattern * pattern.clamp_min(1e-30).log()).sum(-1)[..., 1:]
+    mass = torch.stack([pattern.diagonal(-d, -2, -1).mean(-1) for d in range(length)], -1)
+    return {
+        "previous_token": mass[..., 1],
+        "current_token": mass[..., 0],
+        "duplicate_token": pattern[..., query[n + 1 :], query[1 : n + 1]].mean(-1),
+        "induction": pattern[..., query[n + 1 :], query[2 : n + 2]].mean(-1),
+        "sink": pattern[..., 0].mean(-1),
+        "mean_distance": (pattern * back).sum((-2, -1)) / length,
+        "mean_distance_without_key_0": (pattern * back)[..., 1:].sum((-2, -1)) / length,
+        "entropy": entropy.mean(-1),
+        "entropy_normalised": (entropy / (query[1:] + 1).clamp(max=window or length).log()).mean(-1),
+        "mass_by_distance": mass,
+    }
+
+
+def scores_in_hooks(
+    model: TransformerBridge, tokens: Tensor, windows: list[int | None], *, written: bool = False
+) -> dict[str, Tensor]:
     """The same scores of every layer in plain TransformerLens; each pattern is dropped when its scores are taken."""
     found: list[dict[str, Tensor]] = []
-    n = tokens.shape[1] // 2
+    n, scores = tokens.shape[1] // 2, scores_as_written if written else scores_of
     hooks = [
-        (f"blocks.{layer}.attn.hook_pattern", lambda pattern, hook, w=window: found.append(scores_of(pattern, n, w)))
+        (f"blocks.{layer}.attn.hook_pattern", lambda pattern, hook, w=window: found.append(scores(pattern, n, w)))
         for layer, window in enumerate(windows)
     ]
-    model.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, use_cache=False, logits_to_keep=1)
+    sparing: dict[str, Any] = {} if written else {"return_type": None, "use_cache": False, "logits_to_keep": 1}
+    model.run_with_hooks(tokens, fwd_hooks=hooks, **sparing)
     return {name: torch.stack([layer[name] for layer in found], 1) for name in found[0]}
 
 
@@ -104,7 +130,8 @@ def runs_on(folder: str, who: str) -> Callable[[Tensor], Any]:
         ours = neolens.load(folder, device="cpu")
         return lambda tokens: neolens.attention(ours, tokens)
     if who.startswith("TransformerLens"):
-        theirs, scores = upstream(folder), scores_of_cache if who == CACHED else scores_in_hooks
+        theirs = upstream(folder)
+        scores = scores_of_cache if who == CACHED else partial(scores_in_hooks, written=who == WRITTEN)
         windows = [span.window for span in neolens.anatomy(folder).attention]
         return lambda tokens: scores(theirs, tokens, windows)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
@@ -147,11 +174,11 @@ def memory(folder: str, length: int) -> Rows:
     command = [sys.executable, "-m", "benchmarks.attention", "--model", folder, "--length", str(length), "--weigh"]
     peaks = {
         name: float(subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout)
-        for name in (*NAMES, CACHED)
+        for name in (*NAMES, WRITTEN, CACHED)
     }
     return [
         *((f"{name}, peak GB above the model", peak, "") for name, peak in peaks.items()),
-        ("share of TransformerLens's", peaks["neolens"] / peaks["TransformerLens"], "at most 0.1"),
+        *((f"share of {name}", peaks["neolens"] / peaks[name], "at most 0.1") for name in peaks if "Lens" in name),
     ]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.models.facts import Anatomy
+from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
 from neolens.network.fingerprint import fingerprint
 
@@ -32,7 +33,7 @@ AXES = (
 
 def build(
     variables: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
-    anatomy: Anatomy,
+    anatomy: Facts,
     *,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
@@ -81,9 +82,9 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return check(both.set_coords(["attention_kind", "window", "length"]))
 
 
-def provenance(model: Any, anatomy: Anatomy, **more: Any) -> dict[str, Any]:
+def provenance(model: Any, anatomy: Facts, **more: Any) -> dict[str, Any]:
     """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
-    treatment = anatomy.position.treatment
+    treatment = anatomy.position.treatment if isinstance(anatomy, Anatomy) else None
     return {
         "model": anatomy.name,
         "fingerprint": fingerprint(model),

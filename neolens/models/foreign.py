@@ -8,12 +8,11 @@ checked where it is measured.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from neolens.models.facts import Anatomy, AttentionSpan, Position
+from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.loading import anatomy
 
 _KINDS = {"full_attention": "global", "sliding_attention": "local"}
@@ -33,31 +32,6 @@ class Foreign:
     d_vocab: int
     context: int
     attention: tuple[AttentionSpan, ...]
-
-    def as_anatomy(self) -> Anatomy:
-        """For what is written for an `Anatomy` and reads its name, size and spans only: all else in it says nothing."""
-        return Anatomy(
-            name=self.name,
-            family="gpt2",
-            layers=self.layers,
-            heads=self.heads,
-            d_model=0,
-            d_head=0,
-            d_mlp=0,
-            d_vocab=self.d_vocab,
-            context=self.context,
-            attention=self.attention,
-            position=Position("none"),
-            scale=math.nan,
-            parallel=False,
-            activation="",
-            norm_eps=math.nan,
-            qkv_bias=False,
-            tied_embedding=False,
-            dropout=math.nan,
-            parameters=0,
-            parameters_without_embeddings=0,
-        )
 
 
 Facts = Anatomy | Foreign

@@ -70,6 +70,7 @@ def attend(
     observer: Observer | None = None,
     edit: Edit | None = None,
     block: int = BLOCK,
+    scores_too: bool = False,
 ) -> Float[Tensor, "prompt head query_pos d_value"]:
     """z = softmax(scale * q k^T within the span) v, a block of queries at a time; queries are those of the last keys.
 
@@ -79,9 +80,10 @@ def attend(
 
     Args:
         nearest: keys nearer than so many tokens are not seen; a query that sees none has z = 0.
+        scores_too: whether the observer is handed the scores besides the pattern.
     """
-    length = k.shape[2]
-    offset, z = length - q.shape[2], []
+    length, k, v = k.shape[2], k.contiguous(), v.contiguous()  # else every block would copy all keys
+    offset, z = length - q.shape[2], q.new_empty(len(q), q.shape[2], q.shape[1], v.shape[3], dtype=v.dtype)
     for first in range(offset, length, block):
         last = min(first + block, length)
         start = 0 if span.window is None else max(0, first - span.window + 1)
@@ -89,15 +91,18 @@ def attend(
         if nearest:
             seen = seen.tril(first - start - nearest)
         parts = (q[:, :, first - offset : last - offset], k[:, :, start:last], v[:, :, start:last])
+        into = slice(first - offset, last - offset)
         if observer is None and edit is None:
-            z.append(fused(*parts, seen, scale))
+            z[:, into] = fused(*parts, seen, scale).transpose(1, 2)
             continue
         scores = edited(edit, "attn_scores", layer, masked_scores(*parts[:2], seen, scale))
         pattern = edited(edit, "pattern", layer, softmax_of_seen(scores, seen))
+        handed = scores if scores_too else None
+        del scores  # gone before the observer takes its room, unless that is handed them
         if observer is not None:
-            observer(PatternBlock(layer, first, start, pattern, scores))
-        z.append(torch.matmul(pattern.to(v.dtype), parts[2]))
-    return torch.cat(z, dim=2)
+            observer(PatternBlock(layer, first, start, pattern, handed))
+        z[:, into] = torch.matmul(pattern.to(v.dtype), parts[2]).transpose(1, 2)
+    return z.transpose(1, 2)
 
 
 def fused(
@@ -125,7 +130,7 @@ def masked_scores(
     scores = torch.matmul(q.to(exact), k.to(exact).transpose(-1, -2))
     if scale != 1.0:
         scores = scores * scale
-    return scores.masked_fill(~seen, -torch.inf)
+    return scores.masked_fill_(~seen, -torch.inf)
 
 
 def softmax_of_seen(

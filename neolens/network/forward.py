@@ -32,6 +32,7 @@ def residual(
     edit: Edit | None = None,
     watch: Watch | None = None,
     block: int = BLOCK,
+    scores_too: bool = False,
     stop_after: int | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The residual stream after the last block.
@@ -44,6 +45,7 @@ def residual(
         edit: is handed every activation by its site and layer, and gives back the one to go on with.
         watch: is handed every activation but `result` by its site and layer, as the pass goes on with it.
         block: queries computed at a time.
+        scores_too: whether the observer is handed the scores besides the pattern.
         stop_after: the last layer whose attention is needed; the pass ends there, before its output.
     """
     spans = weights.anatomy.attention if spans is None else spans
@@ -54,12 +56,13 @@ def residual(
     if rotation is not None and positions.ndim > 1:
         rotation = rotation[:, None]  # alike in every head
     for index, span in enumerate(spans):
-        at = _Place(weights, index, edit, watch)
+        at = _Place(weights, index, edit, watch, observer, block, scores_too)
         x = at("resid_pre", x)
-        attn_out = _attention(at, x, span, rotation, observer, block)
+        attn_out = _attention(at, x, span, rotation)
         if index == stop_after:
             break
         x = at("resid_post", _add_mlp(at, x, attn_out))
+        del attn_out  # not to be there beside the next layer's attention
     return x
 
 
@@ -125,12 +128,15 @@ def rotate(x: Float[Tensor, "prompt head pos d_head"], by: Rotation | None) -> F
 
 @dataclass(frozen=True)
 class _Place:
-    """One layer of the network, and the edit of its activations: `place(site, x)` is what to go on with."""
+    """One layer of the network, who looks on, and the edit of its activations: `place(site, x)` is what goes on."""
 
     weights: Weights
     index: int
     edit: Edit | None
     watch: Watch | None
+    observer: Observer | None
+    block: int
+    scores_too: bool
 
     def __call__(self, site: str, x: Tensor) -> Tensor:
         x = edited(self.edit, site, self.index, x)
@@ -151,21 +157,27 @@ def _attention(
     x: Float[Tensor, "prompt pos d_model"],
     span: AttentionSpan,
     rotation: Rotation | None,
-    observer: Observer | None,
-    block: int,
 ) -> Float[Tensor, "prompt pos d_model"]:
     facts, layer = at.weights.anatomy, at.layer
     normed = at.normalise(layer.norm_attention, x)
     linears = {"q": layer.q, "k": layer.k, "v": layer.v}
     q, k, v = (at(site, apply(linear, normed).unflatten(-1, (facts.heads, -1))) for site, linear in linears.items())
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    del normed
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
     if rotation is not None:
         q, k = (
             at(site, rotate(y, rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))
         )
     z = attend(
-        *(q, k, v, span), scale=facts.scale, layer=at.index, observer=observer, edit=at.edit, block=block
+        *(q, k, v, span),
+        scale=facts.scale,
+        layer=at.index,
+        observer=at.observer,
+        edit=at.edit,
+        block=at.block,
+        scores_too=at.scores_too,
     ).transpose(1, 2)
+    del q, k, v
     return at("attn_out", _add_heads(at, at("z", z)))
 
 

@@ -73,6 +73,7 @@ def toeplitz(model: Any, tokens: Prompts) -> xr.Dataset:
         batch.to(weights.embedding.device),
         observer=observe,
         block=max(1, _BLOCK_CELLS // cells),
+        scores_too=True,
         stop_after=facts.layers - 1,
     )
     return _labelled(model, facts, [one.finish() for one in sums], batch, time.perf_counter() - began)

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.lab.language import CONTENT
-from neolens.models.facts import Anatomy
+from neolens.models.foreign import Facts
 from neolens.prompts.lab_questions import speaks_lab
 from neolens.prompts.pairs import limits
 from neolens.prompts.text import beginning_of_sequence
@@ -21,7 +21,7 @@ Prompts = Tensor | Sequence[Tensor]
 """Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""
 
 
-def validated(tokens: Prompts, anatomy: Anatomy, *, shortest: int = 1) -> list[Tensor]:
+def validated(tokens: Prompts, anatomy: Facts, *, shortest: int = 1) -> list[Tensor]:
     """The prompts one by one, on the CPU.
 
     Raises:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -89,13 +88,11 @@ def attention(
     began = time.perf_counter()
     chosen = _engine(model, engine)
     facts = facts_of(model)
-    sizes = facts if isinstance(facts, Anatomy) else facts.as_anatomy()
-    prompts = validated(tokens, sizes, shortest=2)
+    prompts = validated(tokens, facts, shortest=2)
     asked = _Asked(facts, prompts, _chosen(scores, prompts), _distances(distances, prompts), _key(sink_key, prompts))
     values, mass = _collected(asked, _pass(model, facts, chosen), next(model.parameters()).device)
     seconds = time.perf_counter() - began
-    attrs = results.provenance(model, sizes, engine=chosen, sink_key=asked.sink_key, seconds=seconds)
-    attrs["anatomy"] = json.dumps(asdict(facts))
+    attrs = results.provenance(model, facts, engine=chosen, sink_key=asked.sink_key, seconds=seconds)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
     variables = {name: (("prompt", "layer", "head"), value) for name, value in values.items()}
     variables["mass_by_distance"] = (("prompt", "layer", "head", "distance"), mass)
@@ -104,7 +101,7 @@ def attention(
         "length": ("prompt", [len(prompt) for prompt in prompts]),
         "distance": asked.distances,
     }
-    return results.build(variables, sizes, coords=coords, attrs=attrs)
+    return results.build(variables, facts, coords=coords, attrs=attrs)
 
 
 @dataclass(frozen=True)
