@@ -16,6 +16,7 @@ import tiny
 from neolens.models.foreign import facts_of
 from neolens.prompts import repeated
 from neolens.scores import measure
+from test_scores import naive
 
 SMALL = dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, intermediate_size=48)
 SIZES = dict(vocab_size=tiny.VOCAB, max_position_embeddings=tiny.CONTEXT, initializer_range=0.5, pad_token_id=0)
@@ -63,26 +64,12 @@ def standing(model):
 
 def assert_is_naive(result, layer, patterns, window, n=None):
     """One layer's scores of every prompt and head are those of plain loops over its patterns."""
-    naive = {
-        "previous_token": oracles.previous_token,
-        "current_token": oracles.current_token,
-        "sink": oracles.sink,
-        "mean_distance": oracles.mean_distance,
-        "mean_distance_without_key_0": oracles.mean_distance_without_first_key,
-        "entropy": oracles.entropy,
-        "entropy_normalised": lambda pattern: oracles.entropy_normalised(pattern, window),
-    }
-    if n is not None:
-        naive |= {
-            "duplicate_token": lambda pattern: oracles.duplicate_token(pattern, n),
-            "induction": lambda pattern: oracles.induction(pattern, n),
-        }
-    assert {str(name) for name in result.data_vars} == {*naive, "mass_by_distance"}
     for prompt, heads in enumerate(patterns):
         for head, pattern in enumerate(heads):
-            cell = result.sel(prompt=prompt, layer=layer, head=head)
-            for score, value in naive.items():
-                assert float(cell[score]) == pytest.approx(value(pattern), abs=1e-6), score
+            cell, expected = result.sel(prompt=prompt, layer=layer, head=head), naive(pattern, window, n)
+            assert {str(name) for name in result.data_vars} == {*expected, "mass_by_distance"}
+            for score, value in expected.items():
+                assert float(cell[score]) == pytest.approx(value, abs=1e-6), score
             np.testing.assert_allclose(cell["mass_by_distance"], oracles.mass_by_distance(pattern), atol=1e-6)
 
 
