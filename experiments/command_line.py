@@ -23,6 +23,9 @@ Models = Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="name
 
 Out = Annotated[str, typer.Option(help="folder for the result, its record and the report")]
 
+LEAST = 8
+"""Prompts: a mean ablation of fewer keeps much of each of them."""
+
 SMALL = 10_000_000
 """Parameters below which a second thread costs more than it brings."""
 
@@ -61,6 +64,19 @@ def fetched(models: Sequence[str]) -> None:
     """All weights on this machine, before anything is measured."""
     for name in models:
         fetch(name)
+
+
+def refuse_few(prompts: int, seed: int) -> None:
+    """Nothing, if there are prompts enough for means and intervals, and a seed to draw them by.
+
+    Raises:
+        ValueError: there are not.
+    """
+    if prompts < LEAST or seed < 0:
+        raise ValueError(
+            f"{prompts} prompts, seed {seed}: expected {LEAST} or more prompts, so that means and intervals hold, and "
+            "a seed of 0 or more"
+        )
 
 
 def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, tuple[str, ...]]:

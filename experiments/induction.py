@@ -43,9 +43,6 @@ from neolens.models import Anatomy, fetch, load
 from neolens.models.checkpoints import Checkpoint, checkpoints
 from neolens.prompts import random_repeats
 
-LEAST = 8
-"""Prompts: a mean ablation of fewer keeps much of each of them."""
-
 LENGTHS = (
     "Means over seeds with Student's 95 % intervals, cut at the ends of a share; of a single network over prompts "
     "(bootstrap). Heads: those that hold the pattern, with an induction score of at least 0.4 over all prompts, of all "
@@ -103,11 +100,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, find the checkpoints, and make the prompts of every model in its own tokens."""
-    if config.prompts < LEAST or config.seed < 0:
-        raise ValueError(
-            f"{config.prompts} prompts, seed {config.seed}: expected {LEAST} or more prompts, so that means and "
-            "intervals hold, and a seed of 0 or more"
-        )
+    command_line.refuse_few(config.prompts, config.seed)
     anatomies = command_line.distinct(config.models)
     window = command_line.one_window(anatomies)
     asked = chosen_lengths(config, window, anatomies)

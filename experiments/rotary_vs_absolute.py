@@ -34,9 +34,6 @@ from neolens.cli import run_cleanly
 from neolens.encodings import Contrast, Encoding, Texts
 from neolens.models import Anatomy, load
 
-LEAST = 8
-"""Prompts of repeats: a mean ablation of fewer keeps much of each of them."""
-
 MEASURED = (
     "Means over seeds, with Student's 95 % intervals. Best heads are the highest scores of a network. All heads that "
     "hold a role are ablated at once, beside 19 groups of as many heads drawn among all others. Of several ways to "
@@ -78,11 +75,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, and make the prompts of every model in its own tokens."""
-    if config.prompts < LEAST or config.seed < 0:
-        raise ValueError(
-            f"{config.prompts} prompts, seed {config.seed}: expected {LEAST} or more prompts, so that means and "
-            "intervals hold, and a seed of 0 or more"
-        )
+    command_line.refuse_few(config.prompts, config.seed)
     anatomies = command_line.distinct(config.models)
     command_line.fetched(config.models)
     networks = command_line.networks(anatomies, config.models)

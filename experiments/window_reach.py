@@ -35,9 +35,6 @@ from neolens.models import Anatomy, load
 from neolens.prompts.questions import refuse_arguments
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 
-LEAST = 8
-"""Prompts a distance: a mean ablation of fewer keeps much of each of them."""
-
 RECALL = (
     "Means over seeds and over the distances of each side. Made by the source: the logit difference less that with "
     "another word in the answer's place. It is more than the logit difference where the latter is negative."
@@ -107,8 +104,7 @@ def plan(config: Config) -> Plan:
 def refuse(config: Config) -> None:
     """Refuse numbers and tasks that cannot be asked of any model."""
     refuse_arguments("other", config.prompts, config.seed)
-    if config.prompts < LEAST:
-        raise ValueError(f"prompts is {config.prompts}: expected at least {LEAST}, so that means and intervals hold")
+    command_line.refuse_few(config.prompts, config.seed)
     for task in config.tasks:
         if task not in circuits.TASKS:
             raise ValueError(f"no task {task!r}: expected some of {','.join(circuits.TASKS)}")

@@ -453,7 +453,7 @@ BAD = {
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
     "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
-    "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
+    "few prompts": (["--prompts", "7"], "7 prompts, seed 0: expected 8 or more prompts"),
     "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
     "unknown task": (["--tasks", "recal"], "no task 'recal': expected some of induction,indirect_object,recall"),
     "a task twice": (["--tasks", "recall,recall"], "tasks 'recall,recall': expected some, each once"),
