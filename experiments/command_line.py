@@ -88,7 +88,7 @@ def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, t
 
 
 def seed_of(network: str) -> int:
-    """The seed of a lab model, as its name has it; 0 for any other."""
+    """The seed of a lab model, the number after the @ of its name; 0 where there is none."""
     number = network.partition("@")[2]
     return int(number) if number.isdecimal() else 0
 

@@ -12,9 +12,10 @@ becomes of the loss as a text runs past the context?
 Public checkpoints differ in everything at once. The lab's arms lab/gpt2 and lab/pythia-sequential differ in their
 positions alone, lab/pythia also in its parallel block, and lab/nope has no positions. Each is asked with all its seeds,
 which are the sample: intervals are Student's over seeds, arms are compared seed by seed, p is corrected for every
-measure of every pair (Benjamini and Hochberg 1995). Takes half a minute of one core for the lab's twelve networks.
-Expect that shifts move absolute models and no rotary one; that the first layer of a rotary network is a function of
-distance; and that both encodings come to previous-token and induction heads that matter.
+measure of every pair (Benjamini and Hochberg 1995). Takes half a minute of one core for the lab's twelve networks; in
+large models rounding is judged by a copy of the weights in float64. Expect that shifts move absolute models and no
+rotary one; that in the first layer of a rotary network scores, averaged over tokens, are a function of distance; and
+that both encodings come to previous-token and induction heads that matter.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from neolens.models import Anatomy, load
 
 MEASURED = (
     "Means over seeds, with Student's 95 % intervals. Best heads are the highest scores of a network. All heads that "
-    "hold a role are ablated at once, beside 19 groups of as many heads drawn among all others. Of several ways to "
-    "take positions away, the one that costs least."
+    "hold a role are ablated at once, beside 19 groups of as many heads drawn among all others. Positions are taken "
+    "away by the mean of the learned embeddings at every token, or by not rotating. n: seeds, where not all have one."
 )
 COMPARED = (
     "Differences seed by seed, of arms that differ in their positions alone (of all, where there are none). p: "

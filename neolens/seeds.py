@@ -33,7 +33,7 @@ class Estimate:
 def estimate(values: xr.DataArray | Float[np.ndarray, " seed"]) -> Estimate:
     """The mean of a value that every seed has one of: mean +- t(0.975, n - 1) s / sqrt(n), and the p of the t test.
 
-    Seeds without a value (NaN) are left out. Where all values are equal the interval has no width, and p is 0, or 1
+    Seeds without a finite value are left out. Where all values are equal the interval has no width, and p is 0, or 1
     where they are all 0.
 
     Raises:

@@ -243,12 +243,14 @@ def test_prompts_of_several_lengths_are_padded_with_nan(bridges, networks):
         np.testing.assert_allclose(found["ablated"][0, number], expected, **NEAR)
 
 
-def test_windows_in_force_stay_and_a_treatment_in_force_gives_way(bridges, networks):
+def test_windows_in_force_stay_and_treatments_in_force_are_refused(bridges, networks):
     model, net, tokens = bridges["gpt2"], networks["gpt2"], tiny.tokens()
-    with what_if(model, windows={0: 3}, positions=Shift(5)):
+    with what_if(model, windows={0: 3}):
         found = ablate_positions(model, tokens, Freeze(2), progress=False)
+    with what_if(model, positions=Shift(5)), pytest.raises(ValueError, match="treated already"):
+        ablate_positions(model, tokens, Freeze(2), progress=False)
     its = dict(windows=[3, None, None])
-    np.testing.assert_allclose(found["baseline"], losses(net, tokens, positions=torch.arange(14) + 5, **its), **NEAR)
+    np.testing.assert_allclose(found["baseline"], losses(net, tokens, **its), **NEAR)
     expected = losses(net, tokens, positions=torch.full((14,), 2), **its)
     np.testing.assert_allclose(found["ablated"][0], expected, **NEAR)
 
@@ -373,10 +375,20 @@ def test_at_distance_0_qk_is_transformer_lenss_and_ov_always_is(name, bridges):
 
 
 @absolute_families
-def test_without_a_rotation_qk_is_the_same_at_every_distance(name, bridges):
+def test_without_a_rotation_qk_is_the_same_at_every_distance_of_the_context(name, bridges):
     at_0 = qk(bridges[name], 0, 2).AB
-    for distance in (1, 7, 1000):
+    for distance in (1, 7, tiny.CONTEXT - 1):
         assert torch.equal(qk(bridges[name], 0, 2, distance).AB, at_0)
+    with pytest.raises(ValueError, match="expected a distance of 0 to 63"):
+        qk(bridges[name], 0, 2, tiny.CONTEXT)
+
+
+def test_treatments_that_are_called_alike_are_refused(bridges):
+    alike = [Scale(0.1234567), Scale(0.1234568)]
+    with pytest.raises(ValueError, match="two are called alike"):
+        ablate_positions(bridges["pythia"], tiny.tokens(), alike, progress=False)
+    named = ablate_positions(bridges["pythia"], tiny.tokens(), dict(zip("ab", alike)), progress=False)
+    assert named["group"].values.tolist() == ["a", "b"]
 
 
 @settings(max_examples=25, deadline=None)

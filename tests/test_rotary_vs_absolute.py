@@ -15,6 +15,7 @@ import shell
 from experiments import rotary_vs_absolute as job
 from neolens import encodings, figures, results
 from neolens.encodings import MEASURES, Encoding, contrasts, measure_table
+from neolens.encodings import words as encodings_words
 from neolens.models import anatomy, load
 from neolens.prompts import random_repeats
 
@@ -96,7 +97,7 @@ def test_a_rotary_network_is_said_to_stay_and_an_absolute_one_to_move(record, re
     absolute, rotary = (part for part in said.split("With every position index")[1:])
     moved = result["shift_logits"].sel(model="lab/gpt2", shift=63)
     low, high = stats.ttest_1samp(moved, 0).confidence_interval()
-    assert f"move by up to {float(moved.mean()):.2f} (95 %: {low:.2f} to {high:.2f}, n = 3)" in absolute
+    assert f"that moves most moves by {float(moved.mean()):.2f} (95 %: {low:.2f} to {high:.2f}, n = 3)" in absolute
     exact = float(result["shift_exact"].sel(model="lab/pythia-sequential", shift=63).max())
     assert exact < 1e-12
     assert f"which is rounding: computed in float64 throughout it is at most {exact:.1g}" in rotary
@@ -149,6 +150,35 @@ def test_bands_are_told_with_their_shares(record, result):
     for band in (0, 1):
         shares = arm["taken_away"].sel(band=band).where(holds).mean(("layer", "head"))
         assert re.search(rf"band {band} \(wavelength [\d.]+ tokens\) {float(shares.mean()):.2f} ", said)
+
+
+def test_what_is_not_told_apart_is_not_said_to_be_alike_and_one_network_has_no_p():
+    facts = anatomy("lab/pythia")
+    share = xr.DataArray([[[[0.8, 0.5]]], [[[0.7, 0.6]]], [[[0.9, 0.4]]]], dims=("seed", "layer", "head", "band"))
+    its = {"taken_away": share, "holds": ("role", [1.0, 0.0]), "wavelength": ("band", [6.0, 600.0])}
+    coords = {"seed": [0, 1, 2], "band": [0, 1], "role": ["previous_token", "induction"]}
+    whole = xr.Dataset(its, coords=coords)
+    (three,) = encodings_words._bands([Encoding(facts, whole)])
+    p = stats.ttest_1samp([0.3, 0.1, 0.5], 0).pvalue
+    assert f"Which of bands 0 and 1 they live on more is not told apart (p = {p:.2g}, corrected for 1 arm)" in three
+    (alone,) = encodings_words._bands([Encoding(facts, whole.isel(seed=[0]))])
+    assert "Most goes with band 0, without a p: there are not two seeds." in alone
+
+
+def test_arms_without_a_common_seed_are_said_not_to_be_compared():
+    one, other = arm("lab/gpt2", **made_up([1, 2, 3])), arm("lab/pythia-sequential", **made_up([1, 2, 3]))
+    apart = [Encoding(one.facts, one.result.isel(seed=[0])), Encoding(other.facts, other.result.isel(seed=[1]))]
+    assert contrasts(apart) == []
+    assert encodings.warnings(apart)[-1] == (
+        "lab/gpt2 and lab/pythia-sequential have no seed in common, and so are not compared."
+    )
+
+
+def test_a_window_as_long_as_the_prompts_is_no_hindrance():
+    model = load("lab/gpt-neo")
+    with neolens.what_if(model, windows={1: 64, 3: 64}):
+        found = encodings.probe(model, encodings.texts(model, prompts=8))
+    assert np.isfinite(found["score"].sel(role="local_only", layer=1)).all()
 
 
 def test_a_network_that_does_not_copy_is_warned_about(record):

@@ -272,8 +272,8 @@ def test_blocks_of_queries_of_any_size_give_the_same(name, bridges, monkeypatch)
     tokens = tiny.tokens()
     with what_if(bridges[name], windows=5):
         whole = part_shares(bridges[name], tokens)
-        for block in (1, 4, 13):
-            monkeypatch.setattr(parts, "BLOCK", block)
+        for queries in (1, 4, 13):
+            monkeypatch.setattr(parts, "_BLOCK_CELLS", queries * 2 * 4 * 14)
             cut = part_shares(bridges[name], tokens)
             for variable in ("share", "size"):
                 np.testing.assert_allclose(cut[variable], whole[variable], rtol=1e-5, atol=1e-7)

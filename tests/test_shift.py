@@ -322,7 +322,9 @@ def test_inside_a_shift_there_is_less_room_and_positions_start_later(name, bridg
     (prompt,) = tiny.tokens(0, 1, 14)
     with what_if(bridges[name], positions=Shift(3)):
         found = neolens.shift(bridges[name], prompt[None])
-        with pytest.raises(ValueError, match="cannot be shifted by 48: .* learned positions 0 to 60; expected 0 to 47"):
+        with pytest.raises(
+            ValueError, match="cannot be shifted by 48: .* has positions 0 to 60 here; expected 0 to 47"
+        ):
             neolens.shift(bridges[name], prompt[None], 48)
     assert found["shift"].values.tolist() == [1, 2, 4, 8, 16, 32, 47]
     for by in (1, 47):
@@ -375,7 +377,7 @@ REFUSED = {
         [tiny.tokens()[0], tiny.tokens(length=20)[0]],
         [1, 45],
         ValueError,
-        "prompt 1 of 20 tokens cannot be shifted by 45: .* learned positions 0 to 63; expected 0 to 44",
+        "prompt 1 of 20 tokens cannot be shifted by 45: .* has positions 0 to 63 here; expected 0 to 44",
     ),
     "backwards": ("gpt-neo", tiny.tokens(), -1, ValueError, "cannot be shifted by -1: .*; expected 0 to 50"),
     "no room": (

@@ -52,10 +52,11 @@ class Measure:
 
 
 def _farthest(result: xr.Dataset) -> xr.DataArray | None:
-    """In powers of ten: rounding and a real change are not on one scale otherwise."""
+    """In powers of ten, for rounding and a real change are not on one scale otherwise; 0 counts as float64's least."""
     if "shift_logits" not in result:
         return None
-    return xr.apply_ufunc(np.log10, result["shift_logits"].isel(shift=-1, drop=True))
+    moved = result["shift_logits"].isel(shift=-1, drop=True).clip(min=np.finfo(float).eps)
+    return xr.apply_ufunc(np.log10, moved)
 
 
 def _first_layer(variable: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
@@ -75,18 +76,27 @@ def _cause(role: str) -> Callable[[xr.Dataset], xr.DataArray]:
     return lambda result: result["role_more"].sel(role=role, drop=True)
 
 
-def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
-    """Of several ways to take positions away, the one that costs least: what is lost whichever way one takes."""
-    return result["positions_effect"].min("group") if "positions_effect" in result else None
+NOTHING_LEFT = ("embedding the mean", "not rotated")
+"""How positions are taken away: every token gets the mean of the learned embeddings; nothing is turned."""
 
+
+def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
+    """The treatment that leaves no position and, of embeddings, what they have in common."""
+    if "positions_effect" not in result:
+        return None
+    there = [group for group in result["group"].values if str(group) in NOTHING_LEFT]
+    return result["positions_effect"].sel(group=there).mean("group")
+
+
+_ABOVE_NOISE = "mean over heads with variance above noise"
 
 MEASURES: Mapping[str, Measure] = {
     "shift": Measure("logits moved by the farthest shift", "log10 of the share of their spread", _farthest),
-    "toeplitz_first": Measure("Toeplitz share, first layer", "mean over heads", _first_layer("toeplitz_share")),
+    "toeplitz_first": Measure("Toeplitz share, first layer", _ABOVE_NOISE, _first_layer("toeplitz_share")),
     "row_first": Measure(
-        "Toeplitz share of what the softmax sees, first layer", "mean over heads", _first_layer("row_share")
+        "Toeplitz share of what the softmax sees, first layer", _ABOVE_NOISE, _first_layer("row_share")
     ),
-    "toeplitz": Measure("Toeplitz share, every layer", "mean over heads", _every_layer),
+    "toeplitz": Measure("Toeplitz share, every layer", _ABOVE_NOISE, _every_layer),
     "previous_token": Measure("best previous-token head", "score", _best("previous_token")),
     "previous_token_cause": Measure(
         "ablating all previous-token heads, beyond as many others", "nats a token", _cause("previous_token")

@@ -82,8 +82,6 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
     - `taken_away` by layer, head and band, the share of a previous-token score that goes with a rotary band held out of
       the head alone, and `band_effect` by band, what leaving it out everywhere adds to the loss where copies are
       predicted;
-    - `position_share` by layer and head: what position has a part in of what the first layer's softmax sees (absolute),
-      what the rotated dimensions make of it (rotary);
     - `loss_beyond` and `loss_interpolated` by pos, on texts of twice the context.
 
     What a network does not have, such as bands, is left out.
@@ -91,7 +89,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
     kind = model.anatomy.position.kind
     found = _heads(model, asked) | _toeplitz(model, asked) | {"copied_loss": _copied_loss(model, asked)}
     if kind != "none":
-        found |= _shift(model, asked) | _positions(model, asked) | _parts(model, asked)
+        found |= _shift(model, asked) | _positions(model, asked)
     if kind == "rotary":
         found |= _bands(model, asked)
     if kind != "absolute":
@@ -108,17 +106,20 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 
 
 def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
-    """The networks of an arm as one result with a `seed` axis; provenance is that of the first."""
+    """The networks of an arm as one result with a `seed` axis; provenance is that of the first, but for the
+    fingerprints, which are all there."""
     coords = ["attention_kind", "window", "length"]
     each = [one.drop_vars(coords) for one in networks]
     joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
     joined = joined.reset_coords()  # bands and thresholds are an arm's own
     joined = joined.assign_coords({name: networks[0][name] for name in coords})
+    joined = joined.assign_attrs(fingerprint=" ".join(one.attrs["fingerprint"] for one in networks))
     return results.check(joined.assign_coords(seed=list(seeds)))
 
 
 def _heads(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
-    found = roles(model, asked.repeats, causes=True, progress=False)
+    within = asked.repeats.shape[1] // 4  # alike in all arms, whatever their windows
+    found = roles(model, asked.repeats, within=within, causes=True, progress=False)
     at_once = _all_at_once(model, asked, {str(role): heads_of(found, role) for role in found["role"].values})
     found = found.assign(holds=found["holds"].astype(float)).drop_vars("controls")
     one_by_one = {name: found[name] for name in ("score", "holds", "effect", "control", "more", "more_p_adjusted")}
@@ -158,12 +159,6 @@ def _positions(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
     found = position.ablate_positions(model, asked.repeats, progress=False)
     where = np.broadcast_to(_copied(asked.repeats), found["baseline"].shape)
     return {"positions_effect": effect(found, where=where)["effect"]}
-
-
-def _parts(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
-    share = position.part_shares(model, asked.repeats)["share"].mean("prompt")
-    has_part = [part for part in map(str, share["part"].values) if "position" in part or part == "rotated"]
-    return {"position_share": share.sel(part=has_part).sum("part")}
 
 
 def _bands(model: Any, asked: Texts) -> dict[str, xr.DataArray]:

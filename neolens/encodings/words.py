@@ -46,14 +46,21 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
             )
         if loss.sizes["seed"] < 2:
             said.append(f"{one.name} is one network: its numbers have no interval over seeds, and no p.")
+    said += [
+        f"{one.name} and {other.name} have no seed in common, and so are not compared."
+        for number, one in enumerate(found)
+        for other in found[number + 1 :]
+        if one.kind != other.kind and not set(one.result["seed"].values) & set(other.result["seed"].values)
+    ]
     return said
 
 
 def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
-    """Header and a row a measure: its mean over seeds and 95 % interval in each arm; blank where an arm has none."""
+    """Header and a row a measure: its mean over seeds and 95 % interval in each arm, with the number of seeds where not
+    all have it; blank where none has."""
     rows: list[Row] = []
     for name, measure in MEASURES.items():
-        cells = [_cell(one.estimate(name)) for one in found]
+        cells = [_cell(one.estimate(name), one.result.sizes["seed"]) for one in found]
         rows.append([f"{measure.title} ({measure.unit})", *cells])
     return ["measure", *(f"{one.name} ({one.kind})" for one in found)], rows
 
@@ -91,7 +98,7 @@ def band_estimates(one: Encoding) -> dict[int, Estimate]:
 def _shifted(one: Encoding) -> str:
     moved, exact = seeds.estimate(one.result["shift_logits"].isel(shift=-1)), one.result["shift_exact"].isel(shift=-1)
     by = int(one.result["shift"][-1])
-    start = f"With every position index moved by {by}, the logits of {one.name} ({one.kind}) move by up to "
+    start = f"With every position index moved by {by}, the logit of {one.name} ({one.kind}) that moves most moves by "
     if float(exact.max()) < ROUNDING:
         rounding = float(one.result["rounding"].max())
         return (
@@ -147,17 +154,21 @@ def _bands(found: Sequence[Encoding]) -> list[str]:
             f"band {band} (wavelength {float(wavelength.sel(band=band)):.3g} tokens) {in_words(its[band])}"
             for band in order
         ]
-        first = adjusted.get(one.name, np.nan)
-        verdict = (
-            f"most on band {order[0]}"
-            if first < 0.05
-            else f"on no single band: the first two differ at p = {first:.2g}"
-        )
         said.append(
             f"Previous-token heads of {one.name} lose this share of their score without a rotary band in them alone: "
-            f"{listed(parts)}. They live {verdict} (corrected for {len(apart)} arms)."
+            f"{listed(parts)}. {_most(order, adjusted.get(one.name, np.nan), len(apart))}"
         )
     return said
+
+
+def _most(order: Sequence[int], p: float, arms: int) -> str:
+    """Which band takes most, as far as that is told apart."""
+    if not np.isfinite(p):
+        return f"Most goes with band {order[0]}, without a p: there are not two seeds."
+    among = f"p = {p:.2g}, corrected for {arms} arm{'s' if arms > 1 else ''}"
+    if p < 0.05:
+        return f"They live most on band {order[0]} ({among})."
+    return f"Which of bands {order[0]} and {order[1]} they live on more is not told apart ({among})."
 
 
 def _apart(one: Encoding, order: Sequence[int]) -> Estimate:
@@ -214,9 +225,9 @@ def _short(its: Estimate) -> str:
     return f"{its.mean:.2f}" + ("" if not np.isfinite(its.low) else f" ({its.low:.2f} to {its.high:.2f})")
 
 
-def _cell(its: Estimate) -> str:
+def _cell(its: Estimate, networks: int) -> str:
     if not its.n:
         return ""
     digits = ".2g" if abs(its.mean) < 0.005 else ".2f"
     interval = "" if not np.isfinite(its.low) else f" ({its.low:{digits}} to {its.high:{digits}})"
-    return f"{its.mean:{digits}}{interval}"
+    return f"{its.mean:{digits}}{interval}{f', n = {its.n}' if its.n < networks else ''}"

@@ -13,7 +13,7 @@ from neolens.figures.style import GREY, Results, escape
 
 def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_token", "induction")) -> go.Figure:
     """Every head that holds a role: its score against what ablating it does beyond random heads of its layer. A panel a
-    role; a filled point is told apart from those heads (corrected p below 0.05), a hollow one is a pattern only.
+    role; a filled point is told apart from those heads (corrected p below 0.05), a hollow one is not.
 
     Args:
         results: of `neolens.encodings`.
@@ -50,7 +50,10 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
     figure.update_xaxes(title_text="score", range=[0.27, 1.03])
     figure.update_yaxes(title_text="nats a token more than random heads", col=1)
     title = "<b>Pattern and cause</b> (effect of ablating a head beyond random heads of its layer, nats a token)"
-    caption = f"{networks(models)}. Filled: corrected p below 0.05; hollow: a pattern only."
+    caption = (
+        f"{networks(models)}. Filled: told apart from random heads (corrected p below 0.05; below 0 it costs less than "
+        "they do); hollow: not."
+    )
     return style.legend_below(style.style(figure, title, caption, height=330))
 
 
@@ -83,12 +86,10 @@ def band_shares(results: Results) -> go.Figure:
             )
         )
     widest = max(models.values(), key=lambda result: result.sizes["band"])
-    names = [
-        f"{int(band)}<br>{float(length):.3g}" for band, length in zip(widest["band"], widest["wavelength"], strict=True)
-    ]
-    figure.update_xaxes(
-        title_text="band, and its wavelength in tokens", tickvals=list(range(len(names))), ticktext=names
-    )
+    agree = all(one["wavelength"].equals(widest["wavelength"][: one.sizes["band"]]) for one in models.values())
+    names = [f"{int(band)}<br>{float(length):.3g}" for band, length in zip(widest["band"], widest["wavelength"])]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names if agree else list(map(str, range(len(names))))}
+    figure.update_xaxes(title_text="band, and its wavelength in tokens" if agree else "band, from the fastest", **ticks)
     figure.update_yaxes(title_text="share of the score", zeroline=True, zerolinecolor=GREY)
     title = "<b>Bands of previous-token heads</b> (share of the score that goes with a band)"
     caption = f"{networks(models)}. A point is a previous-token head, the band held out of it alone."

@@ -41,11 +41,12 @@ def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, pro
 
     Raises:
         TypeError: not a model from `neolens.load`, or no treatments.
-        ValueError: a model without positions or with hooks on it, a treatment that it cannot take, or a prompt of fewer
-            than 2 tokens or more than a treatment leaves positions for.
+        ValueError: a model without positions, with hooks on it or inside another `what_if(positions=...)`, a treatment
+            that it cannot take, two that are called alike, or a prompt of fewer than 2 tokens or of more than a
+            treatment leaves positions for.
     """
     began = time.perf_counter()
-    facts = asked_weights(model, "an ablation of positions", "absolute", "rotary").anatomy
+    facts = asked_weights(model, "an ablation of positions", "absolute", "rotary", untreated=True).anatomy
     prompts = validated(tokens, facts, shortest=2)
     named = _named(DEFAULTS[facts.position.kind] if treatments is None else treatments)
     for one in named.values():
@@ -70,10 +71,12 @@ def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, pro
 def _named(treatments: Any) -> dict[str, Any]:
     """Treatments by name, or by what they do in words."""
     if isinstance(treatments, Mapping):
-        named = {str(name): treatment_of(one) for name, one in treatments.items()}
+        named, given = {str(name): treatment_of(one) for name, one in treatments.items()}, len(treatments)
     else:
         several = [treatments] if isinstance(treatments, str) or not isinstance(treatments, Sequence) else treatments
-        named = {in_words(one): one for one in map(treatment_of, several)}
+        named, given = {in_words(one): one for one in map(treatment_of, several)}, len(several)
+    if len(named) < given:
+        raise ValueError(f"treatments {', '.join(named)}: two are called alike; give a dict from a name to each")
     if not named:
         raise ValueError("there is no treatment: expected at least one, such as 'shuffle' or neolens.whatif.Shift(8)")
     return named

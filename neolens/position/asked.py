@@ -18,22 +18,25 @@ TOKENS_AT_ONCE = 4096
 """Tokens that go through the network together."""
 
 
-def asked_weights(model: Any, probe: str, *kinds: str) -> Weights:
+def asked_weights(model: Any, probe: str, *kinds: str, untreated: bool = False) -> Weights:
     """The weights of a model from `neolens.load` whose positions are of one of these kinds.
 
     Args:
         probe: what is asked, as the subject of a sentence.
         kinds: "absolute", "rotary"; any, also none at all, if there are none.
+        untreated: whether the probe treats positions itself, so that no `what_if(positions=...)` may be in force.
 
     Raises:
         TypeError: not a hooked model.
-        ValueError: other positions, or hooks on the model, which the pure forward pass would not run.
+        ValueError: other positions, treated ones, or hooks on the model, which the pure forward pass would not run.
     """
     weights = weights_of(model)
     facts = weights.anatomy
     if kinds and facts.position.kind not in kinds:
         has = "no position encoding" if facts.position.kind == "none" else f"{facts.position.kind} positions"
         raise ValueError(f"{facts.name} has {has}: {probe} needs {' or '.join(kinds)} positions")
+    if untreated and facts.position.treatment is not None:
+        raise ValueError(f"positions of {facts.name} are treated already ({facts.position}): leave that what_if first")
     refuse_hooks(model)
     return weights
 

@@ -39,8 +39,9 @@ def qk(model: Any, layer: Any, head: Any, distance: Any = 0) -> FactoredMatrix:
     weights = weights_of(model)
     layer, head = _asked(weights, layer, head)
     back = whole_number(distance, "a distance of")
-    window = weights.anatomy.attention[layer].window
-    farthest = EXACT if window is None else window - 1
+    facts = weights.anatomy
+    window = facts.attention[layer].window
+    farthest = (EXACT if facts.position.kind == "rotary" else facts.context - 1) if window is None else window - 1
     if not 0 <= back <= farthest:
         raise ValueError(f"no key {back} tokens back is seen in layer {layer}: expected a distance of 0 to {farthest}")
     q, k = (_of_head(weights, linear, head) for linear in (weights.layers[layer].q, weights.layers[layer].k))

@@ -57,10 +57,8 @@ def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = Tr
             band that does not exist, or a prompt of fewer than 2 tokens.
     """
     began = time.perf_counter()
-    weights = asked_weights(model, "a probe of rotary bands", "rotary")
+    weights = asked_weights(model, "a probe of rotary bands", "rotary", untreated=True)
     facts = weights.anatomy
-    if facts.position.treatment is not None:
-        raise ValueError(f"positions of {facts.name} are treated already ({facts.position}): leave that what_if first")
     chosen = range(len(facts.position.frequencies)) if which is None else whole_numbers(which, "band")
     what_if(model, positions=WithoutBands(chosen))
     prompts = validated(tokens, facts, shortest=2)

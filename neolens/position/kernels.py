@@ -131,8 +131,9 @@ class _Layer:
         """The variables of this layer, by head."""
         number = self.cells.sum(0)
         of_prompts = self.by_diagonal / number.where(number > 0, torch.nan)
-        seen = self._sums(self.squares, self.by_diagonal.mean(0), self.by_row.mean(0))
-        singles = self._sums(self.single_squares / self.prompts, self.by_diagonal, self.by_row)
+        inverse = self._inverse()
+        seen = self._sums(self.squares, self.by_diagonal.mean(0), self.by_row.mean(0), inverse)
+        singles = self._sums(self.single_squares / self.prompts, self.by_diagonal, self.by_row, inverse)
         # All are quadratic in the scores: what the spread over prompts adds to that of their mean is the same of it.
         noise = {name: (singles[name] - its) / (self.prompts - 1) for name, its in seen.items()}
         left = {name: its - noise[name] for name, its in seen.items()}
@@ -145,11 +146,19 @@ class _Layer:
             found[f"{name}_corrected"] = (left[explained] / above).clamp(0, 1)
         return found
 
+    def _inverse(self) -> Float[Tensor, "there there"]:
+        """Of the normal equations of a kernel beside a constant for each row, over distances that have a cell."""
+        row, there = self.cells.sum(1) > 0, self.cells.sum(0) > 0
+        cells = self.cells[row][:, there]
+        equations = cells.sum(0).diag() - cells.T @ (cells / cells.sum(1, keepdim=True))
+        return torch.linalg.pinv(equations, hermitian=True)
+
     def _sums(
         self,
         squares: Float[Tensor, " head"],
         by_diagonal: Float[Tensor, "*prompt head distance"],
         by_row: Float[Tensor, "*prompt head query_pos"],
+        inverse: Float[Tensor, "there there"],
     ) -> dict[str, Float[Tensor, " head"]]:
         """Sums of squares, means over prompts: of all cells about their mean and of the diagonals; of all cells about
         the means of their rows, and what a function of distance explains of that."""
@@ -161,7 +170,6 @@ class _Layer:
         diagonals = (by_diagonal**2 / of_distance).sum(-1) - middle
         # Least squares of a kernel beside a constant for each row, the constants eliminated.
         apart = by_diagonal - (by_row / of_row) @ cells
-        inverse = torch.linalg.pinv(of_distance.diag() - cells.T @ (cells / of_row[:, None]), hermitian=True)
         beside = ((apart @ inverse) * apart).sum(-1)
         rows = (by_row**2 / of_row).sum(-1)
         found = {"diagonals": diagonals, "beside rows": beside, "all": squares - middle, "in rows": squares - rows}

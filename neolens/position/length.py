@@ -49,7 +49,7 @@ def beyond_context(model: Any, tokens: Prompts, *, scales: Any = None) -> xr.Dat
             not apart in three digits, a model with hooks on it, or inside another `what_if(positions=...)`.
     """
     began = time.perf_counter()
-    facts = asked_weights(model, "a loss beyond the context").anatomy
+    facts = asked_weights(model, "a loss beyond the context", untreated=True).anatomy
     batch = _long(tokens, facts)
     prompts, length = list(batch), batch.shape[1]
     groups = {AS_TRAINED: 1.0} | _scales(scales, facts, length)
@@ -78,8 +78,6 @@ def _long(tokens: Prompts, facts: Anatomy) -> Int[Tensor, "prompt pos"]:
             f"{facts.name} has absolute positions and learned {facts.context} of them, none for a longer text: a loss "
             "beyond the context needs rotary positions, or none"
         )
-    if facts.position.treatment is not None:
-        raise ValueError(f"positions of {facts.name} are treated already ({facts.position}): leave that what_if first")
     batch = of_one_length(tokens, replace(facts, context=EXACT), shortest=2)
     if batch.shape[1] <= facts.context:
         raise ValueError(

@@ -25,7 +25,6 @@ from neolens.models import Anatomy
 from neolens.models.spans import visible
 from neolens.models.treated import embedded
 from neolens.network import Weights, residual
-from neolens.network.blockwise import BLOCK
 from neolens.network.weights import Linear
 from neolens.position.asked import alike, asked_weights, whole_number
 from neolens.prompts.tokens import Prompts, validated
@@ -35,6 +34,9 @@ SOURCES = ("content", "position", "bias")
 
 ABSOLUTE_PARTS = tuple(f"{query}-{key}" for query in SOURCES for key in SOURCES)
 ROTARY_PARTS = ("rotated", "unrotated")
+
+_BLOCK_CELLS = 2**19
+"""Cells (prompt, head, query, key) of a block: nine parts of it are held at once."""
 
 Heads = Float[Tensor, "prompt head pos d_part"]
 
@@ -169,23 +171,25 @@ def _each_layer(
 
 
 def _absolute(weights: Weights, tokens: Int[Tensor, "prompt pos"]) -> list[Part]:
-    """The nine parts of the first layer; what is linear in the residual stream is split, the norm's scale is held."""
+    """The nine parts of the first layer, in float32 at least: what is linear in the residual stream is split, and the
+    norm's scale is held."""
     facts, layer = weights.anatomy, weights.layers[0]
     assert weights.position is not None
-    content = F.embedding(tokens, weights.embedding)
+    exact = torch.promote_types(weights.embedding.dtype, torch.float32)
+    content = F.embedding(tokens, weights.embedding).to(exact)
     where = torch.arange(tokens.shape[1], device=tokens.device)
-    position = embedded(facts.position.treatment, weights.position, where).expand_as(content)
+    position = embedded(facts.position.treatment, weights.position, where).to(exact).expand_as(content)
     whole, norm = content + position, layer.norm_attention
     scale = torch.rsqrt(whole.var(-1, unbiased=False, keepdim=True) + facts.norm_eps)
     normed = {
-        "content": (content - content.mean(-1, keepdim=True)) * scale * norm.weight,
-        "position": (position - position.mean(-1, keepdim=True)) * scale * norm.weight,
-        "bias": norm.bias.expand_as(content),
+        "content": (content - content.mean(-1, keepdim=True)) * scale * norm.weight.to(exact),
+        "position": (position - position.mean(-1, keepdim=True)) * scale * norm.weight.to(exact),
+        "bias": norm.bias.to(exact).expand_as(content),
     }
 
     def through(linear: Linear, source: str) -> Heads:
-        bias = linear.bias if source == "bias" else None
-        return F.linear(normed[source], linear.weight, bias).unflatten(-1, (facts.heads, -1)).transpose(1, 2)
+        bias = linear.bias.to(exact) if source == "bias" and linear.bias is not None else None
+        return F.linear(normed[source], linear.weight.to(exact), bias).unflatten(-1, (facts.heads, -1)).transpose(1, 2)
 
     q = {source: through(layer.q, source) for source in SOURCES}
     k = {source: through(layer.k, source) for source in SOURCES}
@@ -203,11 +207,12 @@ def _shares(parts: list[Part], facts: Anatomy, layer: int) -> dict[str, Float[Te
     prompts, heads, length, _ = parts[0].q.shape
     along = torch.zeros(prompts, heads, len(parts), dtype=torch.float64, device=parts[0].q.device)
     squares, whole, cells = torch.zeros_like(along), torch.zeros_like(along[..., 0]), 0
-    for first in range(0, length, BLOCK):
-        queries = range(first, min(first + BLOCK, length))
+    block = max(1, _BLOCK_CELLS // (prompts * heads * length))
+    for first in range(0, length, block):
+        queries = range(first, min(first + block, length))
         seen = visible(queries, range(length), facts.attention[layer], device=along.device)
-        centred = [_centred(_scores(part, facts, slice(first, first + BLOCK)).double(), seen) for part in parts]
-        total = torch.stack(centred).sum(0)
+        centred = [_centred(_scores(part, facts, slice(first, first + block)).double(), seen) for part in parts]
+        total = sum(centred[1:], start=centred[0])
         whole += total.square().sum((-2, -1))
         cells += int(seen.sum())
         for number, part in enumerate(centred):

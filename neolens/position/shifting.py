@@ -41,7 +41,7 @@ def shift(model: Any, tokens: Prompts, by: Any = None, *, exact: bool = True, pr
     """How far logits, residual stream and patterns move when every position index moves by D.
 
     Args:
-        model: from `neolens.load`, with absolute or rotary positions.
+        model: from `neolens.load`, with absolute or rotary positions; a shift adds to a `what_if` in force.
         tokens: an integer tensor [prompt, pos], or a list of one-dimensional ones where lengths differ.
         by: D, or several; by default 1, 2, 4, ... and the farthest: as far as an absolute model's context has room for
             the prompts, of a rotary model the whole context.
@@ -107,8 +107,8 @@ def _asked(by: Any, prompts: Sequence[Tensor], facts: Anatomy) -> tuple[int, ...
         if facts.position.kind == "absolute" and not 0 <= one <= room:
             number = next(n for n, prompt in enumerate(prompts) if len(prompt) == longest)
             raise ValueError(
-                f"prompt {number} of {longest} tokens cannot be shifted by {one}: {facts.name} learned positions 0 to "
-                f"{facts.context - 1}; expected 0 to {room}, or shorter prompts"
+                f"prompt {number} of {longest} tokens cannot be shifted by {one}: {facts.name} has positions 0 to "
+                f"{facts.context - 1} here; expected 0 to {room}, or shorter prompts"
             )
         if one + longest - 1 > EXACT:
             raise ValueError(

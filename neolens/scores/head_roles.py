@@ -69,7 +69,8 @@ def roles(
         tokens: [first, r_1..r_n, r_1..r_n], all of one n of at least 3. By default 8 prompts drawn with `seed`
             (`neolens.prompts.random_repeats`), n = 32, or `within` where that is more; less where the context is short.
         thresholds: role -> the score from which on a head holds it, in place of that in `THRESHOLDS`.
-        within: tokens; by default the model's narrowest window, or a quarter of the prompt's length where it has none.
+        within: tokens; by default the model's narrowest window, at most half of its context, or a quarter of the
+            prompt's length where it has none.
             Prompts are longer than twice that: in shorter ones every head looks local.
         causes: ablate every head that holds a role, and `draws` others of its layer beside it.
         draws: controls of each head, drawn with `seed` among all other heads of its layer; fewer where it has fewer.
@@ -163,7 +164,7 @@ def _prompts(
 ) -> tuple[list[Tensor], int, int]:
     """The prompts, drawn where none are given, the n of their repeats, and `within`."""
     if within is None and facts.windows:
-        within = facts.windows[0]
+        within = min(facts.windows[0], (facts.context - 1) // 2)
     if tokens is None:
         n = min(max(REPEAT, within or 0), (facts.context - 1) // 2)
         tokens = random_repeats(model, n, prompts=PROMPTS, seed=seed)
