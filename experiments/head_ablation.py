@@ -40,7 +40,7 @@ from neolens.circuits import need_tables, need_words, needs
 from neolens.cli import run_cleanly
 from neolens.figures.ablation_beside import heads_beside
 from neolens.models import Anatomy, load
-from neolens.prompts import beginning_of_sequence, chunks, lab_documents, random_repeats, read_text
+from neolens.prompts import beginning_of_sequence, chunks, lab_documents, random_repeats, read_text, second_copy
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
 
@@ -160,7 +160,7 @@ def measure(model: Any, config: Config, asked: Plan) -> needs.Needs:
 
 def ablated(model: Any, tokens: Tokens, n: int, groups: Groups, **how: Any) -> xr.Dataset:
     """The loss without each group where the second copy is predicted from the first, all but its first token."""
-    return ablate(model, tokens.repeats[n], groups, positions=range(n + 1, 2 * n), **how)
+    return ablate(model, tokens.repeats[n], groups, positions=second_copy(n), **how)
 
 
 def write(model: Any, config: Config, asked: Plan, groups: Collection[str]) -> list[report.Block]:

@@ -21,7 +21,7 @@ from neolens import results
 from neolens.ablation.groups import Head
 from neolens.models import anatomy
 from neolens.position.reading import losses
-from neolens.prompts.tokens import repeat_length
+from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import effects_beside_controls, together
 
@@ -120,7 +120,7 @@ def _seen(model: Any, prompts: Int[Tensor, "prompt pos"], n: int) -> xr.Dataset:
     assert repeat_length(prompts[0]) == n
     scores = attention(model, prompts, scores=list(_SCORES), distances=[0])[list(_SCORES)]
     accuracy = np.array(repeat_accuracy(model, prompts))
-    loss = losses(model, list(prompts))[:, n + 1 : 2 * n].mean(1)
+    loss = losses(model, list(prompts))[:, second_copy(n)].mean(1)
     return scores.assign(accuracy=("prompt", accuracy), loss=("prompt", loss)).drop_vars("length")
 
 

@@ -17,7 +17,7 @@ from neolens.ablation import effect
 from neolens.ablation.groups import Head
 from neolens.position.reading import losses
 from neolens.prompts import random_repeats, random_tokens
-from neolens.prompts.tokens import repeat_length
+from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import together
 
@@ -177,5 +177,4 @@ def _copied(repeats: Int[Tensor, "prompt pos"]) -> np.ndarray:
     """[pos]: where the second copy is predicted from the first, which is from its second token on."""
     n = repeat_length(repeats[0])
     assert n is not None
-    place = np.arange(repeats.shape[1])
-    return (place > n) & (place < 2 * n)
+    return np.isin(np.arange(repeats.shape[1]), second_copy(n))

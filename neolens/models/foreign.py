@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from neolens.models.facts import Anatomy, AttentionSpan
+from neolens.models.facts import FAMILY_TITLES, Anatomy, AttentionSpan
 from neolens.models.loading import anatomy
 
 _KINDS = {"full_attention": "global", "sliding_attention": "local"}
@@ -58,8 +58,11 @@ def facts_of(model: Any) -> Facts:
         )
     try:
         return anatomy(model)
-    except ValueError:  # another architecture, or a field that would change more than its attention
-        return _foreign(config.get_text_config(), model)
+    except ValueError as error:  # another architecture, or a field that would change more than its attention
+        try:
+            return _foreign(config.get_text_config(), model)
+        except ValueError as other:
+            raise (error if config.model_type in FAMILY_TITLES else other) from None
 
 
 def _foreign(config: Any, model: Any) -> Foreign:

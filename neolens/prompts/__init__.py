@@ -3,7 +3,7 @@
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.text import beginning_of_sequence, chunks, lab_documents, read_text
-from neolens.prompts.tokens import random_repeats, random_tokens, repeat_length, repeated, validated
+from neolens.prompts.tokens import random_repeats, random_tokens, repeat_length, repeated, second_copy, validated
 
 __all__ = [
     "PromptPairs",
@@ -20,5 +20,6 @@ __all__ = [
     "recall",
     "repeat_length",
     "repeated",
+    "second_copy",
     "validated",
 ]

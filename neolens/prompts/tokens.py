@@ -61,6 +61,14 @@ def repeat_length(prompt: Int[Tensor, " pos"]) -> int | None:
     return n
 
 
+def second_copy(n: int) -> range:
+    """The positions of [first, r_1..r_n, r_1..r_n] at which r_2..r_n of the second copy are predicted, from the first.
+
+    Its r_1 cannot be: nothing says when a copy begins.
+    """
+    return range(n + 1, 2 * n)
+
+
 def repeated(
     candidates: Sequence[int] | Int[Tensor, " token"], n: int, *, bos: int, prompts: int = 1, seed: int = 0
 ) -> Int[Tensor, "prompt pos"]:

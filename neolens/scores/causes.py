@@ -20,6 +20,7 @@ from neolens.ablation.effects import effect, heads_grid
 from neolens.ablation.groups import Head, each_head, written
 from neolens.ablation.measure import ablate
 from neolens.models import Anatomy, anatomy
+from neolens.prompts.tokens import second_copy
 
 CORRECTION = "max_t"
 """How the p of `more` are corrected (`neolens.ablation.effects.effect`): the chance of any false finding."""
@@ -68,7 +69,7 @@ def effects_beside_controls(
         with warnings.catch_warnings():  # whoever asks is to say so
             warnings.filterwarnings("ignore", "the mean is over only")
             result = ablate(
-                *(model, list(prompts), groups), how=how, positions=range(n + 1, 2 * n), seed=seed, progress=progress
+                *(model, list(prompts), groups), how=how, positions=second_copy(n), seed=seed, progress=progress
             )
         its: Any = {"resamples": resamples, "seed": seed}
         own = heads_grid(effect(result.sel(group=list(map(written, heads))), **its))
@@ -111,7 +112,7 @@ def together(
     asked = chosen | {f"{name}, random {draw}": one for name, its in beside.items() for draw, one in enumerate(its)}
     found = {what: np.full((len(groups), len(prompts)), np.nan) for what in ("effect", "control")}
     if asked:
-        result = ablate(model, list(prompts), asked, how=how, positions=range(n + 1, 2 * n), progress=progress)
+        result = ablate(model, list(prompts), asked, how=how, positions=second_copy(n), progress=progress)
         rows = dict(zip(asked, read(result).effect, strict=True))
         for number, name in enumerate(groups):
             if name in chosen:

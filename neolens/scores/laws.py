@@ -15,7 +15,7 @@ import xarray as xr
 
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.network import logits, residual, weights_of
-from neolens.prompts.tokens import Prompts, repeat_length, validated
+from neolens.prompts.tokens import Prompts, repeat_length, second_copy, validated
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def repeat_accuracy(model: Any, tokens: Prompts, *, spans: Sequence[AttentionSpa
         if n is None:
             raise ValueError(f"prompt {index} does not repeat: expected [first, r_1..r_n, r_1..r_n] with n >= 2")
         row = prompt[None].to(weights.embedding.device)
-        asked = residual(weights, row, spans=spans)[:, n + 1 : 2 * n]
+        asked = residual(weights, row, spans=spans)[:, second_copy(n)]
         right = logits(weights, asked).argmax(-1)[0].cpu() == prompt[n + 2 :]
         shares.append(right.double().mean().item())
     return shares
