@@ -42,8 +42,8 @@ MEASURED = (
 )
 COMPARED = (
     "Differences seed by seed, of arms that differ in their positions alone (of all, where there are none). p: "
-    "Student's t, corrected for all rows (Benjamini and Hochberg). A difference between models that differ besides in "
-    "something else is not yet an effect of their positions."
+    "Student's t, corrected for all rows that have one (Benjamini and Hochberg). A difference between models that "
+    "differ besides in something else is not yet an effect of their positions."
 )
 HEADS = (
     "Heads that hold a role by their pattern, and what mean ablation of each adds to the loss where the second copy is "

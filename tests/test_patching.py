@@ -451,7 +451,11 @@ def test_a_model_in_half_precision_is_compared_with_its_own_weights_in_float32(t
     half = neolens.load(tiny_folders["gpt2"], dtype="bfloat16")
     alone = patch(half, pairs(), "resid_pre", progress=False)
     exact = patch(half, pairs(), "resid_pre", dtype="float32", progress=False)
-    assert json.loads(alone.attrs["error"])["logit_difference"] <= float(abs(alone.patched - exact.patched).max())
+    error, largest = (
+        json.loads(alone.attrs["error"])["logit_difference"],
+        float(abs(alone.patched - exact.patched).max()),
+    )
+    assert error <= largest + 1e-5  # the error is of some of the patches, whose products in float32 may round otherwise
     assert exact.attrs["dtype"] == "float32"
     assert "error" not in exact.attrs
 

@@ -77,9 +77,25 @@ def test_the_kernel_is_that_of_the_best_head_of_a_role(arms):
         figures.distance_kernels(arms, "previous")
 
 
+def test_what_single_functions_give_is_drawn_too_or_refused_with_what_would_be():
+    model = load("lab/gpt2")
+    tokens = random_repeats(model, 16, prompts=8)
+    found = neolens.roles(model, tokens, causes=True, progress=False)
+    trace = [trace for trace in figures.pattern_and_cause(found).data if trace.name == "lab/gpt2"][1]
+    assert len(trace.x) == int(found["holds"].sel(role="previous_token").sum())
+    with pytest.raises(ValueError, match="expected what neolens.roles with causes=True"):
+        figures.pattern_and_cause(neolens.roles(model, tokens))
+    with pytest.raises(ValueError, match="no result holds kernel and score .* what neolens.encodings gives"):
+        figures.distance_kernels(position.toeplitz(model, tokens))
+    with pytest.raises(ValueError, match="no shift is above 0"):
+        figures.shift_by_distance(neolens.shift(load("lab/pythia"), tokens, [-8, 0], progress=False))
+    ablated = position.ablate_positions(model, tokens, progress=False)
+    assert "embedding zero" in str(figures.ablation_groups(ablated).to_json())
+
+
 def test_points_of_cause_are_filled_where_they_are_told_apart(arms):
     figure = figures.pattern_and_cause(arms)
-    trace = next(trace for trace in figure.data if trace.name == "lab/gpt2")  # the first panel's
+    trace = [trace for trace in figure.data if trace.name == "lab/gpt2"][1]  # after the legend's, the first panel's
     result = arms["lab/gpt2"].isel(seed=0)
     holds = result["holds"].sel(role="previous_token") == 1
     assert len(trace.x) == int(holds.sum())

@@ -391,7 +391,8 @@ def test_the_result_holds_models_seeds_and_distances(done):
     pairs = circuits.planted(neolens.load("lab/gpt-neo"), "induction", 32, 8, seed=0)
     stream = neolens.patch(model, pairs, "resid_pre", positions=["source", ("source", "query")], progress=False)
     mine = result["patched_induction"].sel(model="lab/gpt-neo", seed=1, distance=32, pos=["source", "source..query"])
-    np.testing.assert_array_equal(mine.transpose(*stream["patched"].dims), stream["patched"])
+    # Another batch: products of another size, which round otherwise on some processors.
+    np.testing.assert_allclose(mine.transpose(*stream["patched"].dims), stream["patched"], rtol=0, atol=1e-5)
 
 
 def test_on_the_lab_the_answer_from_beyond_the_window_goes_through_the_global_layer_2(done):
@@ -439,7 +440,7 @@ def test_one_seed_of_the_lab_is_asked_alone_and_a_task_without_room_at_a_default
     config = job.Config(models=("lab/gpt-neo@2",), prompts=8, tasks=("indirect_object",))
     asked = job.plan(config)
     assert asked.networks == {"lab/gpt-neo@2": ("lab/gpt-neo@2",)}
-    assert job.seed_of("lab/gpt-neo@2") == 2
+    assert job.command_line.seed_of("lab/gpt-neo@2") == 2
     model = neolens.load("lab/gpt-neo")
     # the giver stands between, so an indirect object is 10 tokens back at least
     assert list(job.plant(model, "indirect_object", (4, 15, 16), 16, config)) == [15, 16]

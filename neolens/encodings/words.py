@@ -122,12 +122,15 @@ def _told_apart(compared: Sequence[Contrast]) -> list[str]:
                 f"or p, for there are not two seeds of each: {'; '.join(each)}."
             )
             continue
-        apart = [_difference(one) for one in its if one.told_apart]
-        alike = [MEASURES[one.measure].title for one in its if not one.told_apart]
+        tried = [one for one in its if np.isfinite(one.p_adjusted)]
+        apart = [_difference(one) for one in tried if one.told_apart]
+        alike = [MEASURES[one.measure].title for one in tried if not one.told_apart]
+        untried = [MEASURES[one.measure].title for one in its if one not in tried]
         said.append(
             f"{pair[0]} ({its[0].one.kind}) less {pair[1]} ({its[0].other.kind}), which {alone}: told apart in "
-            f"{len(apart)} of {len(its)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
-            f"{'; '.join(alike) or 'none'}. (p below 0.05, corrected for {tested} comparisons.)"
+            f"{len(apart)} of {len(tried)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
+            f"{'; '.join(alike) or 'none'}.{' Not tested, for fewer than two seeds have both: ' if untried else ''}"
+            f"{'; '.join(untried)}{'.' if untried else ''} (p below 0.05, corrected for {tested} comparisons.)"
         )
     return said
 

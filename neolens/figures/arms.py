@@ -22,14 +22,26 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = {"solid": "circle", "dash": "square", "dot": "diamond", "dashdot": "cross"}
 
 
-def holding(results: Results, *variables: str) -> dict[str, xr.Dataset]:
-    """The results that hold one of the variables, by model."""
-    models = {name: one for name, one in style.by_model(results).items() if any(v in one for v in variables)}
+def holding(results: Results, *variables: str, of: str, besides: tuple[str, ...] = ()) -> dict[str, xr.Dataset]:
+    """The results that hold one of the variables, by model, each with a `seed` axis.
+
+    Args:
+        of: what gives such results, for the error.
+        besides: variables that are needed too.
+
+    Raises:
+        ValueError: there is none.
+    """
+    given = style.by_model(results)
+    models = {
+        name: one
+        for name, one in given.items()
+        if any(v in one for v in variables) and all(v in one for v in besides) and "anatomy" in one.attrs
+    }
     if not models:
-        raise ValueError(
-            f"no result holds {' or '.join(variables)}: expected what neolens.position or .encodings gives"
-        )
-    return models
+        needed = " or ".join(variables) + "".join(f" and {name}" for name in besides)
+        raise ValueError(f"no result holds {needed} of a model: expected what {of} gives")
+    return {name: one if "seed" in one.dims else one.expand_dims(seed=[0]) for name, one in models.items()}
 
 
 def drawn_as(models: dict[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset, dict[str, str]]]:

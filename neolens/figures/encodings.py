@@ -16,15 +16,17 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
     role; a filled point is told apart from those heads (corrected p below 0.05), a hollow one is not.
 
     Args:
-        results: of `neolens.encodings`.
+        results: of `neolens.roles` with causes, or of `neolens.encodings`.
 
     Raises:
         ValueError: no such result.
     """
-    models = holding(results, "more")
+    models = holding(results, "more", of="neolens.roles with causes=True or neolens.encodings", besides=("holds",))
     titles = [f"<b>{escape(role.replace('_', '-'))} heads</b>" for role in roles]
     figure = make_subplots(1, len(roles), subplot_titles=titles, shared_yaxes="all", horizontal_spacing=0.04)
     for name, result, line in drawn_as(models):
+        key = {"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 9}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=name, legendgroup=name))
         for column, role in enumerate(roles, start=1):
             holds = result["holds"].sel(role=role, drop=True) == 1
             points = result[["more", "more_p_adjusted"]].assign(score=result["score"].sel(role=role, drop=True))
@@ -40,7 +42,7 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
                     mode="markers",
                     name=name,
                     legendgroup=name,
-                    showlegend=column == 1,
+                    showlegend=False,
                     marker={"color": line["colour"], "symbol": marks, "size": 9, "opacity": 0.8},
                     hovertemplate=f"{name} %{{customdata}}: score %{{x:.2f}}, %{{y:.2f}} nats<extra></extra>",
                 ),
@@ -66,7 +68,7 @@ def band_shares(results: Results) -> go.Figure:
     Raises:
         ValueError: no such result.
     """
-    models = holding(results, "taken_away")
+    models = holding(results, "taken_away", of="neolens.encodings", besides=("holds",))
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         holds = result["holds"].sel(role="previous_token", drop=True) == 1
@@ -106,7 +108,7 @@ def loss_beyond(results: Results) -> go.Figure:
     Raises:
         ValueError: no such result.
     """
-    models = holding(results, "loss_beyond")
+    models = holding(results, "loss_beyond", of="neolens.encodings")
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
         context = (result["pos"].size + 1) // 2

@@ -23,7 +23,10 @@ def shift_by_distance(results: Results) -> go.Figure:
     Raises:
         ValueError: no result of a shift.
     """
-    models = holding(results, "logits", "shift_logits")
+    models = holding(results, "logits", "shift_logits", of="neolens.shift or neolens.encodings")
+    by = sorted({int(one) for result in models.values() for one in result["shift"].values if one > 0})
+    if not by:
+        raise ValueError("no shift is above 0, and a log axis shows no other: shift by 1 or more")
     figure = go.Figure()
     for name, result, line in drawn_as(models):
         moved = result["shift_logits"] if "shift_logits" in result else result["logits"] / result["spread"]
@@ -35,10 +38,11 @@ def shift_by_distance(results: Results) -> go.Figure:
         if line["colour"] == POSITION_COLOURS["rotary"] and "rounding" in result:
             level = float((result["rounding"] / (1 if "shift_logits" in result else result["spread"])).mean())
             figure.add_hline(level, line={"color": line["colour"], "dash": "dot", "width": 1})
-    by = sorted({int(one) for result in models.values() for one in result["shift"].values if one > 0})
-    figure.update_xaxes(type="log", title_text="every position index moves by (tokens)", tickvals=by, ticktext=by)
+    ticks = [one for at, one in enumerate(by) if at == len(by) - 1 or by[-1] >= 1.5 * one]
+    figure.update_xaxes(type="log", title_text="every position index moves by (tokens)", tickvals=ticks, ticktext=ticks)
+    figure.update_traces(mode="lines+markers", selector={"showlegend": None})
     figure.update_yaxes(type="log", title_text="largest change of a logit (share of their spread)", exponentformat="e")
-    caption = f"{networks(models)}. Thin dotted line: what float32 rounding alone makes."
+    caption = f"{networks(models)}. Thin dotted line: what float32 rounding alone makes. Shifts above 0."
     title = "<b>Shift test</b> (largest change of a logit, share of the logits' spread)"
     return style.legend_below(style.style(figure, title, caption, height=340))
 
@@ -53,7 +57,7 @@ def toeplitz_shares(results: Results) -> go.Figure:
     Raises:
         ValueError: no result with Toeplitz shares.
     """
-    models = holding(results, "toeplitz_share")
+    models = holding(results, "toeplitz_share", of="neolens.position.toeplitz or neolens.encodings")
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         share = result.get("toeplitz_share_corrected", result["toeplitz_share"])
@@ -92,7 +96,7 @@ def distance_kernels(results: Results, role: str = "previous_token") -> go.Figur
     Raises:
         ValueError: no such result, or no such role.
     """
-    models = holding(results, "kernel")
+    models = holding(results, "kernel", of="neolens.encodings", besides=("score",))
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
         if role not in result["role"].values:

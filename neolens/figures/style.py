@@ -103,7 +103,7 @@ def by_model(results: Results) -> dict[str, xr.Dataset]:
             raise ValueError(f"several results are named {', '.join(repeated)}: pass a dict from a name to a result")
         models = dict(zip(names, listed, strict=True))
     if not models:
-        raise ValueError("no results to draw: expected at least one dataset from neolens.attention")
+        raise ValueError("no results to draw: expected at least one dataset")
     return models
 
 

@@ -82,7 +82,7 @@ def attend(
         nearest: keys nearer than so many tokens are not seen; a query that sees none has z = 0.
         scores_too: whether the observer is handed the scores besides the pattern.
     """
-    length, k, v = k.shape[2], k.contiguous(), v.contiguous()  # else every block would copy all keys
+    length = k.shape[2]
     offset, z = length - q.shape[2], q.new_empty(len(q), q.shape[2], q.shape[1], v.shape[3], dtype=v.dtype)
     for first in range(offset, length, block):
         last = min(first + block, length)

@@ -163,7 +163,9 @@ def _attention(
     linears = {"q": layer.q, "k": layer.k, "v": layer.v}
     q, k, v = (at(site, apply(linear, normed).unflatten(-1, (facts.heads, -1))) for site, linear in linears.items())
     del normed
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if at.observer is not None or at.edit is not None:  # else every block of queries would copy all keys anew
+        k, v = k.contiguous(), v.contiguous()
     if rotation is not None:
         q, k = (
             at(site, rotate(y, rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))

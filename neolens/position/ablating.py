@@ -59,6 +59,8 @@ def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, pro
     variables = {"ablated": (("group", "prompt", "pos"), np.stack(ablated)), "baseline": (("prompt", "pos"), baseline)}
     coords = {
         "group": list(named),
+        "heads": ("group", [""] * len(named)),
+        "attention_kind": ("group", ["both"] * len(named)),
         "prompt": np.arange(len(prompts)),
         "length": ("prompt", [len(prompt) for prompt in prompts]),
         "pos": np.arange(baseline.shape[1]),

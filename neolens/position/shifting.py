@@ -103,13 +103,13 @@ def _asked(by: Any, prompts: Sequence[Tensor], facts: Anatomy) -> tuple[int, ...
         return tuple(sorted({*(2**power for power in range(room.bit_length())), room}))
     shifts = whole_numbers(by, "a shift by")
     for one in shifts:
-        Shift(one)
         if facts.position.kind == "absolute" and not 0 <= one <= room:
             number = next(n for n, prompt in enumerate(prompts) if len(prompt) == longest)
             raise ValueError(
                 f"prompt {number} of {longest} tokens cannot be shifted by {one}: {facts.name} has positions 0 to "
                 f"{facts.context - 1} here; expected 0 to {room}, or shorter prompts"
             )
+        Shift(one)
         if one + longest - 1 > EXACT:
             raise ValueError(
                 f"{facts.name} cannot be shifted by {one}: beyond {EXACT} positions are not exact in float32"

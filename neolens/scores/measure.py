@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ def attention(
     tokens: Prompts,
     *,
     scores: Sequence[str] | None = None,
-    distances: Sequence[int] | None = None,
+    distances: Any = None,
     sink_key: int = 0,
     engine: str = "auto",
 ) -> xr.Dataset:
@@ -69,7 +69,7 @@ def attention(
         model: from `neolens.load`, or with `engine="hooks"` any TransformerBridge.
         tokens: an integer tensor [prompt, pos], or a list of one-dimensional ones where lengths differ.
         scores: names of scores; by default all that apply to the prompts.
-        distances: the distances whose mass is kept; by default all.
+        distances: the distances whose mass is kept, one or several; by default all.
         sink_key: the key position that `sink` is about.
         engine: `"stream"` computes the patterns alone, block by block, without the model's hooks; `"hooks"` runs the
             model itself, hooks that stand on it included, up to its last layer's pattern; `"auto"` is stream for models
@@ -77,7 +77,7 @@ def attention(
 
     Returns:
         A dataset with dims (prompt, layer, head), and `distance` besides in `mass_by_distance`. NaN where a prompt
-        is too short for a distance, or does not repeat.
+        is too short for a distance, or does not repeat. The attribute `hooks` names hooks that acted.
 
     Raises:
         TypeError: not a TransformerBridge.
@@ -92,7 +92,10 @@ def attention(
     asked = _Asked(facts, prompts, _chosen(scores, prompts), _distances(distances, prompts), _key(sink_key, prompts))
     values, mass = _collected(asked, _pass(model, facts, chosen), next(model.parameters()).device)
     seconds = time.perf_counter() - began
-    attrs = results.provenance(model, facts, engine=chosen, sink_key=asked.sink_key, seconds=seconds)
+    acting = sorted(name for name, point in model.hook_dict.items() if point.has_hooks(dir="fwd"))
+    attrs = results.provenance(
+        model, facts, engine=chosen, sink_key=asked.sink_key, hooks=", ".join(acting) or None, seconds=seconds
+    )
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
     variables = {name: (("prompt", "layer", "head"), value) for name, value in values.items()}
     variables["mass_by_distance"] = (("prompt", "layer", "head", "distance"), mass)
@@ -225,14 +228,17 @@ def _key(key: int, prompts: list[Tensor]) -> int:
     return key
 
 
-def _distances(distances: Sequence[int] | None, prompts: list[Tensor]) -> np.ndarray:
+def _distances(distances: Any, prompts: list[Tensor]) -> np.ndarray:
     longest = max(map(len, prompts))
     if distances is None:
         return np.arange(longest)
-    kept = np.unique(np.asarray(list(distances), dtype=int))
+    given = list(distances) if isinstance(distances, Iterable) and not isinstance(distances, str) else [distances]
+    if any(isinstance(one, bool) or not hasattr(one, "__index__") for one in given):
+        raise TypeError(f"distances {distances!r:.60}: expected whole numbers of tokens, such as [0, 1, 2]")
+    kept = np.unique(np.array([operator.index(one) for one in given], dtype=int))
     if len(kept) == 0 or kept[0] < 0 or kept[-1] >= longest:
         raise ValueError(
-            f"distances {list(distances)!r} are not within 0 to {longest - 1}, the longest prompt's: give some of these"
+            f"distances {given!r:.60} are not within 0 to {longest - 1}, the longest prompt's: give some of these"
         )
     return kept
 
