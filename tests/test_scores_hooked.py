@@ -160,9 +160,11 @@ def test_a_hook_that_edits_a_pattern_acts_and_stays(bridges, networks):
     try:
         got = neolens.attention(model, tokens, engine="hooks")
         assert standing(model) == standing_at(model, site)
+        assert site in got.attrs["hooks"].split(", ")
     finally:
         model.reset_hooks()
 
+    assert "hooks" not in neolens.attention(model, tokens, engine="hooks").attrs
     activations = oracles.forward(networks["gpt-neo"], tokens, {site: halve_the_distant}).after
     for layer, window in enumerate(networks["gpt-neo"].windows):
         assert_is_naive(got, layer, activations[f"blocks.{layer}.attn.hook_pattern"], window)

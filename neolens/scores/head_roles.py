@@ -173,9 +173,10 @@ def _prompts(
     length = 2 * n + 1
     near = int(length // 4 if within is None else within)
     if length <= 2 * near:
+        longer = "" if 2 * near >= facts.context else f"[BOS, r_1..r_n, r_1..r_n] with n of at least {near}, or "
         raise ValueError(
             f"within {near} needs prompts of more than {2 * near} tokens, for in shorter ones every head looks local; "
-            f"these have {length}: give [BOS, r_1..r_n, r_1..r_n] with n of at least {near}, or within of at most {n}"
+            f"these have {length}: give {longer}within of at most {n}"
         )
     return prompts, n, near
 
