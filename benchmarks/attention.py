@@ -37,6 +37,7 @@ from benchmarks.ablation import random_prompts, upstream
 from benchmarks.common import alternating, median_ratio, peak_memory, random_folder, report
 from neolens.prompts import repeated
 from neolens.results import write_whole
+from neolens.sites import hook_name
 
 PARTS = ("beside", "memory", "lengths")
 WINDOW = 256
@@ -107,7 +108,7 @@ def scores_in_hooks(
     found: list[dict[str, Tensor]] = []
     n, scores = tokens.shape[1] // 2, scores_as_written if written else scores_of
     hooks = [
-        (f"blocks.{layer}.attn.hook_pattern", lambda pattern, hook, w=window: found.append(scores(pattern, n, w)))
+        (hook_name("pattern", layer), lambda pattern, hook, w=window: found.append(scores(pattern, n, w)))
         for layer, window in enumerate(windows)
     ]
     sparing: dict[str, Any] = {} if written else {"return_type": None, "use_cache": False, "logits_to_keep": 1}

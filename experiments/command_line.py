@@ -14,6 +14,7 @@ import xarray as xr
 
 from neolens import results
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
+from neolens.prompts.questions import refuse_arguments
 from neolens.scores import narrowest_window
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
@@ -72,11 +73,9 @@ def refuse_few(prompts: int, seed: int) -> None:
     Raises:
         ValueError: there are not.
     """
-    if prompts < LEAST or seed < 0:
-        raise ValueError(
-            f"{prompts} prompts, seed {seed}: expected {LEAST} or more prompts, so that means and intervals hold, and "
-            "a seed of 0 or more"
-        )
+    refuse_arguments("other", prompts, seed)
+    if prompts < LEAST:
+        raise ValueError(f"prompts is {prompts}: expected at least {LEAST}, so that means and intervals hold")
 
 
 def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, tuple[str, ...]]:

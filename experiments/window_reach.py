@@ -32,7 +32,6 @@ from neolens import PromptPairs, circuits, figures, report, results
 from neolens.circuits import crossing_words as words
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, load
-from neolens.prompts.questions import refuse_arguments
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 
 RECALL = (
@@ -103,7 +102,6 @@ def plan(config: Config) -> Plan:
 
 def refuse(config: Config) -> None:
     """Refuse numbers and tasks that cannot be asked of any model."""
-    refuse_arguments("other", config.prompts, config.seed)
     command_line.refuse_few(config.prompts, config.seed)
     for task in config.tasks:
         if task not in circuits.TASKS:

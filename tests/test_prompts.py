@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from neolens.prompts import beginning_of_sequence, chunks, read_text, repeat_length, repeated
+import neolens
+from neolens.lab.language import CONTENT
+from neolens.prompts import beginning_of_sequence, chunks, random_tokens, read_text, repeat_length, repeated
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,24 @@ def test_a_file_that_is_no_text_is_refused(content, message, tmp_path):
 def test_text_is_read_as_it_stands(tmp_path):
     (tmp_path / "text.txt").write_text("café\nau lait", encoding="utf-8")
     assert read_text(tmp_path / "text.txt") == "café\nau lait"
+
+
+def test_random_tokens_are_bos_and_words_of_the_pool_each_drawn_by_itself():
+    model = neolens.load("lab/gpt2")
+    tokens = random_tokens(model, 100, prompts=400, seed=1)
+    assert set(tokens[:, 0].tolist()) == {0}
+    assert set(tokens[:, 1:].unique().tolist()) == set(CONTENT.tolist())
+    # m words, k draws: a prompt of 99 draws holds on average m (1 - (1 - 1/m)^99) different ones
+    m = len(CONTENT)
+    different = sum(len(set(row[1:].tolist())) for row in tokens) / 400
+    assert different == pytest.approx(m * (1 - (1 - 1 / m) ** 99), abs=1.0)
+    assert torch.equal(tokens, random_tokens(model, 100, prompts=400, seed=1))
+    assert not torch.equal(tokens, random_tokens(model, 100, prompts=400, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("length", "prompts", "message"), [(1, 8, "takes 2 to 128"), (129, 8, "takes 2 to 128"), (9, 0, "at least 1")]
+)
+def test_random_tokens_that_cannot_be_drawn_are_refused(length, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        random_tokens(neolens.load("lab/gpt2"), length, prompts=prompts)

@@ -18,6 +18,7 @@ from neolens.encodings import MEASURES, Encoding, contrasts, measure_table
 from neolens.encodings import words as encodings_words
 from neolens.models import anatomy, load
 from neolens.prompts import random_repeats
+from neolens.scores import share_beyond
 
 MODELS = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
 
@@ -177,8 +178,11 @@ def test_arms_without_a_common_seed_are_said_not_to_be_compared():
 def test_a_window_as_long_as_the_prompts_is_no_hindrance():
     model = load("lab/gpt-neo")
     with neolens.what_if(model, windows={1: 64, 3: 64}):
-        found = encodings.probe(model, encodings.texts(model, prompts=8))
-    assert np.isfinite(found["score"].sel(role="local_only", layer=1)).all()
+        asked = encodings.texts(model, prompts=8)
+        found = encodings.probe(model, asked)
+        mass = neolens.attention(model, asked.repeats)
+    near = 1 - share_beyond(mass, 65 // 4).mean("prompt")
+    np.testing.assert_allclose(found["score"].sel(role="local_only"), near, atol=1e-9)
 
 
 def test_a_network_that_does_not_copy_is_warned_about(record):
@@ -265,8 +269,8 @@ def test_the_shift_is_drawn_as_it_was_measured(result):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompts", "7"], "7 prompts, seed 0: expected 8 or more prompts"),
-        (["--seed", "-1"], "seed -1: expected"),
+        (["--prompts", "7"], "prompts is 7: expected at least 8"),
+        (["--seed", "-1"], "seed is -1: expected at least 0"),
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
         (["--models", "lab/gtp2"], "lab/gtp2"),
         (["--models", "{tmp}/nothing"], "nothing"),

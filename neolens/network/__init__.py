@@ -1,7 +1,7 @@
 """The pure forward pass: weights, tokens, spans and positions in; residual stream, patterns and logits out."""
 
 from neolens.models.spans import visible
-from neolens.network.agreement import refuse_hooks, verify
+from neolens.network.agreement import refuse_hooks, standing_hooks, verify
 from neolens.network.blockwise import Edit, Observer, PatternBlock, attend
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
@@ -20,6 +20,7 @@ __all__ = [
     "patterns",
     "refuse_hooks",
     "residual",
+    "standing_hooks",
     "verify",
     "visible",
     "weights_of",

@@ -18,6 +18,12 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 angles are taken in float32 even in a float64 model."""
 
 
+def standing_hooks(model: Any) -> list[str]:
+    """The names of all points of a model on which a forward hook stands, any of their names."""
+    points = model.hook_dict
+    return sorted(name for name in points if points[name].has_hooks(dir="fwd"))
+
+
 def refuse_hooks(model: Any, otherwise: str = "") -> None:
     """Nothing, if no forward hook stands on the model.
 
@@ -27,8 +33,7 @@ def refuse_hooks(model: Any, otherwise: str = "") -> None:
     Raises:
         ValueError: one does; the pure forward pass would not run it.
     """
-    points = model.hook_dict
-    if standing := sorted(name for name in points if points[name].has_hooks(dir="fwd")):
+    if standing := standing_hooks(model):
         raise ValueError(
             f"the model has hooks at {', '.join(standing[:3])}{', ...' if len(standing) > 3 else ''}, which would not "
             f"be run here: remove them with model.reset_hooks(including_permanent=True){otherwise}"

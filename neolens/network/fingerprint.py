@@ -51,12 +51,8 @@ def _tensors(part: Any) -> Iterator[Tensor]:
 def _trace(tensor: Tensor) -> tuple[int, int, int, str]:
     """What tells an edited weight at a fraction of the hash's cost: `.data` edits leave no version behind."""
     flat = (tensor.detach() if tensor.is_contiguous() else tensor.detach().T.contiguous()).flatten()
-    words = {
-        8: torch.int64,
-        4: torch.int32,
-        2: torch.int16,
-        1: torch.int8,
-    }  # sums of eight bytes are twenty times faster
+    words = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+    # Sums of eight bytes are twenty times faster.
     whole = all(number * flat.element_size() % 8 == 0 for number in (flat.numel(), flat.storage_offset()))
     size = 8 if whole else flat.element_size()
     bits = flat.view(words[size]).sum(dtype=torch.int64)

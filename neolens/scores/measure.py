@@ -19,7 +19,7 @@ from neolens import results
 from neolens.models import Anatomy
 from neolens.models.catalogue import near_misses
 from neolens.models.foreign import Facts, facts_of
-from neolens.network import PatternBlock, refuse_hooks, residual, weights_of
+from neolens.network import PatternBlock, refuse_hooks, residual, standing_hooks, weights_of
 from neolens.network.blockwise import BLOCK
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.hooked import hooked, refuse_patternless
@@ -92,9 +92,9 @@ def attention(
     asked = _Asked(facts, prompts, _chosen(scores, prompts), _distances(distances, prompts), _key(sink_key, prompts))
     values, mass = _collected(asked, _pass(model, facts, chosen), next(model.parameters()).device)
     seconds = time.perf_counter() - began
-    acting = sorted(name for name, point in model.hook_dict.items() if point.has_hooks(dir="fwd"))
+    acting = ", ".join(standing_hooks(model)) if chosen == "hooks" else ""  # streamed, there are none
     attrs = results.provenance(
-        model, facts, engine=chosen, sink_key=asked.sink_key, hooks=", ".join(acting) or None, seconds=seconds
+        model, facts, engine=chosen, sink_key=asked.sink_key, hooks=acting or None, seconds=seconds
     )
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]]
     variables = {name: (("prompt", "layer", "head"), value) for name, value in values.items()}
