@@ -18,7 +18,7 @@ FLOORS = [
     ["models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "results", "whatif"],
     ["patching", "ablation", "scores", "position"],
-    ["seeds", "findings", "circuits", "encodings", "figures", "views", "report"],
+    ["seeds", "findings", "circuits", "contrasts", "encodings", "comparison", "figures", "views", "report"],
     ["checking", "cli", "dashboard"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]

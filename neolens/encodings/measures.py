@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from neolens import seeds
-from neolens.models import Anatomy
-from neolens.models.describe import differences
-from neolens.seeds import Estimate
+from neolens.contrasts import Arm, Contrast, Measure
+from neolens.contrasts import contrasts as of_arms
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What was found in one arm: all of its networks, by seed."""
-
-    facts: Anatomy
-    result: xr.Dataset
-    """Of `probe.over_seeds`."""
-
-    @property
-    def name(self) -> str:
-        return self.facts.name
+class Encoding(Arm):
+    """What was found in one arm: all of its networks, by seed, of `probe.over_seeds`."""
 
     @property
     def kind(self) -> str:
         """The kind of its positions: absolute, rotary or none."""
         return self.facts.position.kind
-
-    def measure(self, name: str) -> xr.DataArray | None:
-        """A measure of `MEASURES`, by seed; None where an arm does not have it."""
-        return MEASURES[name].of(self.result)
-
-    def estimate(self, name: str) -> Estimate:
-        """Its mean over seeds."""
-        values = self.measure(name)
-        return seeds.estimate(np.array([]) if values is None else values)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number a network."""
-
-    title: str
-    unit: str
-    of: Callable[[xr.Dataset], xr.DataArray | None]
 
 
 def _farthest(result: xr.Dataset) -> xr.DataArray | None:
@@ -111,58 +82,7 @@ MEASURES: Mapping[str, Measure] = {
 """Name -> what it is."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """One measure of two arms: how much larger it is in `one` than in `other`."""
-
-    measure: str
-    one: Encoding
-    other: Encoding
-    difference: Estimate
-    p_adjusted: float
-    """Corrected for every measure of every pair that is compared."""
-
-    @property
-    def differ_in(self) -> list[str]:
-        """What else the two differ in besides their positions, a line each."""
-        return differences([self.one.facts, self.other.facts], "position")
-
-    @property
-    def told_apart(self) -> bool:
-        return self.p_adjusted < 0.05
-
-
 def contrasts(found: Sequence[Encoding]) -> list[Contrast]:
-    """Every measure that both have, of every two arms that differ in their positions alone; of all whose positions
-    differ, where there is no such pair. Rotary stands first, and none last.
-
-    Where two arms have networks of the same seeds they are compared seed by seed; a single network gives a difference
-    without an interval.
-    """
-    order = ("rotary", "absolute", "none")
-    ranked = sorted(found, key=lambda one: order.index(one.kind))
-    pairs = [(one, other) for at, one in enumerate(ranked) for other in ranked[at + 1 :] if one.kind != other.kind]
-    pairs = [pair for pair in pairs if not differences([one.facts for one in pair], "position")] or pairs
-    estimates: dict[str, tuple[str, Encoding, Encoding, Estimate]] = {}
-    for one, other in pairs:
-        for name in MEASURES:
-            here, there = one.measure(name), other.measure(name)
-            if here is None or there is None:
-                continue
-            difference = seeds.compared(here, there)
-            if difference.n:
-                estimates[f"{name} {one.name} {other.name}"] = (name, one, other, difference)
-    adjusted = seeds.corrected({key: difference for key, (*_, difference) in estimates.items()})
-    return [Contrast(*its, adjusted[key]) for key, its in estimates.items()]
-
-
-def recorded(one: Contrast) -> dict[str, Any]:
-    """A contrast as plain values, for a record."""
-    return {
-        "measure": one.measure,
-        "one": one.one.name,
-        "other": one.other.name,
-        **asdict(one.difference),
-        "p_adjusted": one.p_adjusted,
-        "differ besides in": one.differ_in,
-    }
+    """Every measure of every two arms that differ in their positions alone; of all whose positions differ, where there
+    is no such pair (see `neolens.contrasts.contrasts`)."""
+    return of_arms(found, MEASURES, "position")

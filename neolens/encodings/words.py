@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import seeds
+from neolens import contrasts, seeds
 from neolens.circuits.words import listed
-from neolens.encodings.measures import MEASURES, Contrast, Encoding
+from neolens.contrasts import Contrast, Row
+from neolens.encodings.measures import MEASURES, Encoding
 from neolens.seeds import Estimate, in_words
 
 ROUNDING = 1e-9
@@ -22,12 +23,10 @@ ROUNDING = 1e-9
 COPIES = 1.0
 """Nats a token above which a network does not predict a copy from its first."""
 
-Row = list[str | int | float | None]
-
 
 def findings(found: Sequence[Encoding], compared: Sequence[Contrast]) -> list[str]:
     """The answer in sentences: what tells arms apart, the shift, rotary bands, and texts beyond the context."""
-    said = _told_apart(compared)
+    said = contrasts.told_apart(compared)
     said.append(" ".join(_shifted(one) for one in found if "shift_logits" in one.result))
     said.append(" ".join(_bands([one for one in found if one.kind == "rotary"])))
     said.append(" ".join(_beyond([one for one in found if "loss_beyond" in one.result])))
@@ -56,25 +55,8 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
 
 
 def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
-    """Header and a row a measure: its mean over seeds and 95 % interval in each arm, with the number of seeds where not
-    all have it; blank where none has."""
-    rows: list[Row] = []
-    for name, measure in MEASURES.items():
-        cells = [_cell(one.estimate(name), one.result.sizes["seed"]) for one in found]
-        rows.append([f"{measure.title} ({measure.unit})", *cells])
-    return ["measure", *(f"{one.name} ({one.kind})" for one in found)], rows
-
-
-def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
-    """Header and a row for each measure of each pair: the difference, its interval, n, corrected p, and confounds."""
-    header = ["measure", "arms", "difference", "low", "high", "seeds", "corrected p", "differ besides in"]
-    rows: list[Row] = []
-    for one in compared:
-        its = one.difference
-        besides = "; ".join(line.partition(":")[0] for line in one.differ_in) or "nothing"
-        arms = f"{one.one.name} less {one.other.name}"
-        rows.append([MEASURES[one.measure].title, arms, its.mean, its.low, its.high, its.n, one.p_adjusted, besides])
-    return header, rows
+    """Header and a row a measure: its mean over seeds and 95 % interval in each arm."""
+    return contrasts.measure_table(found, MEASURES, "position")
 
 
 def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
@@ -106,38 +88,6 @@ def _shifted(one: Encoding) -> str:
             f"throughout it is at most {float(exact.max()):.1g}, and rounding alone makes {rounding:.1g}."
         )
     return f"{start}{in_words(moved)} of their spread, and the text is the same."
-
-
-def _told_apart(compared: Sequence[Contrast]) -> list[str]:
-    """Of every pair, the measures in which it is told apart, and those in which it is not."""
-    said, tested = [], sum(np.isfinite(one.p_adjusted) for one in compared)
-    for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
-        its = [one for one in compared if (one.one.name, one.other.name) == pair]
-        besides = [line.partition(":")[0] for line in its[0].differ_in]
-        alone = f"differ besides in {listed(besides)}" if besides else "differ in positions alone"
-        if not any(np.isfinite(one.p_adjusted) for one in its):
-            each = [f"{MEASURES[one.measure].title} {one.difference.mean:+.2f}" for one in its]
-            said.append(
-                f"{pair[0]} ({its[0].one.kind}) less {pair[1]} ({its[0].other.kind}), which {alone}, without interval "
-                f"or p, for there are not two seeds of each: {'; '.join(each)}."
-            )
-            continue
-        tried = [one for one in its if np.isfinite(one.p_adjusted)]
-        apart = [_difference(one) for one in tried if one.told_apart]
-        alike = [MEASURES[one.measure].title for one in tried if not one.told_apart]
-        untried = [MEASURES[one.measure].title for one in its if one not in tried]
-        said.append(
-            f"{pair[0]} ({its[0].one.kind}) less {pair[1]} ({its[0].other.kind}), which {alone}: told apart in "
-            f"{len(apart)} of {len(tried)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
-            f"{'; '.join(alike) or 'none'}.{' Not tested, for fewer than two seeds have both: ' if untried else ''}"
-            f"{'; '.join(untried)}{'.' if untried else ''} (p below 0.05, corrected for {tested} comparisons.)"
-        )
-    return said
-
-
-def _difference(one: Contrast) -> str:
-    measure, its = MEASURES[one.measure], one.difference
-    return f"{measure.title} ({measure.unit}) {in_words(its, '+.2f')}, corrected p = {one.p_adjusted:.2g}"
 
 
 def _bands(found: Sequence[Encoding]) -> list[str]:
@@ -226,11 +176,3 @@ def _short(its: Estimate) -> str:
     if not np.isfinite(its.mean):
         return "none"
     return f"{its.mean:.2f}" + ("" if not np.isfinite(its.low) else f" ({its.low:.2f} to {its.high:.2f})")
-
-
-def _cell(its: Estimate, networks: int) -> str:
-    if not its.n:
-        return ""
-    digits = ".2g" if abs(its.mean) < 0.005 else ".2f"
-    interval = "" if not np.isfinite(its.low) else f" ({its.low:{digits}} to {its.high:{digits}})"
-    return f"{its.mean:{digits}}{interval}{f', n = {its.n}' if its.n < networks else ''}"
