@@ -60,6 +60,8 @@ __all__ = [
 _MODULES = (
     "ablation",
     "circuits",
+    "comparison",
+    "contrasts",
     "encodings",
     "figures",
     "findings",

@@ -136,7 +136,7 @@ def recorded(one: Contrast) -> dict[str, Any]:
 
 def told_apart(compared: Sequence[Contrast]) -> list[str]:
     """Of every pair, the measures in which it is told apart, and those in which it is not."""
-    said, tested = [], sum(np.isfinite(one.p_adjusted) for one in compared)
+    said, tested = [], int(sum(np.isfinite(one.p_adjusted) for one in compared))
     for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
         its = [one for one in compared if (one.one.name, one.other.name) == pair]
         who = _who(its[0])
@@ -152,8 +152,22 @@ def told_apart(compared: Sequence[Contrast]) -> list[str]:
             f"{who}: told apart in "
             f"{len(apart)} of {len(tried)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
             f"{'; '.join(alike) or 'none'}.{' Not tested, for fewer than two seeds have both: ' if untried else ''}"
-            f"{'; '.join(untried)}{'.' if untried else ''} (p below 0.05, corrected for {tested} comparisons.)"
+            f"{'; '.join(untried)}{'.' if untried else ''} (p below 0.05, corrected for {_many(tested, 'comparison')}.)"
         )
+    return said
+
+
+def in_short(compared: Sequence[Contrast]) -> list[str]:
+    """Of every pair that can be tested, what tells it apart and out of how many measures; the rest stands in tables."""
+    said, tested = [], int(sum(np.isfinite(one.p_adjusted) for one in compared))
+    for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
+        its = [one for one in compared if (one.one.name, one.other.name) == pair and np.isfinite(one.p_adjusted)]
+        if its:
+            apart = [_difference(one) for one in its if one.told_apart]
+            said.append(
+                f"{_who(its[0])}: told apart in {len(apart)} of {_many(len(its), 'measure')} (p below 0.05, corrected "
+                f"for {_many(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
+            )
     return said
 
 
@@ -177,6 +191,10 @@ def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
         arms = f"{one.one.name} less {one.other.name}"
         rows.append([one.what.title, arms, its.mean, its.low, its.high, its.n, one.p_adjusted, besides])
     return header, rows
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _who(one: Contrast) -> str:

@@ -32,7 +32,7 @@ _LAWS = {
 }
 """Attribute -> the law, and whether its figure has to be exactly 0 (else: anything but 0)."""
 
-_COLUMNS = {
+COLUMNS = {
     "mean_distance": "mean distance",
     "share_beyond": "share beyond the window",
     "entropy_normalised": "normalised entropy",
@@ -41,6 +41,7 @@ _COLUMNS = {
     "induction": "induction inside",
     "induction_beyond": "induction beyond",
 }
+"""Score -> its title, of those that are compared by kind of layer."""
 
 
 def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) -> list[str]:
@@ -81,9 +82,9 @@ def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[st
         kinds = by_kind(result, window)
         for kind in kinds["attention_kind"].values:
             row = kinds.sel(attention_kind=kind)
-            first, *others = (float(row[score]) for score in _COLUMNS)
+            first, *others = (float(row[score]) for score in COLUMNS)
             rows.append([f"{name}, {kind}", first, _uniform_distance(result, kind), *others])
-    first_title, *titles = _COLUMNS.values()
+    first_title, *titles = COLUMNS.values()
     return ["layers", first_title, "the same, uniform", *titles], rows
 
 
@@ -124,7 +125,7 @@ def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
 
 
 def _holds(figure: float, zero: bool) -> bool:
-    return not math.isnan(figure) and (figure == 0) is zero
+    return not math.isnan(figure) and bool(figure == 0) is zero
 
 
 def _uniform_distance(result: xr.Dataset, kind: str) -> float:

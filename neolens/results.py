@@ -122,6 +122,36 @@ def load(path: str | Path) -> xr.Dataset:
         raise ValueError(f"{path}: not a netCDF file: expected a result written by neolens (.nc)") from error
 
 
+def save_parts(parts: Mapping[str, xr.Dataset], path: str | Path) -> Path:
+    """Write several results, which need not share their axes, as the groups of one netCDF file, whole or not at all.
+
+    Raises:
+        ValueError: a name with a slash in it, which is no group's name.
+    """
+    if wrong := [name for name in parts if not name or "/" in name]:
+        raise ValueError(f"part {wrong[0]!r}: expected names without a slash")
+    tree = xr.DataTree.from_dict(dict(parts))
+    return write_whole(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
+
+
+def load_parts(path: str | Path) -> dict[str, xr.Dataset]:
+    """Read the results that `save_parts` wrote, into memory.
+
+    Raises:
+        ValueError: no such file, or not one of several results.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file: expected results written by neolens (.nc)")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            parts = {name: check(part.to_dataset(inherit=False).load()) for name, part in tree.children.items()}
+    except OSError as error:
+        raise ValueError(f"{path}: not a netCDF file: expected results written by neolens (.nc)") from error
+    if not parts:
+        raise ValueError(f"{path}: one result, not several: read it with neolens.results.load")
+    return parts
+
+
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
     """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one.
 

@@ -74,3 +74,31 @@ def test_provenance_names_weights_versions_and_anatomy(bridges):
     assert json.loads(found["anatomy"])["parallel"] is True
     assert found["seed"] == 3
     assert "nothing" not in found
+
+
+def test_several_results_come_back_from_one_file_as_they_were(result, tmp_path):
+    other = xr.Dataset({"x": (("layer", "seed"), np.array([[1.0, np.nan]]))}, coords={"layer": [3], "seed": [0, 1]})
+    other = other.assign_coords(attention_kind=("layer", ["local"])).assign_attrs(window=16, model="a/b")
+    path = results.save_parts({"one": result, "other": other}, tmp_path / "parts.nc")
+    back = results.load_parts(path)
+    assert list(back) == ["one", "other"]
+    xr.testing.assert_identical(back["one"], result)
+    xr.testing.assert_equal(back["other"], other)
+    assert back["other"].attrs["model"] == "a/b"
+    assert [file.name for file in tmp_path.iterdir()] == ["parts.nc"]
+
+
+def test_a_part_with_a_slash_in_its_name_is_refused(result, tmp_path):
+    with pytest.raises(ValueError, match="part 'lab/gpt2': expected names without a slash"):
+        results.save_parts({"lab/gpt2": result}, tmp_path / "parts.nc")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_several_results_is_refused(result, tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        results.load_parts(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("not a netCDF file, whatever its name says")
+    with pytest.raises(ValueError, match="not a netCDF file"):
+        results.load_parts(tmp_path / "text.nc")
+    with pytest.raises(ValueError, match="one result, not several"):
+        results.load_parts(results.save(result, tmp_path / "one.nc"))

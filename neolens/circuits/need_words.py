@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
-from neolens.circuits.needs import CONDITIONS, KINDS, Compared, Needs
+from neolens.circuits.needs import CONDITIONS, KINDS, Compared, Needs, group_of
 from neolens.circuits.words import listed
 from neolens.models import Anatomy
 
@@ -58,8 +58,7 @@ def findings(found: Needs) -> list[str]:
 
 def _cut(found: Needs, kind: str, mixed: Anatomy) -> Compared | None:
     """What is cut off with the layers that are of a kind in `mixed`; none where they are not asked for."""
-    layers = ", ".join(map(str, mixed.layers_of_kind(kind)))
-    group = kind if found.facts.attention == mixed.attention else f"layers {layers} ({kind} in {mixed.name})"
+    group = group_of(found.facts, kind, mixed)
     return next((row for row in found.compared if (row.condition, row.group) == ("cut", group)), None)
 
 
@@ -114,7 +113,7 @@ def warnings(found: Needs) -> list[str]:
 
 
 def _level(found: Needs, condition: str) -> float:
-    return float(found.heads[condition]["baseline"])
+    return float(found.groups[condition]["baseline"])
 
 
 def _prompts(found: Needs) -> str:

@@ -64,7 +64,7 @@ class Needs:
     cut: xr.Dataset
     """The same, where heads only lose the keys that are beyond it."""
     heads: Mapping[str, xr.Dataset]
-    """Condition -> the effect of every head, corrected for all of them."""
+    """Condition -> the effect of every head, corrected for all of them; empty where no single head was ablated."""
     groups: Mapping[str, xr.Dataset]
     """Condition -> the effects of layers and kinds, and of each size of random controls, the draws averaged."""
     compared: tuple[Compared, ...]
@@ -86,9 +86,15 @@ def asked_groups(
     if mixed is None or not alike or _has_both(facts):
         return found
     for name, heads in by_kind(mixed, draws=draws, seed=seed).items():
-        layers = ", ".join(str(layer) for layer in mixed.layers_of_kind(name))
-        found[f"layers {layers} ({name} in {mixed.name})" if name in KINDS else name] = heads
+        found[group_of(facts, name, mixed) if name in KINDS else name] = heads
     return found
+
+
+def group_of(facts: Anatomy, kind: str, mixed: Anatomy) -> str:
+    """What the layers that are of a kind in `mixed` are called among the groups of a model."""
+    if facts.attention == mixed.attention:
+        return kind
+    return f"layers {', '.join(map(str, mixed.layers_of_kind(kind)))} ({kind} in {mixed.name})"
 
 
 def by_repeat(results: Mapping[int, xr.Dataset]) -> xr.Dataset:
@@ -134,7 +140,7 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
         text,
         repeats,
         cut,
-        {name: effect(result.sel(group=heads)) for name, result in conditions.items()},
+        {name: effect(result.sel(group=heads)) for name, result in conditions.items() if heads},
         {name: effect(_controls_averaged(result.sel(group=others + draws))) for name, result in conditions.items()},
         _beside_controls(conditions, compared),
     )
@@ -152,7 +158,8 @@ def labelled(found: Needs) -> xr.Dataset:
         text.rename(ablated="ablated_text", baseline="baseline_text"),
     ]
     for name in CONDITIONS:
-        both = xr.concat([found.heads[name], found.groups[name]], dim="group", data_vars="minimal")
+        effects = [its[name] for its in (found.heads, found.groups) if name in its]
+        both = xr.concat(effects, dim="group", data_vars="minimal")
         both = both.drop_vars([*of_groups, "baseline"])
         parts.append(both.rename({variable: f"{variable}_{name}" for variable in both.data_vars}))
     merged = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="override")

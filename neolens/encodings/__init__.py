@@ -3,10 +3,11 @@
 from neolens.contrasts import Contrast, Measure, contrast_table, recorded
 from neolens.encodings.measures import MEASURES, Encoding, contrasts
 from neolens.encodings.probe import Texts, over_seeds, probe, texts
-from neolens.encodings.words import band_estimates, findings, head_table, measure_table, warnings
+from neolens.encodings.words import ROUNDING, band_estimates, findings, head_table, in_detail, measure_table, warnings
 
 __all__ = [
     "MEASURES",
+    "ROUNDING",
     "Contrast",
     "Encoding",
     "Measure",
@@ -16,6 +17,7 @@ __all__ = [
     "contrasts",
     "findings",
     "head_table",
+    "in_detail",
     "measure_table",
     "over_seeds",
     "probe",

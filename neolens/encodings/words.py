@@ -26,11 +26,15 @@ COPIES = 1.0
 
 def findings(found: Sequence[Encoding], compared: Sequence[Contrast]) -> list[str]:
     """The answer in sentences: what tells arms apart, the shift, rotary bands, and texts beyond the context."""
-    said = contrasts.told_apart(compared)
-    said.append(" ".join(_shifted(one) for one in found if "shift_logits" in one.result))
-    said.append(" ".join(_bands([one for one in found if one.kind == "rotary"])))
-    said.append(" ".join(_beyond([one for one in found if "loss_beyond" in one.result])))
-    return [text for text in said if text]
+    shifts = " ".join(_shifted(one) for one in found if "shift_logits" in one.result)
+    return [*contrasts.told_apart(compared), *([shifts] if shifts else []), *in_detail(found)]
+
+
+def in_detail(found: Sequence[Encoding]) -> list[str]:
+    """Which rotary bands heads live on, and what becomes of the loss beyond the context."""
+    bands = " ".join(_bands([one for one in found if one.kind == "rotary"]))
+    beyond = " ".join(_beyond([one for one in found if "loss_beyond" in one.result]))
+    return [text for text in (bands, beyond) if text]
 
 
 def warnings(found: Sequence[Encoding]) -> list[str]:

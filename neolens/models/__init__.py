@@ -1,7 +1,7 @@
 """Models: which checkpoints exist, the facts in which they differ, and how to load them with hooks that act."""
 
 from neolens.models.catalogue import catalogue
-from neolens.models.facts import Anatomy, AttentionSpan, Position
+from neolens.models.facts import Anatomy, AttentionSpan, Position, from_record
 from neolens.models.lab_models import lab_names, lab_revisions, lab_seeds
 from neolens.models.loading import anatomy, fetch, load
 
@@ -12,6 +12,7 @@ __all__ = [
     "anatomy",
     "catalogue",
     "fetch",
+    "from_record",
     "lab_names",
     "lab_revisions",
     "lab_seeds",

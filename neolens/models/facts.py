@@ -8,6 +8,7 @@ local layers (counting from 0, layer 0 is global) in the released checkpoints' `
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -106,6 +107,24 @@ class Anatomy:
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
         return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
+
+
+def from_record(text: str) -> Anatomy:
+    """The anatomy that a result carries as the JSON of its attribute `anatomy`.
+
+    Raises:
+        ValueError: something else, or an anatomy under a treatment, which no model has by itself.
+    """
+    try:
+        facts = json.loads(text)
+        spans = tuple(AttentionSpan(**span) for span in facts.pop("attention"))
+        position = Position(**facts.pop("position"))
+        found = Anatomy(attention=spans, position=position, **facts)
+    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{text[:40]!r} is no record of an anatomy: expected the attribute of a result") from error
+    if position.treatment is not None:
+        raise ValueError(f"the record of {found.name} was made under what_if: expected one of a model as it is")
+    return found
 
 
 def from_config(

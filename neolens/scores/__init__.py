@@ -10,6 +10,7 @@ from neolens.scores.laws import (
     window_difference,
 )
 from neolens.scores.measure import REPEATED_SCORES, SCORES, attention
+from neolens.scores.shown import shown_patterns
 
 __all__ = [
     "REPEATED_SCORES",
@@ -24,6 +25,7 @@ __all__ = [
     "repeat_accuracy",
     "roles",
     "share_beyond",
+    "shown_patterns",
     "top_head",
     "window_difference",
 ]

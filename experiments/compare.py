@@ -1,0 +1,336 @@
+"""What do local attention layers do that global ones do not, and rotary positions that learned absolute ones do not?
+
+The whole question over any set of models, in one report. What are they made of, and in what do they differ besides what
+is asked? Where do local and global layers look? Does an answer from beyond the window arrive, and through which layers?
+What is lost without the layers of a kind, beside as many random heads, and without what they read beyond the window?
+What moves when all positions move, how much of the scores is distance alone, which heads hold which role, by pattern
+and by cause? And which heads find the indirect object (Wang et al. 2022)? Every instrument is asked as its own
+experiment asks it, with fewer distances and no single heads ablated; the experiments go into each in full.
+
+A lab model is asked with all its seeds, which are the sample: intervals are Student's over seeds, arms that differ in
+one thing alone are compared seed by seed, and p is corrected for all measures (Benjamini and Hochberg 1995). Public
+models differ in everything at once, and a difference between them is not yet an effect of one of these things. The 18
+networks of the lab take about a minute on two cores, small models side by side; a public model of 12 layers takes
+hours. What was measured is kept network by network, and `--from` draws the report again without a model. Expect that
+local layers carry nothing from beyond the window and the lab copies from there nevertheless, by global layers; and that
+what tells rotary from absolute positions is the shift and the first layer, not what the networks can do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments import command_line, comparison_page, ioi, local_vs_global, window_reach
+from neolens import PromptPairs, ablate, circuits, encodings, patch, report, results
+from neolens.ablation import Beyond
+from neolens.circuits import needs
+from neolens.cli import run_cleanly
+from neolens.comparison import TASK, Found, mixed, words
+from neolens.contrasts import recorded
+from neolens.models import Anatomy, lab_names, load
+from neolens.prompts import indirect_object, random_repeats, second_copy
+from neolens.scores import shown_patterns
+
+LONGEST = 128
+"""Tokens of a repeated sequence whose patterns are shown; where it is longer, text that crosses the window is."""
+
+
+@dataclass(frozen=True)
+class Config:
+    models: tuple[str, ...] = tuple(lab_names())
+    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    text: str | None = None
+    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    out: str = "results/compare"
+    """The folder for networks/*.nc, record.json and report.html."""
+    prompts: int = 16
+    """Prompts of each kind: text, repeated sequences, planted questions."""
+    length: int = 512
+    """Tokens a prompt of text, BOS included; less where a context is shorter."""
+    draws: int = 19
+    """Random controls of each size, beside the layers of a kind."""
+    seed: int = 0
+    """Seed of texts, sequences, questions and controls."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What all networks of a model are asked, in its own tokens."""
+
+    window: int
+    tokens: local_vs_global.Tokens
+    repeats: Mapping[int, Int[Tensor, "prompt pos"]]
+    """n -> random sequences that repeat after n tokens, inside the window and beyond it."""
+    texts: encodings.Texts
+    groups: Mapping[str, list[tuple[int, int]]]
+    """Layers, kinds of layers, and random heads."""
+    planted: Mapping[int, PromptPairs] | None
+    """Distance -> an answer planted there; None where the model cannot be asked."""
+    indirect: PromptPairs | None
+    """Of the indirect object; None where the model cannot be asked."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, settled before anything is measured; by the model's name."""
+
+    anatomies: tuple[Anatomy, ...]
+    networks: Mapping[str, tuple[str, ...]]
+    """The seeds of each model."""
+    questions: Mapping[str, Questions]
+    left_out: Mapping[str, Mapping[str, str]]
+    """Model -> part that it cannot be asked -> why."""
+
+
+def plan(config: Config) -> Plan:
+    """Check all input, and put every question in the tokens of every model."""
+    command_line.refuse_few(config.prompts, config.seed)
+    if config.draws < 1:
+        raise ValueError(f"{config.draws} draws: expected 1 or more random controls of each size")
+    scores = local_vs_global.plan(on_scores(config))
+    command_line.one_window(scores.anatomies)
+    networks = command_line.networks(scores.anatomies, config.models)
+    questions: dict[str, Questions] = {}
+    left_out: dict[str, dict[str, str]] = {facts.name: {} for facts in scores.anatomies}
+    for facts in scores.anatomies:
+        model = load(networks[facts.name][0])
+        questions[facts.name] = ask(model, config, scores, left_out[facts.name])
+    return Plan(scores.anatomies, networks, questions, {name: why for name, why in left_out.items() if why})
+
+
+def on_scores(config: Config) -> local_vs_global.Config:
+    """The same settings, for the scores of heads on text and on repeats."""
+    return local_vs_global.Config(config.models, config.text, config.out, config.prompts, config.length, config.seed)
+
+
+def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict[str, str]) -> Questions:
+    """One model's questions; `left_out` is told which it cannot be asked."""
+    facts: Anatomy = model.anatomy
+    tokens = local_vs_global.tokenize(model, on_scores(config), scores)
+    if len(tokens.text) < 2:
+        raise ValueError(
+            f"the text fills no 2 prompts of {scores.length} tokens of {facts.name}: give a longer text, or a smaller "
+            "--length"
+        )
+    lengths = (scores.inside, scores.beyond)
+    groups = needs.asked_groups(facts, mixed(scores.anatomies), draws=config.draws, seed=config.seed)
+    planted: Mapping[int, PromptPairs] | None = None
+    try:
+        planted = plant(model, config, scores.window)
+    except ValueError as error:
+        left_out["reach"] = str(error)
+    indirect: PromptPairs | None = None
+    try:
+        indirect = indirect_object(model, config.prompts, corruption="other", seed=config.seed)
+    except ValueError as error:
+        left_out["circuit"] = str(error)
+    return Questions(
+        scores.window,
+        tokens,
+        {n: random_repeats(model, n, prompts=config.prompts, seed=config.seed) for n in lengths},
+        encodings.texts(model, prompts=config.prompts, seed=config.seed),
+        {name: heads for name, heads in groups.items() if "." not in name.split()[0]},
+        planted,
+        indirect,
+    )
+
+
+def plant(model: Any, config: Config, window: int) -> dict[int, PromptPairs]:
+    """An answer on both sides of the window: just inside, just beyond, and farther where there is room."""
+    chosen = set(circuits.distances(window, model.anatomy.context)) & {window - 1, window, 2 * window, 4 * window}
+    settings = window_reach.Config(prompts=config.prompts, seed=config.seed)
+    return window_reach.plant(model, TASK, tuple(sorted(chosen)), window, settings)
+
+
+def measure(network: str, asked: Questions) -> dict[str, xr.Dataset]:
+    """Everything that one network is asked, by part."""
+    model = load(network)
+    parts = {"attention": local_vs_global.measure(model, asked.tokens)}
+    parts["patterns"] = shown(model, parts["attention"], asked)
+    parts |= ablated(model, asked)
+    parts["positions"] = encodings.probe(model, asked.texts)
+    if asked.planted is not None:
+        reach = circuits.at_distances([model], asked.planted, asked.window)
+        parts["reach"] = reach.assign_coords(seed=[command_line.seed_of(network)])
+    if asked.indirect is not None:
+        patched = {
+            site: patch(model, asked.indirect, site, positions=ioi.POSITIONS, progress=False) for site in circuits.SITES
+        }
+        parts["circuit"] = circuits.joined(patched)
+    return parts
+
+
+def ablated(model: Any, asked: Questions) -> dict[str, xr.Dataset]:
+    """The loss without the layers of each kind, on text, on what is copied, and there with attention cut at the
+    window."""
+    how: Any = {"how": "mean", "progress": False}
+    cut: Any = {"how": Beyond(asked.window), "progress": False}
+    on_repeats = (
+        needs.by_repeat(
+            {n: ablate(model, its, asked.groups, positions=second_copy(n), **one) for n, its in asked.repeats.items()}
+        )
+        for one in (how, cut)
+    )
+    parts = (ablate(model, asked.tokens.text, asked.groups, **how), *on_repeats)
+    return dict(zip(("ablation_text", "ablation_repeats", "ablation_cut"), parts, strict=True))
+
+
+def shown(model: Any, scores: xr.Dataset, asked: Questions) -> xr.Dataset:
+    """The patterns of the two most inductive heads of each kind of layer, on a prompt that crosses the window."""
+    prompt = asked.tokens.beyond[0]
+    if len(prompt) > LONGEST:
+        prompt = asked.tokens.text[0, : asked.window + 32]
+    induction = scores["induction"].mean("prompt")
+    heads = [
+        head
+        for kind in sorted(set(induction["attention_kind"].values.tolist()))
+        for head in circuits.ranked(induction.isel(layer=induction["attention_kind"].values == kind), sign=1)[:2]
+    ]
+    chosen = sorted((int(layer), int(head)) for layer, head in (head.split(".") for head in heads))
+    return shown_patterns(model, prompt, chosen)
+
+
+def kept(folder: Path, network: str) -> Path:
+    """Where the results of a network are."""
+    return folder / "networks" / f"{re.sub(r'[^A-Za-z0-9@._-]+', '-', network).strip('-')}.nc"
+
+
+def settled(config: Config) -> str:
+    """The settings that a network's results come from, as JSON."""
+    return json.dumps({name: value for name, value in asdict(config).items() if name != "out"})
+
+
+def keep(network: str, asked: Questions, config: Config, path: Path) -> None:
+    """Measure one network, and keep what was found."""
+    parts = measure(network, asked)
+    noted = {"settings": settled(config), "asked_window": asked.window}
+    parts["attention"] = parts["attention"].assign_attrs(noted)
+    results.save_parts(parts, path)
+
+
+def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> None:
+    """Every network, small ones side by side, one a core; each is kept as soon as it is measured."""
+    tasks = [
+        (network, asked.questions[name], config, kept(folder, network))
+        for name, several in asked.networks.items()
+        for network in several
+    ]
+    missing = [task for task in tasks if not (resume and is_kept(task[-1], config))]
+    with tqdm(total=len(tasks), initial=len(tasks) - len(missing), desc="comparing", unit="network") as bar:
+        for _ in command_line.side_by_side(keep, missing, asked.anatomies):
+            bar.update()
+
+
+def is_kept(path: Path, config: Config) -> bool:
+    """Whether a network was measured with these settings."""
+    return path.is_file() and settings_of(results.load_parts(path)) == settled(config)
+
+
+def settings_of(parts: Mapping[str, xr.Dataset]) -> str | None:
+    """The settings that a network's results carry."""
+    return parts["attention"].attrs.get("settings") if "attention" in parts else None
+
+
+def read(folder: Path, config: Config, networks: Mapping[str, Sequence[str]]) -> list[Found]:
+    """What was measured, from the files of all networks.
+
+    Raises:
+        ValueError: a file that is not there, or that was measured with other settings.
+    """
+    found = []
+    for several in networks.values():
+        by_seed = {}
+        for network in several:
+            path = kept(folder, network)
+            by_seed[command_line.seed_of(network)] = parts = results.load_parts(path)
+            if settings_of(parts) != settled(config):
+                raise ValueError(f"{path} was measured with other settings than the record tells: measure it again")
+        found.append(Found(by_seed))
+    return found
+
+
+def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took, and what was found."""
+    contrasts = words.contrasted(found)
+    return command_line.record(
+        config,
+        words.attentions(found),
+        seconds,
+        asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
+        left_out=asked.left_out,
+        laws_hold=words.laws_hold(found),
+        warnings=words.warnings(found, asked.left_out),
+        findings=[text for said in words.summary(found, contrasts).values() for text in said],
+        contrasts=[recorded(one) for both in contrasts for one in both],
+    )
+
+
+def redraw(folder: Path, out: Path) -> tuple[dict[str, Any], Path]:
+    """The report once more, from what a folder holds and without a model.
+
+    Raises:
+        ValueError: a folder without a record of this experiment, or without the results that it tells of.
+    """
+    try:
+        noted = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        config = Config(**noted["config"] | {"models": tuple(noted["config"]["models"])})
+        networks: Mapping[str, Sequence[str]] = noted["asked"]["networks"]
+        noted["left_out"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no record of this experiment: expected a folder that it wrote") from error
+    command_line.one_thread()
+    page = comparison_page.page(read(folder, config, networks), noted, command_line.command("compare", config))
+    return noted, report.write(out / "report.html", page)
+
+
+def main(
+    names: command_line.Names = None,
+    models: command_line.Models = None,
+    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    out: Annotated[str | None, typer.Option(help="folder for results, record and report")] = None,
+    prompts: Annotated[int, typer.Option(help="prompts of each kind, 8 or more")] = Config.prompts,
+    length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
+    draws: Annotated[int, typer.Option(help="random controls of each size")] = Config.draws,
+    seed: Annotated[int, typer.Option(help="seed of texts, questions and controls")] = Config.seed,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a run was cut off")] = False,
+    source: Annotated[str | None, typer.Option("--from", help="draw again what this folder holds")] = None,
+) -> None:
+    """What do local layers do that global ones do not, and rotary positions that absolute ones do not?"""
+    began = time.perf_counter()
+    chosen = command_line.named(models, names, Config.models)
+    config = Config(chosen, text, out or Config.out, prompts, length, draws, seed)
+    if source is not None:
+        if config != Config(out=config.out) or resume:
+            raise ValueError("--from draws what was measured: give no models or settings with it, only --out")
+        noted, page = redraw(Path(source), results.writable_folder(out or source))
+        typer.echo(f"Drawn again from {source}. Open {page}")
+    else:
+        asked = plan(config)
+        folder = results.writable_folder(config.out)
+        run(config, asked, folder, resume=resume)
+        found = read(folder, config, asked.networks)
+        noted = record(config, asked, found, time.perf_counter() - began)
+        report.write_record(folder, noted)
+        written = comparison_page.page(found, noted, command_line.command("compare", config))
+        command_line.tell(noted, report.write(folder / "report.html", written))
+    if not noted["laws_hold"]:
+        typer.echo("A law that must hold exactly is broken: see the report.", err=True)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_cleanly(app)

@@ -1,0 +1,116 @@
+"""One arm under every instrument: the results of its networks, and what the questions read out of them.
+
+A network's results are its parts, kept by name in one file (`results.save_parts`), and everything that is said or drawn
+comes from them, so a report can be made again without a model. A model that cannot be asked something, such as one
+whose tokenizer splits the names of the indirect object, lacks that part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import xarray as xr
+
+from neolens import circuits
+from neolens.circuits import needs
+from neolens.encodings import Encoding, over_seeds
+from neolens.models import Anatomy, from_record
+
+PARTS = (
+    "attention", "patterns", "reach", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "circuit",
+)  # fmt: skip
+"""What is kept of a network: scores on text and repeated sequences (`experiments.local_vs_global`), whole patterns of a
+few heads, what crosses the window (`circuits.at_distances`), ablation by kind on text, on repeats, and of attention
+beyond the window only (`circuits.needs`), the probes of positions (`encodings.probe`), and patching of the indirect
+object (`circuits.joined`)."""
+
+OPTIONAL = ("reach", "circuit")
+"""Parts that not every model can be asked."""
+
+TASK = "induction"
+"""What is planted beyond the window: of all tasks the one that needs copying alone."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that was measured of one arm.
+
+    Raises:
+        ValueError: a network without a part that all have.
+    """
+
+    networks: Mapping[int, Mapping[str, xr.Dataset]]
+    """Seed -> part -> result."""
+
+    def __post_init__(self) -> None:
+        for seed, parts in self.networks.items():
+            if missing := [part for part in PARTS if part not in parts and part not in OPTIONAL]:
+                raise ValueError(f"the results of seed {seed} lack {', '.join(missing)}: measure that network again")
+
+    @property
+    def window(self) -> int:
+        """The window that was asked about."""
+        return int(self.first["attention"].attrs["asked_window"])
+
+    @cached_property
+    def facts(self) -> Anatomy:
+        return from_record(self.first["attention"].attrs["anatomy"])
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.networks)
+
+    @property
+    def first(self) -> Mapping[str, xr.Dataset]:
+        """The parts of the first network: figures of single heads are drawn of it."""
+        return next(iter(self.networks.values()))
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """The probes of positions, over seeds."""
+        return Encoding(self.facts, over_seeds(self._each("positions"), self.seeds))
+
+    @cached_property
+    def carriers(self) -> circuits.Carriers | None:
+        """What carries an answer beyond the window; None where the model could not be asked."""
+        if "reach" not in self.first:
+            return None
+        joined = xr.concat(
+            self._each("reach"),
+            dim="seed",
+            data_vars="all",
+            coords="minimal",
+            compat="override",
+            combine_attrs="override",
+        )
+        return circuits.carriers(self.name, {TASK: joined})
+
+    @cached_property
+    def needs(self) -> tuple[needs.Needs, ...]:
+        """What each network needs its kinds of layers for."""
+        parts = [[its[f"ablation_{part}"] for part in ("text", "repeats", "cut")] for its in self.networks.values()]
+        return tuple(needs.needs(self.facts, *three, self.window) for three in parts)
+
+    @cached_property
+    def circuits(self) -> tuple[circuits.Circuit, ...]:
+        """The indirect object in each network; empty where the model could not be asked."""
+        if "circuit" not in self.first:
+            return ()
+        return tuple(circuits.circuit(one, self.facts) for one in self._each("circuit"))
+
+    def fingerprints(self) -> dict[str, str]:
+        """Network -> the fingerprint of its weights."""
+        many = len(self.networks) > 1
+        return {
+            f"{self.name}@{seed}" if many else self.name: str(parts["attention"].attrs["fingerprint"])
+            for seed, parts in self.networks.items()
+        }
+
+    def _each(self, part: str) -> Sequence[xr.Dataset]:
+        return [parts[part] for parts in self.networks.values()]

@@ -1,0 +1,54 @@
+"""Whole patterns of a few chosen heads, to be looked at and kept: a labelled result that a view draws without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens import results
+from neolens.models import anatomy
+from neolens.network import patterns
+from neolens.prompts.tokenizing import token_words
+
+
+def shown_patterns(model: Any, prompt: Int[Tensor, " pos"], heads: Sequence[tuple[int, int]]) -> xr.Dataset:
+    """The attention of chosen heads from every query to every key of one prompt.
+
+    Args:
+        prompt: tokens, BOS included.
+        heads: (layer, head), each once.
+
+    Returns:
+        `pattern` by group, query_pos and key_pos, probabilities; a group is one head under a name such as
+        `1.3 local 256`. `token` by query_pos says what stands where, the number of the token where the model has no
+        tokenizer.
+
+    Raises:
+        ValueError: no heads, one twice, one that does not exist, or a prompt that the model does not take.
+    """
+    facts = anatomy(model)
+    if not heads or len(set(heads)) < len(heads):
+        raise ValueError(f"heads {list(heads)}: expected at least one (layer, head), each once")
+    for layer, head in heads:
+        if not (0 <= layer < facts.layers and 0 <= head < facts.heads):
+            raise ValueError(
+                f"no head {layer}.{head} in {facts.name}: layers are 0 to {facts.layers - 1}, heads 0 to "
+                f"{facts.heads - 1}"
+            )
+    of_layer = {layer: patterns(model, prompt, layer).cpu() for layer in sorted({layer for layer, _ in heads})}
+    tokenizer = getattr(model, "tokenizer", None)
+    numbers = prompt.tolist()
+    words = list(map(str, numbers)) if tokenizer is None else list(token_words(tokenizer, numbers))
+    pattern = torch.stack([of_layer[layer][head] for layer, head in heads])
+    coords = {
+        "group": [f"{layer}.{head} {facts.attention[layer]}" for layer, head in heads],
+        "attention_kind": ("group", [facts.attention[layer].kind for layer, _ in heads]),
+        "token": ("query_pos", words),
+    }
+    variables = {"pattern": (("group", "query_pos", "key_pos"), pattern.numpy())}
+    return results.build(variables, facts, coords=coords, attrs=results.provenance(model, facts))

@@ -1,0 +1,296 @@
+"""The whole question in one report: what it keeps, that its numbers are the instruments', that it redraws, what it
+refuses."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import browser
+import neolens
+import shell
+from browser import Parsed
+from experiments import command_line, comparison_page, local_vs_global
+from experiments import compare as job
+from neolens import results
+from neolens.comparison import Found, measures, mixed, numbers, words
+from neolens.models import anatomy, from_record, load
+
+MODELS = ("lab/gpt-neo@1", "lab/gpt-neo-global@1", "lab/pythia-sequential@1", "lab/gpt2@1")
+ARGUMENTS = ("--models", *MODELS, "--prompts", "8", "--draws", "3")
+
+
+def call(*arguments):
+    """Run the experiment as from the shell; its exit code."""
+    return shell.call(job.main, *arguments)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder that the experiment wrote for four networks, few prompts."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert call(*ARGUMENTS, "--out", out) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def record(done):
+    return json.loads((done / "record.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def parts(done):
+    """Network -> part -> result."""
+    return {name: results.load_parts(job.kept(done, name)) for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def html(done):
+    return (done / "report.html").read_text(encoding="utf-8")
+
+
+# What it keeps -----------------------------------------------------------------------------------------------
+
+
+def test_it_keeps_every_network_a_record_and_a_report(done):
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html"]
+    kept = sorted(file.name for file in (done / "networks").iterdir())
+    assert kept == [f"{name.replace('/', '-')}.nc" for name in sorted(MODELS)]
+
+
+def test_what_is_kept_of_a_network_is_what_the_instruments_give(parts):
+    model, its = load("lab/gpt-neo@1"), parts["lab/gpt-neo@1"]
+    settings = local_vs_global.Config(MODELS, prompts=8, length=512)
+    tokens = local_vs_global.tokenize(model, settings, local_vs_global.plan(settings))
+    scores = neolens.attention(model, tokens.text, scores=["mean_distance"])
+    np.testing.assert_array_equal(its["attention"]["mean_distance"], scores["mean_distance"])
+    groups = {"global": [(layer, head) for layer in (0, 2) for head in range(4)]}
+    ablated = neolens.ablate(model, tokens.text, groups, progress=False)["ablated"]
+    np.testing.assert_allclose(its["ablation_text"]["ablated"].sel(group="global"), ablated[0], atol=1e-5)
+    assert its["attention"].attrs["fingerprint"] == neolens.fingerprint(model)
+
+
+def test_the_patterns_that_are_shown_are_those_of_the_most_inductive_heads_of_each_kind(parts):
+    its = parts["lab/gpt-neo@1"]
+    scores = its["attention"]["induction"].mean("prompt")
+    for kind in ("global", "local"):
+        of_kind = scores.isel(layer=its["attention"]["attention_kind"].values == kind).stack(at=("layer", "head"))
+        best = {f"{layer}.{head}" for layer, head in of_kind.sortby(of_kind)["at"].values[-2:]}
+        shown = [str(name).split()[0] for name in its["patterns"]["group"].values if kind in str(name)]
+        assert set(shown) == best
+    np.testing.assert_allclose(its["patterns"]["pattern"].sum("key_pos"), 1, atol=1e-5)
+
+
+def test_the_record_tells_settings_weights_and_versions(record):
+    assert record["config"]["models"] == list(MODELS)
+    assert record["config"]["prompts"] == 8
+    assert record["fingerprints"]["lab/gpt2@1"] == neolens.fingerprint(load("lab/gpt2@1"))
+    assert record["versions"]["neolens"] == neolens.__version__
+    assert record["laws_hold"] is True
+    assert record["left_out"] == {}
+
+
+# Its numbers --------------------------------------------------------------------------------------------------
+
+
+def test_differences_are_those_of_the_pair_that_differs_in_one_thing(record, parts):
+    pairs = {(one["one"], one["other"]) for one in record["contrasts"]}
+    assert pairs == {("lab/gpt-neo@1", "lab/gpt-neo-global@1"), ("lab/pythia-sequential@1", "lab/gpt2@1")}
+    assert all(one["differ besides in"] == [] and one["n"] == 1 for one in record["contrasts"])
+    by_measure = {one["measure"]: one for one in record["contrasts"]}
+    here, there = (
+        parts[name]["attention"]["copied_beyond"].mean() for name in ("lab/gpt-neo@1", "lab/gpt-neo-global@1")
+    )
+    assert by_measure["copied_beyond"]["mean"] == pytest.approx(float(here - there))
+
+
+def test_measures_are_read_out_of_what_was_measured(parts):
+    found = [Found({1: parts[name]}) for name in MODELS]
+    alternating = mixed([one.facts for one in found])
+    assert alternating.name == "lab/gpt-neo@1"
+    neo, plain = (numbers(one, alternating).result.isel(seed=0) for one in found[:2])
+    cut = parts["lab/gpt-neo-global@1"]["ablation_cut"].sel(distance=31)
+    group = "layers 1, 3 (local in lab/gpt-neo@1)"
+    effect = (cut["ablated"].sel(group=group) - cut["baseline"]).mean()
+    assert float(plain["cut_local"]) == pytest.approx(float(effect), abs=1e-6)
+    assert float(neo["cut_local"]) == 0  # cut at the window that they have anyway
+    distance = parts["lab/gpt-neo@1"]["attention"]["mean_distance"]
+    assert float(neo["distance"]) == pytest.approx(float(distance.mean()))
+    assert set(neo.data_vars) == set(measures(alternating))
+
+
+def test_the_summary_says_where_local_and_global_layers_look(record, parts):
+    scores = parts["lab/gpt-neo@1"]["attention"]
+    near, far = (
+        float(scores["mean_distance"].isel(layer=scores["attention_kind"].values == kind).mean())
+        for kind in ("local", "global")
+    )
+    sentence = next(text for text in record["findings"] if text.startswith("On text"))
+    assert f"looks {near:.1f} (n = 1) tokens back on average, a global one {far:.1f} (n = 1)" in sentence
+    assert "of local attention exactly 0 lies beyond the window of 16" in sentence
+
+
+def test_the_summary_tells_rounding_from_a_shift_that_moves(record):
+    (sentence,) = (text for text in record["findings"] if "position index moved by 63" in text)
+    assert re.search(r"lab/pythia-sequential@1 \(rotary\) \de-\d+, rounding \(\d+e-1\d in float64\)", sentence)
+    assert re.search(r"lab/gpt2@1 \(absolute\) 0\.\d\d \(n = 1\)", sentence)
+
+
+def test_a_broken_law_is_told_first(parts):
+    broken = dict(parts["lab/gpt-neo@1"])
+    broken["attention"] = broken["attention"].assign_attrs(mass_out_of_reach=0.25)
+    found = [Found({1: broken})]
+    assert not words.laws_hold(found)
+    assert words.on_laws(found) == (
+        "A law of windows that has to hold exactly is broken in lab/gpt-neo@1: see the table of laws."
+    )
+
+
+def test_models_without_local_layers_have_no_law_to_test(parts):
+    found = [Found({1: parts["lab/gpt2@1"]})]
+    assert words.laws_hold(found)
+    assert "no law of windows to test" in words.on_laws(found)
+
+
+# The report ---------------------------------------------------------------------------------------------------
+
+
+def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
+    page = Parsed(html)
+    titles = re.findall(r"<h2[^>]*>([^<]*)", html)
+    assert titles[0] == "Summary"
+    assert titles[-1] == "How to repeat this"
+    assert f"python -m experiments.compare --models {' '.join(MODELS)} --prompts 8" in page.text
+    assert '"fingerprints"' in page.text
+    assert len(html) < 5_000_000
+
+
+def test_every_finding_of_the_record_stands_in_the_report(html, record):
+    text = Parsed(html).text
+    assert all(sentence in text for sentence in [*record["findings"], *record["warnings"]])
+
+
+def test_the_report_is_drawn_again_from_what_was_kept_without_a_model(done, html, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", done, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == html
+    assert [file.name for file in (tmp_path / "again").iterdir()] == ["report.html"]
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    def unfold(tab):
+        for summary in tab.locator("summary").all():
+            summary.click()
+        tab.wait_for_timeout(500)
+        tab.wait_for_function("() => [...document.querySelectorAll('.plot')].every((e) => e.querySelector('svg'))")
+        with tab.expect_download() as waiting:
+            tab.locator("button.data").first.click()
+        return waiting.value.path().read_text(encoding="utf-8")
+
+    seen = browser.opened(done / "report.html", tmp_path, unfold)
+    assert seen.console == []
+    assert seen.requests == []
+    assert "mean distance of attention on text" in seen.answer
+    page = Parsed(seen.document)
+    drawn = [attrs for attrs in page.tags("div") if "js-plotly-plot" in (attrs.get("class") or "")]
+    assert len(drawn) == len([attrs for attrs in page.tags("div") if "plot" in (attrs.get("class") or "").split()])
+    assert len(page.tags("canvas")) >= len(MODELS)
+
+
+# Going on, and what is refused ---------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(done, tmp_path, monkeypatch):
+    asked = job.plan(job.Config(MODELS[:2], prompts=8, draws=3, out=str(tmp_path)))
+    config = job.Config(MODELS[:2], prompts=8, draws=3, out=str(tmp_path))
+    measured = []
+
+    def keep(network, questions, config, path):
+        measured.append(network)
+        its = results.load_parts(job.kept(done, network))
+        its["attention"] = its["attention"].assign_attrs(settings=job.settled(config))
+        results.save_parts(its, path)
+
+    monkeypatch.setattr(job, "keep", keep)
+    monkeypatch.setattr(command_line, "PROCESSES", 1)
+    job.run(config, asked, tmp_path)
+    job.kept(tmp_path, MODELS[1]).unlink()
+    job.run(config, asked, tmp_path, resume=True)
+    assert measured == [*MODELS[:2], MODELS[1]]
+
+
+def test_a_model_that_cannot_be_asked_one_thing_is_asked_the_others(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("too few names are one token")
+
+    monkeypatch.setattr(job, "indirect_object", refuse)
+    asked = job.plan(job.Config(("lab/gpt2@1",), prompts=8, draws=1))
+    assert asked.left_out == {"lab/gpt2@1": {"circuit": "too few names are one token"}}
+    assert asked.questions["lab/gpt2@1"].indirect is None
+    assert asked.questions["lab/gpt2@1"].planted
+
+
+def test_a_page_without_the_indirect_object_says_why(parts, record):
+    its = {name: part for name, part in parts["lab/gpt2@1"].items() if name != "circuit"}
+    noted = record | {"left_out": {"lab/gpt2@1": {"circuit": "too few names are one token"}}}
+    text = Parsed(comparison_page.page([Found({1: its})], noted, "command")).text
+    assert "lab/gpt2@1 was not asked for the indirect object: too few names are one token" in text
+    assert "Who finds the indirect object" not in text
+
+
+def test_results_that_lack_a_part_are_refused(parts):
+    its = {name: part for name, part in parts["lab/gpt2@1"].items() if name != "positions"}
+    with pytest.raises(ValueError, match="the results of seed 1 lack positions: measure that network again"):
+        Found({1: its})
+
+
+def test_results_of_other_settings_are_not_drawn_with_a_record(done, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    record = json.loads((copy / "record.json").read_text())
+    record["config"]["seed"] = 5
+    (copy / "record.json").write_text(json.dumps(record))
+    shell.refused(
+        call, ["--from", str(copy)], "was measured with other settings than the record tells", tmp_path, capsys
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompts", "7"], "prompts is 7: expected at least 8"),
+        (["--draws", "0"], "0 draws: expected 1 or more random controls"),
+        (["--seed", "-1"], "seed is -1: expected at least 0"),
+        (["--length", "4"], "4 tokens"),
+        (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+        (["--models", "lab/gtp2"], "lab/gtp2"),
+        (["--from", "{tmp}/nothing"], "holds no record of this experiment"),
+        (["--from", "{tmp}", "--models", "lab/gpt2"], "give no models or settings with it"),
+        (["--from", "{tmp}", "--seed", "3"], "give no models or settings with it"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
+    assert not shell.refused(call, arguments, message, tmp_path, capsys).exists()
+
+
+# What it stands on ---------------------------------------------------------------------------------------------
+
+
+def test_tasks_of_small_models_run_in_several_processes_and_give_what_one_gives():
+    tasks = [(f"lab/gpt2@{seed}",) for seed in range(5)]
+    several = sorted(command_line.side_by_side(command_line.seed_of, tasks, [anatomy("lab/gpt2")]))
+    assert several == [0, 1, 2, 3, 4]
+
+
+def test_an_anatomy_comes_back_from_the_record_of_a_result(parts):
+    for name in MODELS:
+        assert from_record(parts[name]["attention"].attrs["anatomy"]) == anatomy(name)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"attention": []}', "[1]"])
+def test_what_is_no_record_of_an_anatomy_is_refused(text):
+    with pytest.raises(ValueError, match="is no record of an anatomy"):
+        from_record(text)

@@ -1,0 +1,138 @@
+"""Arms compared: which pairs, how sure, and what is said of them; every number worked by hand or by another library."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from neolens import contrasts
+from neolens.contrasts import Arm, Measure
+from neolens.figures.measured import differences_by_measure, measures_by_arm
+from neolens.figures.style import GLOBAL_COLOUR, LOCAL_COLOUR
+from neolens.models import anatomy
+
+MEASURES = {
+    "far": Measure("attention from afar", "share", lambda result: result.get("far")),
+    "loss": Measure("loss", "nats a token", lambda result: result.get("loss")),
+}
+NEO, PLAIN, ROTARY = "lab/gpt-neo", "lab/gpt-neo-global", "lab/pythia"
+
+
+def arm(name, **values):
+    """An arm of made-up numbers, one a seed."""
+    seeds = range(len(next(iter(values.values()))))
+    return Arm(anatomy(name), xr.Dataset({key: ("seed", its) for key, its in values.items()}, {"seed": list(seeds)}))
+
+
+@pytest.fixture
+def three():
+    return [
+        arm(PLAIN, far=[0.4, 0.5, 0.6], loss=[1.0, 2.0, 3.0]),
+        arm(NEO, far=[0.1, 0.3, 0.3], loss=[1.0, 2.5, 2.5]),
+        arm(ROTARY, far=[0.9, 0.9, 0.9]),
+    ]
+
+
+def test_the_pair_that_differs_in_attention_alone_is_compared_seed_by_seed_local_first(three):
+    far, loss = contrasts.contrasts(three, MEASURES, "attention")
+    assert {(one.one.name, one.other.name) for one in (far, loss)} == {(NEO, PLAIN)}
+    assert far.difference.mean == pytest.approx(-0.8 / 3)
+    t = stats.ttest_rel([0.1, 0.3, 0.3], [0.4, 0.5, 0.6])
+    assert far.difference.p == pytest.approx(t.pvalue)
+    assert far.p_adjusted == pytest.approx(stats.false_discovery_control([t.pvalue, 1.0])[0])
+    assert (far.difference.low, far.difference.high) == pytest.approx(tuple(t.confidence_interval(0.95)))
+    assert far.differ_in == []
+
+
+def test_where_no_pair_differs_in_one_thing_alone_all_that_differ_are_compared_with_their_confounds(three):
+    found = contrasts.contrasts([three[0], three[2]], MEASURES, "position")
+    assert [(one.measure, one.one.name, one.other.name) for one in found] == [("far", ROTARY, PLAIN)]
+    assert any(line.startswith("attention and MLP") for line in found[0].differ_in)
+    assert contrasts.contrasts([three[0], three[2]], MEASURES, "attention") == []
+
+
+def test_an_unknown_question_is_refused(three):
+    with pytest.raises(ValueError, match="no question 'size': expected attention or position"):
+        contrasts.contrasts(three, MEASURES, "size")
+
+
+def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
+    found = contrasts.contrasts(
+        [arm(NEO, far=[0.10, 0.11, 0.12], loss=[1, 2, 3]), arm(PLAIN, far=[0.5, 0.52, 0.51], loss=[3, 1, 2])],
+        MEASURES,
+        "attention",
+    )
+    (said,) = contrasts.in_short(found)
+    assert said.startswith(
+        f"{NEO} (global and local) less {PLAIN} (global), which differ in attention alone: told apart in 1 of 2 "
+        "measures (p below 0.05, corrected for 2 comparisons): attention from afar (share) -0.40 (95 %: "
+    )
+    (full,) = contrasts.told_apart(found)
+    assert "Not told apart in loss." in full
+
+
+def test_a_pair_that_cannot_be_tested_is_not_told_in_short_and_without_p_at_length():
+    found = contrasts.contrasts([arm(NEO, far=[0.1]), arm(PLAIN, far=[0.4])], MEASURES, "attention")
+    assert contrasts.in_short(found) == []
+    (said,) = contrasts.told_apart(found)
+    assert said.endswith("without interval or p, for there are not two seeds of each: attention from afar -0.30.")
+
+
+def test_the_table_of_measures_has_every_arm_and_blanks_where_one_has_none(three):
+    header, rows = contrasts.measure_table(three, MEASURES, "attention")
+    assert header == ["measure", f"{PLAIN} (global)", f"{NEO} (global and local)", f"{ROTARY} (global)"]
+    assert rows[1][0] == "loss (nats a token)"
+    assert rows[1][1].startswith("2.00 (")
+    assert rows[1][3] == ""
+
+
+def test_a_contrast_is_recorded_as_plain_values(three):
+    noted = contrasts.recorded(contrasts.contrasts(three, MEASURES, "attention")[0])
+    assert (noted["measure"], noted["one"], noted["other"], noted["n"]) == ("far", NEO, PLAIN, 3)
+    assert noted["differ besides in"] == []
+
+
+# Figures ------------------------------------------------------------------------------------------------------
+
+
+def test_every_network_is_a_point_and_every_mean_has_its_interval_in_the_colour_of_the_arm(three):
+    figure = measures_by_arm(three, MEASURES, "attention")
+    points = {(trace.name, trace.xaxis): trace for trace in figure.data if trace.name}
+    np.testing.assert_allclose(points[f"{NEO}, networks", "x"].x, [0.1, 0.3, 0.3])
+    mean = points[NEO, "x"]
+    assert mean.x[0] == pytest.approx(0.7 / 3)
+    half = stats.t.ppf(0.975, 2) * np.std([0.1, 0.3, 0.3], ddof=1) / np.sqrt(3)
+    assert mean.error_x.array[0] == pytest.approx(half)
+    assert mean.marker.color == LOCAL_COLOUR
+    assert points[PLAIN, "x"].marker.color == GLOBAL_COLOUR
+    assert (ROTARY, "x2") not in points  # it has no loss
+
+
+def test_differences_are_drawn_as_shares_of_the_largest_value_filled_where_told_apart(three):
+    compared = contrasts.contrasts(three, MEASURES, "attention")
+    (trace,) = differences_by_measure(compared).data
+    assert trace.x[0] == pytest.approx(-0.8 / 3 / 0.6)
+    assert trace.customdata[0][1] == pytest.approx(-0.8 / 3)
+    assert [colour == "white" for colour in trace.marker.color] == [not one.told_apart for one in compared]
+    width = compared[0].difference.high - compared[0].difference.mean
+    assert trace.error_x.array[0] == pytest.approx(width / 0.6)
+
+
+def test_nothing_to_draw_is_refused(three):
+    with pytest.raises(ValueError, match="no arm has any of the measures"):
+        measures_by_arm(three[2:], {"loss": MEASURES["loss"]}, "attention")
+    with pytest.raises(ValueError, match="nothing was compared"):
+        differences_by_measure([])
+
+
+def test_a_hostile_name_is_text_in_both_figures(three):
+    hostile = "</script><img src=x onerror=alert(1)>"
+    arms = [Arm(dataclasses.replace(one.facts, name=f"{hostile}{n}"), one.result) for n, one in enumerate(three)]
+    for figure in (
+        measures_by_arm(arms, MEASURES, "attention"),
+        differences_by_measure(contrasts.contrasts(arms, MEASURES, "attention")),
+    ):
+        assert "<img" not in figure.to_json()
+        assert "&lt;img" in figure.to_json()
