@@ -1,10 +1,10 @@
-# make setup: .venv with the project and all that tests need.  make demo: the main job on the lab models.
-# make test, make lint, make bench set up first if need be.
+# make setup: .venv with the project and all that tests need.  make demo: the whole question, on the lab models.
+# make test, make lint, make bench, make docs set up first if need be.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench docs clean
 
 setup: $(READY)
 
@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python -m experiments.local_vs_global
+	$(BIN)/python -m experiments.compare
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -34,6 +34,16 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.patching
 	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.views
+	$(BIN)/python -m benchmarks.whole
+
+# Strictly, with nothing to say, and then looked at in a browser without a network. The variable: Material for MkDocs
+# prints a note about its successor, which is not about these pages.
+docs: $(READY)
+	@echo "building site/ (about a minute)"
+	@said=$$(NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet 2>&1) && test -z "$$said" || \
+		{ echo "$$said" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/test_site.py
 
 clean:
 	rm -rf .venv

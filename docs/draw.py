@@ -1,7 +1,7 @@
 """Draw the figures of the documentation from what the package ships: `python docs/draw.py`.
 
-Writes SVG files into `docs/figures` and prints the competence table of `docs/lab.md`. Needs kaleido (`pip install
-kaleido`) and a Chrome or Chromium, which BROWSER_PATH may name.
+Writes SVG files into `docs/figures` and prints the competence table of `docs/lab.md`. Needs the extra `neolens[image]`
+and a Chrome or Chromium, which BROWSER_PATH may name.
 """
 
 from pathlib import Path
@@ -14,9 +14,8 @@ FIGURES = Path(__file__).parent / "figures"
 
 
 def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    learned = curves()
-    figures.learning(learned, distance=32).write_image(FIGURES / "lab_learning.svg", width=1400, height=520)
+    learning = figures.learning(curves(), distance=32).update_layout(height=520)
+    figures.save(learning, FIGURES / "lab_learning.svg", width=1400)
     for row in rows(shipped()):
         print("| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |")
 

@@ -13,7 +13,6 @@ from neolens import circuits, encodings, figures, findings, report, views
 from neolens.circuits import crossing_words, need_tables
 from neolens.comparison import TASK, Found, measures, mixed, numbers, words
 from neolens.contrasts import Contrast, contrast_table, measure_table
-from neolens.figures.measured import differences_by_measure, measures_by_arm
 from neolens.models.describe import differences, differences_title, side_by_side
 
 INTRODUCTION = (
@@ -69,7 +68,7 @@ def summary(
         yield report.Note("\n\n".join([question, *sentences]), "finding")
     yield from (report.Note(text, "warning") for text in words.warnings(found, noted["left_out"]))
     arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found))
-    yield report.Figure(measures_by_arm(arms, asked, "attention"))
+    yield report.Figure(figures.measures_by_arm(arms, asked, "attention"))
     yield report.Folded(
         "Every measure as a number",
         [
@@ -79,7 +78,7 @@ def summary(
     )
     for one, what in ((on_attention, "attention"), (on_positions, "positions")):
         if one:
-            yield report.Figure(differences_by_measure(one), COMPARED.format(what))
+            yield report.Figure(figures.differences_by_measure(one), COMPARED.format(what))
             yield report.Folded("These differences as numbers", [report.Table(*contrast_table(one))])
 
 

@@ -137,19 +137,18 @@ def measure_laws(model: Any, result: xr.Dataset, tokens: Tokens) -> dict[str, fl
 
 
 def pictures(model: Any, result: xr.Dataset, tokens: Tokens, asked: Plan) -> list[report.Figure]:
-    """The pattern of the most inductive layer of each kind: on a repeated sequence if it fits, else on text."""
+    """The pattern of the most inductive layer of each kind on a repeated sequence that crosses the window.
+
+    Of a long sequence the four most inductive heads, fewer where one view does not hold them.
+    """
     prompt, shown = tokens.beyond[0], f"a random sequence of {asked.beyond} tokens, repeated"
-    if len(prompt) > 128:
-        prompt = tokens.text[0, : asked.window + 32]
-        shown = f"the first {len(prompt)} tokens of the text"
-    if len(prompt) > views.MAX_TOKENS:
-        return []
+    most = min(12 if len(prompt) <= views.SHORT else 4, views.MAX_CELLS // (len(prompt) * (len(prompt) + 1) // 2))
     drawn = []
-    for kind in sorted(set(result["attention_kind"].values), reverse=True):
-        of_kind = result["induction"].isel(layer=result["attention_kind"].values == kind).mean("prompt")
+    for kind in sorted(set(result["attention_kind"].values), reverse=True) if most else []:
+        of_kind = result["induction_beyond"].isel(layer=result["attention_kind"].values == kind).mean("prompt")
         layer = int(of_kind.max("head").idxmax("layer"))
         best = of_kind.sel(layer=layer).argsort().values[::-1]
-        heads = sorted(int(head) for head in best[: 12 if len(prompt) <= 128 else 1])  # what browsers draw at once
+        heads = sorted(int(head) for head in best[:most])
         caption = f"{model.anatomy.name}, layer {layer} ({model.anatomy.attention[layer]}): {shown}."
         drawn.append(report.Figure(views.attention(model, prompt, layers=[layer], heads=heads), caption))
     return drawn

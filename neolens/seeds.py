@@ -60,7 +60,8 @@ def compared(one: xr.DataArray, other: xr.DataArray) -> Estimate:
     """How much larger a value is in one arm than in another, seed by seed.
 
     Args:
-        one, other: by `seed`; seeds that both have are compared.
+        one: by `seed`.
+        other: by `seed`; seeds that both have are compared.
     """
     one, other = xr.align(one, other, join="inner")
     return estimate(one - other)

@@ -1,57 +1,148 @@
 """A page as a real headless browser sees it: the document after its scripts ran, console, requests.
 
-The browser has no network (no host name resolves); what a page asks for is read from chromium's own network
-log, without the requests that chromium makes for itself.
+Playwright drives the machine's own chromium, offline. Every request but that for the page itself is noted and
+refused; what the console says is noted, with errors that no script caught and what the page's policy forbade. One
+browser serves all tests, in a thread of its own, because Playwright leaves an event loop in the thread that it is in.
+With NEOLENS_SCREENSHOTS set to a folder, every page leaves a picture there.
 """
 
-import json
+import atexit
+import os
 import re
 import shutil
-import subprocess
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 import pytest
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    *("--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0", "--window-size=1200,2000"),
-)
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND")
+# That a policy forbids WebAssembly, which TensorFlow inside circuitsvis only asks about, is no fault of a page.
+_FORBIDDEN = """document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  blockedURI === "wasm-eval" || console.error(`forbidden by the policy: ${violatedDirective} ${blockedURI}`));"""
+_QUIET = """() => new Promise((done) => {
+  let timer;
+  const wait = () => { clearTimeout(timer); timer = setTimeout(() => requestAnimationFrame(done), 600); };
+  new MutationObserver(wait).observe(document, { subtree: true, childList: true, attributes: true });
+  setTimeout(done, 20000);
+  wait();
+})"""
+_SECONDS = 60
 
-needed = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
+
+def needed_where(chromium: str | None, *, ci: bool) -> pytest.MarkDecorator:
+    """Skips a test on a user's machine without a browser; in CI it runs, and fails for want of one."""
+    return pytest.mark.skipif(
+        chromium is None and not ci, reason="no chromium on this machine (apt-get install chromium)"
+    )
+
+
+needed = needed_where(_CHROMIUM, ci=bool(os.environ.get("CI")))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What happened: the document as HTML, console messages, and the addresses that the page asked for."""
+    """What happened: the document as HTML, console messages, the addresses asked for, and what the visit returned."""
 
     document: str
     console: list[str]
     requests: list[str]
+    answer: Any = field(default=None, repr=False)
 
 
-def opened(page: str, folder: Path) -> Opened:
-    """Open the page from a file, let its scripts run for some (virtual) seconds, and look."""
-    file, log = folder / "page.html", folder / "net.json"
-    file.write_text(page, encoding="utf-8")
-    where = (f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}")
-    command = [_CHROMIUM, *_FLAGS, *where, "--virtual-time-budget=6000", "--dump-dom", file.as_uri()]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    console = re.findall(r"INFO:CONSOLE[^]]*\] (.*)", ran.stderr)
-    return Opened(ran.stdout, console, _requests(log.read_text()))
+def opened(page: str | Path, folder: Path, visit: Callable[[Any], Any] | None = None) -> Opened:
+    """Open the page, HTML or a file, wait until it no longer changes, and look.
+
+    Args:
+        visit: called with Playwright's page, to hover, click, press keys, and read; what it returns is the `answer`.
+    """
+    if _CHROMIUM is None:
+        pytest.fail("CI without chromium: .ci/run installs it, or apt-get install chromium")
+    file = page if isinstance(page, Path) else folder / "page.html"
+    if isinstance(page, str):
+        file.write_text(page, encoding="utf-8")
+    return _in_thread(lambda: _look(file, visit))
 
 
-def _requests(log: str) -> list[str]:
+def _look(file: Path, visit: Callable[[Any], Any] | None) -> Opened:
+    console: list[str] = []
+    requests: list[str] = []
+    context = _browser().new_context(offline=True, service_workers="block", viewport={"width": 1200, "height": 1400})
     try:
-        events = json.loads(log)["events"]
-    except json.JSONDecodeError:  # chromium ended before it closed the list
-        events = json.loads(log.rstrip().rstrip(",") + "]}")["events"]
-    asked = [event["params"] for event in events if "url" in event.get("params", {})]
-    of_pages = [params for params in asked if params.get("initiator", "not an origin") != "not an origin"]
-    return [params["url"] for params in of_pages if not params["url"].startswith(("data:", "blob:"))]
+        context.set_default_timeout(1000 * _SECONDS)
+        context.add_init_script(_FORBIDDEN)
+        context.route("**/*", lambda route, asked: route.continue_() if _own(asked, file) else route.abort())
+        context.on("request", lambda asked: None if _own(asked, file) else requests.append(asked.url))
+        context.on("console", lambda message: console.append(message.text))
+        context.on("weberror", lambda error: console.append(f"not caught: {error.error}"))
+        tab = context.new_page()
+        tab.on("websocket", lambda socket: requests.append(socket.url))
+        tab.goto(file.as_uri())
+        tab.evaluate(_QUIET)
+        answer = visit(tab) if visit else None
+        picture(tab)
+        return Opened(tab.content(), console, requests, answer)
+    finally:
+        context.close()
+
+
+def picture(tab: Any, name: str = "") -> None:
+    """A screenshot of the whole page, in the folder that NEOLENS_SCREENSHOTS names, under the test's name."""
+    folder, test = os.environ.get("NEOLENS_SCREENSHOTS"), os.environ.get("PYTEST_CURRENT_TEST", "page")
+    if folder:
+        label = re.sub(r"\W+", "_", test.split("::")[-1].removesuffix(" (call)").removesuffix(" (setup)"))
+        tab.screenshot(path=Path(folder) / f"{label}{name and '-' + name}.png", full_page=True)
+
+
+def _own(asked: Any, file: Path) -> bool:
+    """Whether this is the page itself, or data that is in it."""
+    return asked.url.startswith(("data:", "blob:")) or (asked.is_navigation_request() and asked.url == file.as_uri())
+
+
+def _in_thread(do: Callable[[], Any]) -> Any:
+    """What `do` returns or raises in the browser's thread."""
+    done: Future[Any] = Future()
+    _tasks().put((do, done))
+    return done.result(timeout=5 * _SECONDS)
+
+
+@cache
+def _tasks() -> SimpleQueue[tuple[Callable[[], Any], Future[Any]]]:
+    """The tasks of the browser's thread; a daemon, which still works when the process ends and the browser closes."""
+    tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            do, done = tasks.get()
+            try:
+                done.set_result(do())
+            except BaseException as error:
+                done.set_exception(error)
+
+    Thread(target=work, name="browser", daemon=True).start()
+    return tasks
+
+
+@cache
+def _browser() -> Any:
+    from playwright.sync_api import sync_playwright
+
+    playwright = sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_FLAGS))
+
+    def close() -> None:
+        browser.close()
+        playwright.stop()
+
+    atexit.register(_in_thread, close)
+    return browser
 
 
 class Parsed(HTMLParser):

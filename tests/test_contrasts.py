@@ -100,14 +100,14 @@ def test_a_contrast_is_recorded_as_plain_values(three):
 def test_every_network_is_a_point_and_every_mean_has_its_interval_in_the_colour_of_the_arm(three):
     figure = measures_by_arm(three, MEASURES, "attention")
     points = {(trace.name, trace.xaxis): trace for trace in figure.data if trace.name}
-    np.testing.assert_allclose(points[f"{NEO}, networks", "x"].x, [0.1, 0.3, 0.3])
-    mean = points[NEO, "x"]
+    np.testing.assert_allclose(points[f"{NEO} (global and local), networks", "x"].x, [0.1, 0.3, 0.3])
+    mean = points[f"{NEO} (global and local)", "x"]
     assert mean.x[0] == pytest.approx(0.7 / 3)
     half = stats.t.ppf(0.975, 2) * np.std([0.1, 0.3, 0.3], ddof=1) / np.sqrt(3)
     assert mean.error_x.array[0] == pytest.approx(half)
     assert mean.marker.color == LOCAL_COLOUR
-    assert points[PLAIN, "x"].marker.color == GLOBAL_COLOUR
-    assert (ROTARY, "x2") not in points  # it has no loss
+    assert points[f"{PLAIN} (global)", "x"].marker.color == GLOBAL_COLOUR
+    assert (f"{ROTARY} (global)", "x2") not in points  # it has no loss
 
 
 def test_differences_are_drawn_as_shares_of_the_largest_value_filled_where_told_apart(three):

@@ -1,5 +1,7 @@
 """The pure forward pass: against the oracle over spans, positions, lengths and block sizes; laws of windows."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ import neolens
 import oracles
 import tiny
 from neolens.models.facts import AttentionSpan
-from neolens.network import attend, fingerprint, logits, patterns, residual, visible, weights_of
+from neolens.network import attend, fingerprint, head_patterns, logits, patterns, residual, visible, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,20 @@ def test_patterns_are_the_oracles(layer, bridges, networks):
 def test_patterns_refuse_what_does_not_exist(tokens, layer, message, bridges):
     with pytest.raises(ValueError, match=message):
         patterns(bridges["gpt-neo"], tokens, layer)
+
+
+def test_patterns_of_chosen_heads_come_from_one_pass_in_the_order_asked_for(bridges, monkeypatch):
+    model, tokens = bridges["gpt-neo"], tiny.tokens(batch=1, length=14)[0]
+    expected = {layer: patterns(model, tokens, layer) for layer in (0, 3)}
+    passes = []
+    module = sys.modules["neolens.network.patterns"]
+    monkeypatch.setattr(module, "residual", lambda *args, **how: passes.append(0) or residual(*args, **how))
+    found = head_patterns(model, tokens, {3: [2, 0], 0: [1]})
+    assert len(passes) == 1
+    torch.testing.assert_close(found[3], expected[3][[2, 0]], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], expected[0][[1]], rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"no head 0.9 in .*: heads are 0 to"):
+        head_patterns(model, tokens, {0: [9]})
 
 
 def test_weights_are_the_models_own_and_not_copies(bridges):

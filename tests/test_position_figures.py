@@ -85,8 +85,11 @@ def test_what_single_functions_give_is_drawn_too_or_refused_with_what_would_be()
     assert len(trace.x) == int(found["holds"].sel(role="previous_token").sum())
     with pytest.raises(ValueError, match="expected what neolens.roles with causes=True"):
         figures.pattern_and_cause(neolens.roles(model, tokens))
-    with pytest.raises(ValueError, match="no result holds kernel and score .* what neolens.encodings gives"):
-        figures.distance_kernels(position.toeplitz(model, tokens))
+    kernel = position.toeplitz(model, tokens)["kernel"].sel(layer=1, head=2).values
+    (line,) = figures.distance_kernels(position.toeplitz(model, tokens), head=(1, 2)).data
+    np.testing.assert_allclose(line.y, kernel - np.nanmax(kernel))
+    with pytest.raises(ValueError, match="no result holds kernel .* what neolens.position.toeplitz or neolens.enc"):
+        figures.distance_kernels(found)
     with pytest.raises(ValueError, match="no shift is above 0"):
         figures.shift_by_distance(neolens.shift(load("lab/pythia"), tokens, [-8, 0], progress=False))
     ablated = position.ablate_positions(model, tokens, progress=False)

@@ -1,7 +1,11 @@
 """A report is one page that holds everything it needs and shows every text as it stands."""
 
+import base64
+import gzip
+import io
 import re
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -178,3 +182,118 @@ def test_the_browser_tests_would_notice_an_error_and_a_request(tmp_path):
     seen = browser.opened(page, tmp_path)
     assert any("boom" in message for message in seen.console)
     assert "http://example.invalid/x.png" in seen.requests
+
+
+# Folded blocks --------------------------------------------------------------------------------------------------------
+
+
+def folded() -> report.Folded:
+    deeper = report.Folded("deeper", [report.Figure(bar("inner"))])
+    return report.Folded(f"more {HOSTILE}", [report.Paragraph("inside"), report.Figure(bar("outer")), deeper])
+
+
+def test_folded_blocks_are_in_the_page_once_under_their_summary_with_names_of_their_own():
+    page = Parsed(report.page("t", [report.Figure(bar()), folded(), folded()]))
+    plots = [attrs["id"] for attrs in page.tags("div") if attrs.get("class") == "plot"]
+    assert len(plots) == len(set(plots)) == 5
+    assert len(page.tags("details")) == 4
+    assert page.text.count(f"more {HOSTILE}") == 2
+    assert page.tags("img") == []
+    (own,) = [script for script in page.scripts if "drawAll" in script]
+    assert all(f'"{name}"' in own for name in plots)
+
+
+def test_what_is_no_block_is_refused_where_it_is_folded_away():
+    with pytest.raises(TypeError, match=r"str is no block of a report: wrap text in Paragraph"):
+        report.Folded("more", ["text"])
+
+
+@browser.needed
+def test_a_folded_figure_is_drawn_when_it_is_shown_as_wide_as_the_page(tmp_path):
+    def unfold(tab):
+        counts = [tab.locator(".js-plotly-plot").count()]
+        for number in range(2):
+            tab.locator("summary").nth(number).click()
+            tab.locator(".js-plotly-plot .main-svg").nth(3 * (number + 2) - 1).wait_for(state="attached")
+            counts.append(tab.locator(".js-plotly-plot").count())
+        wide = [box.bounding_box()["width"] for box in tab.locator(".main-svg").all()]
+        tab.locator("summary").first.click()  # folded, then the window made narrower, then shown again
+        tab.set_viewport_size({"width": 900, "height": 900})
+        tab.locator("summary").first.click()
+        tab.wait_for_timeout(1500)
+        return counts, wide, [box.bounding_box()["width"] for box in tab.locator(".main-svg").all()]
+
+    seen = browser.opened(report.page("t", [report.Figure(bar()), folded()]), tmp_path, unfold)
+    counts, wide, narrow = seen.answer
+    assert seen.console == []
+    assert counts == [1, 2, 3]
+    assert len(set(wide)) == 1
+    assert wide[0] > 1000
+    assert len(set(narrow)) == 1
+    assert narrow[0] < 900
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def packed(page: str) -> dict[str, pd.DataFrame]:
+    """The tables that a page holds, by the name of the file that each is saved as."""
+    files = dict(re.findall(r'data-of="([^"]*)" data-file="([^"]*)"', page))
+    texts = dict(re.findall(r'<script type="text/csv" id="([^"]*)">([^<]*)</script>', page))
+    assert files.keys() == texts.keys()
+    return {file: pd.read_csv(io.BytesIO(gzip.decompress(base64.b64decode(texts[of])))) for of, file in files.items()}
+
+
+def test_every_figure_and_view_comes_with_its_numbers_named_after_its_title_or_its_caption():
+    hostile = go.Figure(
+        go.Scatter(x=[0, 1], y=[1 / 3, 2], name=figures.escape(HOSTILE)), {"title": {"text": "<b>A, b</b> (c)"}}
+    )
+    tables = packed(
+        report.page("t", [report.Figure(hostile), report.Figure(view(HOSTILE), "What, it sees!"), folded()])
+    )
+    assert list(tables) == ["a-b-c.csv", "what-it-sees.csv", "outer.csv", "inner.csv"]
+    pd.testing.assert_frame_equal(
+        tables["a-b-c.csv"], pd.DataFrame({"series": [HOSTILE] * 2, "x": [0, 1], "value": [0.3333333, 2.0]})
+    )
+    its = view(HOSTILE).table()
+    assert tables["what-it-sees.csv"].columns.tolist() == its.columns.tolist()
+    assert HOSTILE in tables["what-it-sees.csv"].astype(str).values
+
+
+def test_a_drawing_without_a_title_is_called_by_its_place_and_a_hostile_one_by_its_words():
+    bare = go.Figure(go.Bar(x=[1], y=[2]))
+    named = go.Figure(bare).update_layout(title=f"../../{figures.escape(HOSTILE)}")
+    tables = packed(report.page("t", [report.Figure(bare), report.Figure(named)]))
+    assert list(tables) == ["figure-1.csv", "script-img-src-x-onerror-alert-1.csv"]
+
+
+def test_a_drawing_of_nothing_or_of_too_much_has_no_numbers():
+    many = go.Figure(go.Scatter(x=list(range(20_001)), y=[1.0] * 20_001))
+    without = views.View("", "element => {}", "")
+    assert packed(report.page("t", [report.Figure(one) for one in (many, go.Figure(), without)])) == {}
+    assert len(packed(report.page("t", [report.Figure(many.update_traces(x=[1], y=[1]))]))) == 1
+
+
+@browser.needed
+def test_a_click_saves_the_numbers_of_a_figure(tmp_path):
+    def click(tab):
+        saved = []
+        for button in tab.locator("button.data").all():
+            with tab.expect_download() as download:
+                button.click()
+            saved.append((download.value.suggested_filename, download.value.path().read_text()))
+        return saved
+
+    blocks = [report.Figure(bar(figures.escape(HOSTILE))), report.Figure(view(HOSTILE), "sees")]
+    seen = browser.opened(report.page("t", blocks), tmp_path, click)
+    assert (seen.console, seen.requests) == ([], [])
+    (first, numbers), (second, cells) = seen.answer
+    assert (first, second) == ("script-img-src-x-onerror-alert-1.csv", "sees.csv")
+    assert numbers == "x,value\n1,3\n2,4\n"
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(cells)), view(HOSTILE).table(), check_dtype=False)
+
+
+def test_numbers_and_their_intervals_are_kept_on_one_line():
+    table = report.Table(["", "n", "effect", "told"], [["a", 1, "+0.42 (0.30 to 0.55)", "words that may wrap"]])
+    classes = dict(zip(["n", "effect", "told"], re.findall(r"<td(.*?)>", table.html("table"))))
+    assert classes == {"n": ' class="number"', "effect": ' class="kept"', "told": ""}

@@ -12,6 +12,7 @@ import tiny
 from browser import Parsed
 from neolens import views
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR
+from neolens.views.labels import NEITHER
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -39,8 +40,8 @@ def test_a_view_holds_the_pattern_its_tokens_and_the_names_of_its_heads():
 COLOURS = {
     "local": (["1.0 local 16", "3.1 local 16"], LOCAL_COLOUR),
     "global": (["0.0 global", "2.1 global"], GLOBAL_COLOUR),
-    "mixed": (["0.0 global", "1.0 local 16"], views._NEITHER),
-    "not named": (["first", "second"], views._NEITHER),
+    "mixed": (["0.0 global", "1.0 local 16"], NEITHER),
+    "not named": (["first", "second"], NEITHER),
 }
 
 
@@ -95,11 +96,27 @@ def test_invisible_characters_are_written_out(token, shown):
 
 
 REFUSED = {
-    "too long": ((["a"] * 321, uniform(1, 321), ["0.0"]), "321 tokens are too many .* at most 320"),
-    "too many heads": (
-        (["a"] * 128, uniform(21, 128), ["0"] * 21),
-        "21 heads of 128 tokens .* at most 20 heads",
+    # 3,700 * 3,701 / 2 = 6,846,850 causal cells; 3,605 * 3,606 / 2 = 6,499,815 are the last that fit into 6,500,000
+    "too long": (
+        (["a"] * 3700, uniform(1, 3700), ["0.0"]),
+        "a head of 3,700 tokens holds 6,846,850 attention values, too many for one view: pass at most 3,605 tokens",
     ),
+    # 1,024 * 1,025 / 2 = 524,800 a head, of which 12 are 6,297,600; 14 heads of 963 tokens are 6,498,324
+    "too many heads": (
+        (["a"] * 1024, uniform(14, 1024), ["0"] * 14),
+        "14 heads of 1,024 tokens hold 7,347,200 .* at most 12 of these heads, or pass at most 963 tokens",
+    ),
+    "no tokens": (
+        ([], uniform(1, 1)[:, :0, :0], ["0.0"]),
+        "nothing to draw: 1 labels and 0 tokens, expected at least one of each",
+    ),
+    "later keys": (
+        (["a", "b"], torch.full((1, 2, 2), 0.5), ["1.0 local 2"]),
+        "head '1.0 local 2' gives key 1 at query 0 the value 0.5: expected causal attention",
+    ),
+    "undefined": ((["a"], torch.full((1, 1, 1), torch.nan), ["0.0"]), "key 0 at query 0 the value nan"),
+    "above 1": ((["a"], torch.full((1, 1, 1), 1.5), ["0.0"]), "key 0 at query 0 the value 1.5"),
+    "below 0": ((["a"], torch.full((1, 1, 1), -0.5), ["0.0"]), "key 0 at query 0 the value -0.5"),
     "labels": ((["a", "b"], uniform(2, 2), ["0.0"]), r"shape \(2, 2, 2\) does not fit 1 labels and 2 tokens"),
     "tokens": (
         (["a", "b", "c"], uniform(1, 2), ["0.0"]),
@@ -123,20 +140,21 @@ class Words:
 
 @pytest.fixture
 def model(monkeypatch) -> SimpleNamespace:
-    """Two layers (global, local 2) of two heads; head h of layer l gives key 0 the value l + h / 10."""
+    """Two layers (global, local 2) of two heads; head h of layer l gives key 0 the value (l + h / 10) / 2."""
     import neolens.models
     import neolens.network
 
     spans = (neolens.models.AttentionSpan("global"), neolens.models.AttentionSpan("local", 2))
     facts = SimpleNamespace(name="tiny", layers=2, heads=2, attention=spans)
 
-    def patterns(model, tokens, layer):
-        whole = torch.zeros(2, len(tokens), len(tokens))
-        whole[:, :, 0] = layer + torch.tensor([[0.0], [0.1]])
+    def head_patterns(model, tokens, heads):
+        whole = {layer: torch.zeros(len(its), len(tokens), len(tokens)) for layer, its in heads.items()}
+        for layer, its in heads.items():
+            whole[layer][:, :, 0] = (layer + torch.tensor(its)[:, None] / 10) / 2
         return whole
 
     monkeypatch.setattr(neolens.models, "anatomy", lambda model: facts)
-    monkeypatch.setattr(neolens.network, "patterns", patterns)
+    monkeypatch.setattr(neolens.network, "head_patterns", head_patterns)
 
     def to_tokens(text, prepend_bos, truncate):
         return torch.tensor([[0, *(1 + (word == "cat") for word in text.split())]])
@@ -148,7 +166,7 @@ def test_a_model_and_a_text_become_a_view_of_every_head_named_with_its_kind(mode
     data = props(views.attention(model, "the cat"))
     assert data["tokens"] == ["<BOS>", " the", " cat"]
     assert data["attentionHeadNames"] == ["0.0 global", "0.1 global", "1.0 local 2", "1.1 local 2"]
-    assert [head[2][0] for head in data["attention"]] == [0.0, 0.1, 1.0, 1.1]
+    assert [head[2][0] for head in data["attention"]] == [0.0, 0.05, 0.5, 0.55]
 
 
 @pytest.mark.parametrize("tokens", [torch.tensor([2, 1]), torch.tensor([[2, 1]])], ids=["row", "batch of one"])
@@ -156,7 +174,7 @@ def test_chosen_layers_and_heads_alone_are_shown_in_the_order_asked_for(model, t
     data = props(views.attention(model, tokens, layers=[1, 0], heads=[1]))
     assert data["tokens"] == [" cat", " the"]
     assert data["attentionHeadNames"] == ["1.1 local 2", "0.1 global"]
-    assert [head[0][0] for head in data["attention"]] == [1.1, 0.1]
+    assert [head[0][0] for head in data["attention"]] == [0.55, 0.05]
 
 
 def test_a_model_without_a_tokenizer_shows_the_numbers_of_the_tokens(model):
@@ -193,9 +211,9 @@ def test_a_layer_or_head_that_does_not_exist_is_refused(model, choice, message):
 def test_a_prompt_that_is_too_long_is_refused_before_the_model_runs(model, monkeypatch):
     import neolens.network
 
-    monkeypatch.setattr(neolens.network, "patterns", lambda *args: pytest.fail("the model ran"))
-    with pytest.raises(ValueError, match="321 tokens are too many"):
-        views.attention(model, torch.zeros(321, dtype=torch.long))
+    monkeypatch.setattr(neolens.network, "head_patterns", lambda *args: pytest.fail("the model ran"))
+    with pytest.raises(ValueError, match=r"4 heads of 3,000 tokens .* at most 1 of these heads, or pass at most"):
+        views.attention(model, torch.zeros(3000, dtype=torch.long))
 
 
 @browser.needed

@@ -97,8 +97,10 @@ def continuations(
         model: from `neolens.load`, with a tokenizer.
         prompts: a text, or a list of texts; BOS is put before each.
         groups: as `neolens.ablate`.
-        how, reference, seed: as `ablated`; reference prompts as long as prompt and continuation together, or longer.
+        how: as `ablated`.
+        reference: as `ablated`; prompts as long as prompt and continuation together, or longer.
         new_tokens: of each continuation.
+        seed: as `ablated`.
 
     Raises:
         TypeError, ValueError: as `ablated`; prompts and continuations that do not fit the context.

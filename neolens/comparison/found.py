@@ -94,8 +94,10 @@ class Found:
     @cached_property
     def needs(self) -> tuple[needs.Needs, ...]:
         """What each network needs its kinds of layers for."""
-        parts = [[its[f"ablation_{part}"] for part in ("text", "repeats", "cut")] for its in self.networks.values()]
-        return tuple(needs.needs(self.facts, *three, self.window) for three in parts)
+        return tuple(
+            needs.needs(self.facts, its["ablation_text"], its["ablation_repeats"], its["ablation_cut"], self.window)
+            for its in self.networks.values()
+        )
 
     @cached_property
     def circuits(self) -> tuple[circuits.Circuit, ...]:

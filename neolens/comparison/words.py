@@ -155,17 +155,19 @@ def _moved(found: Sequence[Found]) -> list[str]:
 
 
 def _who_finds(found: Sequence[Found]) -> list[str]:
-    """How many networks do the task, and in which layers the head stands that moves most of it at the end."""
+    """How many networks do the task, and in each the head whose output at the end moves most of it."""
     asked = [one for one in found if one.circuits]
+    if not asked:
+        return []
     told = []
     for one in asked:
         able = [its for its in one.circuits if _solves(its)]
         best = ", ".join(circuits.ranked(its.shares["z"].sel(pos="end")["share"])[0] for its in able)
         told.append(f"{one.name} {len(able)} of {len(one.circuits)}{f' ({best})' if best else ''}")
-    prompts = f"{SOLVED:.0%} of {asked[0].circuits[0].result.sizes['prompt']} prompts" if asked else ""
-    return asked and [
-        f"Networks that put the indirect object above the other name in {prompts} or more, and of each the head whose "
-        f"output at the end moves most of the logit difference: {'; '.join(told)}."
+    prompts = asked[0].circuits[0].result.sizes["prompt"]
+    return [
+        f"Networks that put the indirect object above the other name in {SOLVED:.0%} of {prompts} prompts or more, and "
+        f"of each the head whose output at the end moves most of the logit difference: {'; '.join(told)}."
     ]
 
 

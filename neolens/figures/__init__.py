@@ -1,23 +1,43 @@
 """Labelled results as plotly figures: a function takes a result and returns a figure, nothing else happens.
 
-Each takes what `neolens.attention` returned, for one model or for several: a mapping from a name to a result,
-or a list of results that carry the name of their model. One module for each question that a figure answers;
-what all have in common (the two colours of local and global layers, titles, captions, escaping) is in
-`style`.
+Each takes what a function of the package returned, for one model or for several: a mapping from a name to a result,
+or a list of results that carry the name of their model. One module for each question that a figure answers; what all
+have in common (the colours of local and global layers and of position encodings, titles, captions, escaping) is in
+`style`. `save` writes a figure into a file, `data` gives its numbers as a table.
 """
 
 from neolens.figures.ablation import ablation_groups, ablation_heads
+from neolens.figures.ablation_beside import heads_beside
 from neolens.figures.ablation_by_distance import ablation_by_distance
-from neolens.figures.encodings import band_shares, loss_beyond, pattern_and_cause
+from neolens.figures.by_metric import by_metric
+from neolens.figures.circuits import token_circuit
+from neolens.figures.encodings import band_shares, pattern_and_cause
+from neolens.figures.estimates import estimates
 from neolens.figures.formation import formation_by_step
+from neolens.figures.geometry import embedding_geometry
 from neolens.figures.heatmap import heads
 from neolens.figures.induction import copying_without, induction_by_length, induction_causes
-from neolens.figures.learning import POSITION_COLOURS, learning
+from neolens.figures.learning import learning
+from neolens.figures.losses import loss_beyond, loss_without_positions
+from neolens.figures.measured import differences_by_measure, measures_by_arm
+from neolens.figures.parts import part_shares, score_parts
 from neolens.figures.patching import largest_effect, patch_heatmap
 from neolens.figures.position import distance_kernels, shift_by_distance, toeplitz_shares
 from neolens.figures.reach import mass_by_distance
+from neolens.figures.roles import roles_by_head
+from neolens.figures.saving import save
 from neolens.figures.strip import scores_by_kind
-from neolens.figures.style import GLOBAL_COLOUR, KIND_COLOURS, LOCAL_COLOUR, SCORES, Results, Score, escape
+from neolens.figures.style import (
+    GLOBAL_COLOUR,
+    KIND_COLOURS,
+    LOCAL_COLOUR,
+    POSITION_COLOURS,
+    SCORES,
+    Results,
+    Score,
+    escape,
+)
+from neolens.figures.tidy import data
 from neolens.figures.window import narrowing_by_distance, places_by_distance, recall_by_distance
 
 __all__ = [
@@ -32,23 +52,36 @@ __all__ = [
     "ablation_groups",
     "ablation_heads",
     "band_shares",
+    "by_metric",
     "copying_without",
+    "data",
+    "differences_by_measure",
     "distance_kernels",
+    "embedding_geometry",
     "escape",
+    "estimates",
     "formation_by_step",
     "heads",
+    "heads_beside",
     "induction_by_length",
     "induction_causes",
     "largest_effect",
     "learning",
     "loss_beyond",
+    "loss_without_positions",
     "mass_by_distance",
+    "measures_by_arm",
     "narrowing_by_distance",
+    "part_shares",
     "patch_heatmap",
     "pattern_and_cause",
     "places_by_distance",
     "recall_by_distance",
+    "roles_by_head",
+    "save",
+    "score_parts",
     "scores_by_kind",
     "shift_by_distance",
     "toeplitz_shares",
+    "token_circuit",
 ]

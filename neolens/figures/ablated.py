@@ -11,13 +11,13 @@ import json
 import xarray as xr
 
 from neolens.ablation.groups import CONTROL
-from neolens.figures.style import GLOBAL_COLOUR, GREY, LOCAL_COLOUR, escape
+from neolens.figures.style import CONTROL_COLOUR, GLOBAL_COLOUR, GREY, LOCAL_COLOUR, escape
 
 KINDS = {
     "local": ("local layers", LOCAL_COLOUR),
     "global": ("global layers", GLOBAL_COLOUR),
     "both": ("layers of both kinds", GREY),
-    "control": ("random controls", "#A9B3BD"),
+    "control": ("random controls", CONTROL_COLOUR),
 }
 """Kind of group -> how it is called, and its colour."""
 

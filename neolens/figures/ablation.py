@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.effects import SIGNIFICANT
-from neolens.figures import style
+from neolens.figures import maps, style
 from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
 from neolens.figures.style import INK, escape
 
@@ -37,13 +37,14 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
     effects, name = _effects(result_or_effects, metric)
     grid = heads_grid(effects)
     beside = np.stack([grid[one].values for one in ("low", "high", "p_adjusted")], axis=-1)
-    figure = style.layer_map(
+    figure = maps.layer_map(
         grid,
         grid["effect"],
         "head",
-        limit=style.limit_above_0(limit, grid["effect"]),
+        limit=maps.limit_above_0(limit, grid["effect"]),
         unit=style.unit(name),
         customdata=beside,
+        meta=["low", "high", "adjusted p"],
         text=np.where(beside[..., 2] < SIGNIFICANT, "●", ""),
         texttemplate="%{text}",
         textfont={"size": 9},
@@ -103,6 +104,7 @@ def _points(effects: xr.Dataset, rows: list[int], label: str, colour: str) -> go
         y=rows,
         error_x={"array": high - effect, "arrayminus": effect - low, "color": colour, "thickness": 1.5, "width": 0},
         customdata=list(zip(names, low, high, p, strict=True)),
+        meta=["group", "low", "high", "adjusted p"],
         hovertemplate="%{customdata[0]}: %{x:.3g}<br>95 %: %{customdata[1]:.3g} to %{customdata[2]:.3g}<br>"
         "adjusted p: %{customdata[3]:.3g}<extra></extra>",
         mode="markers",

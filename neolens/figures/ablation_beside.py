@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.effects import SIGNIFICANT, heads_grid
-from neolens.figures import style
+from neolens.figures import maps, style
 from neolens.figures.ablated import caption, metric_of
 from neolens.figures.style import escape
 
@@ -33,15 +33,16 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
     if any(grid.sizes != grids[0].sizes for grid in grids):
         raise ValueError("the effects are of models of different sizes: draw one model at a time")
     heads, first = grids[0].sizes["head"], next(iter(effects.values()))
-    maps, columns = _side_by_side(grids), [(label, head) for label in effects for head in range(heads + 1)][:-1]
-    figure = style.layer_map(
-        maps,
-        maps["effect"],
+    beside, columns = _side_by_side(grids), [(label, head) for label in effects for head in range(heads + 1)][:-1]
+    figure = maps.layer_map(
+        beside,
+        beside["effect"],
         "head",
-        limit=style.limit_above_0(None, maps["effect"]),
+        limit=maps.limit_above_0(None, beside["effect"]),
         unit=style.unit(metric_of(first)),
-        customdata=_hovered(maps, [f"{escape(label)}, head {head}" for label, head in columns]),
-        text=_written(maps, numbers=heads <= _NUMBERED),
+        customdata=_hovered(beside, [f"{escape(label)}, head {head}" for label, head in columns]),
+        meta=["low", "high", "adjusted p", "head"],
+        text=_written(beside, numbers=heads <= _NUMBERED),
         texttemplate="%{text}",
         textfont={"size": 9},
         hovertemplate="%{customdata[3]}, layer %{y}: %{z:.3g}<br>95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}"
@@ -68,17 +69,17 @@ def _side_by_side(grids: Sequence[xr.Dataset]) -> xr.Dataset:
     return xr.concat(parts, dim="head", coords="minimal", compat="override", combine_attrs="override")
 
 
-def _written(maps: xr.Dataset, numbers: bool) -> np.ndarray:
+def _written(beside: xr.Dataset, numbers: bool) -> np.ndarray:
     """What stands in each cell: its effect, if there is room and something to say, and the dot."""
-    effect, p = (maps[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
+    effect, p = (beside[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
     told = [f"{value:.2f}" if numbers and abs(value) >= 0.005 else "" for value in effect.ravel().tolist()]
     dots = ["●" if its < SIGNIFICANT else "" for its in p.ravel().tolist()]
     return np.array([f"{one} {dot}".strip() for one, dot in zip(told, dots)], dtype=object).reshape(effect.shape)
 
 
-def _hovered(maps: xr.Dataset, names: Sequence[str]) -> np.ndarray:
+def _hovered(beside: xr.Dataset, names: Sequence[str]) -> np.ndarray:
     """The interval's ends, the adjusted p and the name of every cell."""
-    numbers = [maps[name].transpose("layer", "head").values for name in _SHOWN[1:]]
+    numbers = [beside[name].transpose("layer", "head").values for name in _SHOWN[1:]]
     return np.stack([*numbers, np.broadcast_to(np.array(names, dtype=object), numbers[0].shape)], axis=-1)
 
 

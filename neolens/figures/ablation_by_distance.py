@@ -146,6 +146,7 @@ def _drawn(
         x=x,
         y=mean[there],
         customdata=list(zip(at, low, high, prompts, strict=True)),
+        meta=["distances", "low", "high", "prompts"],
         hovertemplate=f"{label}<br>distance %{{customdata[0]}}: %{{y:.3g}} (%{{customdata[1]:.3g}} to "
         "%{customdata[2]:.3g}), %{customdata[3]} prompts<extra></extra>",
         mode="lines+markers",

@@ -1,6 +1,6 @@
 """What figures of several arms share: colours by position encoding, dashes and marks, lines over seeds, captions.
 
-Encodings have their colours (see `learning`); models with the same kind of positions are told apart by the dash of
+Encodings have their colours (see `style`); models with the same kind of positions are told apart by the dash of
 their line. Where a result has seeds, a line is their mean and the band goes from the lowest to the highest.
 """
 
@@ -15,8 +15,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import style
-from neolens.figures.learning import POSITION_COLOURS
-from neolens.figures.style import Results, escape
+from neolens.figures.style import POSITION_COLOURS, Results, escape
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = {"solid": "circle", "dash": "square", "dot": "diamond", "dashdot": "cross"}
@@ -45,13 +44,13 @@ def holding(results: Results, *variables: str, of: str, besides: tuple[str, ...]
 
 
 def drawn_as(models: dict[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset, dict[str, str]]]:
-    """Name, result, and the colour and dash of each model."""
+    """Name, result, and the colour, dash and kind of positions of each model."""
     met: dict[str, int] = {}
     for name, result in models.items():
         kind = str(json.loads(result.attrs["anatomy"])["position"]["kind"])
         dash = DASHES[met.setdefault(kind, 0) % len(DASHES)]
         met[kind] += 1
-        yield escape(name), result, {"colour": POSITION_COLOURS[kind], "dash": dash}
+        yield escape(name), result, {"colour": POSITION_COLOURS[kind], "dash": dash, "kind": kind}
 
 
 def line_over_seeds(values: xr.DataArray, along: str, name: str, line: dict[str, str], hover: str) -> list[go.Scatter]:

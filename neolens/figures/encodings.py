@@ -1,14 +1,19 @@
-"""What position encodings do in a network: heads by pattern and by cause, rotary bands, texts beyond the context."""
+"""What position encodings do in a network: heads by pattern and by cause, rotary bands."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from plotly.subplots import make_subplots
 
 from neolens.figures import style
-from neolens.figures.arms import SYMBOLS, drawn_as, head_of, holding, line_over_seeds, networks
+from neolens.figures.arms import SYMBOLS, drawn_as, head_of, holding, networks
 from neolens.figures.style import GREY, Results, escape
+from neolens.position import taken_away
+from neolens.scores import THRESHOLDS
 
 
 def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_token", "induction")) -> go.Figure:
@@ -39,6 +44,7 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
                     x=points["score"].values,
                     y=points["more"].values,
                     customdata=heads,
+                    meta=["head"],
                     mode="markers",
                     name=name,
                     legendgroup=name,
@@ -59,19 +65,24 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
     return style.legend_below(style.style(figure, title, caption, height=330))
 
 
-def band_shares(results: Results) -> go.Figure:
-    """What previous-token heads lose of their score when one rotary band is taken out of them alone, by band.
+def band_shares(results: Results, *, heads: Sequence[tuple[int, int]] | None = None) -> go.Figure:
+    """What heads lose of their previous-token score when one rotary band is taken out of them alone, by band.
 
     Args:
-        results: of `neolens.encodings`, of rotary models.
+        results: of `neolens.position.bands`, or of `neolens.encodings`; of rotary models.
+        heads: (layer, head) of those to draw, by default all previous-token heads (a score of at least 0.4, or what
+            the result itself says).
 
     Raises:
-        ValueError: no such result.
+        ValueError: no such result, or a head that it does not hold.
     """
-    models = holding(results, "taken_away", of="neolens.encodings", besides=("holds",))
+    shared = {name: _shares(result) for name, result in style.by_model(results).items()}
+    models = holding(shared, "taken_away", of="neolens.position.bands or neolens.encodings", besides=("holds",))
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         holds = result["holds"].sel(role="previous_token", drop=True) == 1
+        if heads is not None:
+            holds = _chosen(holds, heads)
         share = result["taken_away"].where(holds).stack(point=("seed", "layer", "head")).dropna("point", how="all")
         share = share.transpose("band", "point")
         apart = 0.5 * ((at + 0.5) / len(models) - 0.5) + np.linspace(-0.06, 0.06, max(share.sizes["point"], 1))
@@ -81,6 +92,7 @@ def band_shares(results: Results) -> go.Figure:
                 x=(np.arange(share.sizes["band"])[:, None] + apart[: share.sizes["point"]]).ravel(),
                 y=share.values.ravel(),
                 customdata=labels * share.sizes["band"],
+                meta=["head"],
                 mode="markers",
                 name=name,
                 marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 8, "opacity": 0.7},
@@ -94,38 +106,25 @@ def band_shares(results: Results) -> go.Figure:
     figure.update_xaxes(title_text="band, and its wavelength in tokens" if agree else "band, from the fastest", **ticks)
     figure.update_yaxes(title_text="share of the score", zeroline=True, zerolinecolor=GREY)
     title = "<b>Bands of previous-token heads</b> (share of the score that goes with a band)"
-    caption = f"{networks(models)}. A point is a previous-token head, the band held out of it alone."
+    drawn = "a previous-token head" if heads is None else "a head"
+    caption = f"{networks(models)}. A point is {drawn}, the band held out of it alone."
     return style.legend_below(style.style(figure, title, caption, height=300))
 
 
-def loss_beyond(results: Results) -> go.Figure:
-    """The loss by position as text runs past the context: solid as trained, dotted with positions interpolated; the
-    running mean over an eighth of the context. A panel a model, bands from the lowest seed to the highest.
+def _shares(result: xr.Dataset) -> xr.Dataset:
+    """The result with `taken_away` and `holds`, also where it is one of `neolens.position.bands`."""
+    if not isinstance(result, xr.Dataset) or "taken_away" in result or "previous_token_held" not in result:
+        return result
+    holds = result["previous_token"].mean("prompt") >= THRESHOLDS["previous_token"]
+    shares = {"taken_away": taken_away(result), "holds": holds.expand_dims(role=["previous_token"])}
+    return xr.Dataset(shares, attrs=result.attrs)
 
-    Args:
-        results: of `neolens.encodings`.
 
-    Raises:
-        ValueError: no such result.
-    """
-    models = holding(results, "loss_beyond", of="neolens.encodings")
-    figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
-    for (name, result, line), place in zip(drawn_as(models), places, strict=True):
-        context = (result["pos"].size + 1) // 2
-        for variable, dash, what in (
-            ("loss_beyond", "solid", "as trained"),
-            ("loss_interpolated", "dot", "interpolated"),
-        ):
-            if variable in result:
-                smooth = result[variable].rolling(pos=max(1, context // 8), min_periods=1).mean()
-                its = {"colour": line["colour"], "dash": dash}
-                for trace in line_over_seeds(
-                    smooth, "pos", what, its, f"{name}, {what}<br>position %{{x}}: %{{y:.2f}} nats"
-                ):
-                    figure.add_trace(trace.update(showlegend=False), **place)
-        figure.add_vline(context - 0.5, line={"color": GREY, "dash": "dash", "width": 1}, **place)
-    figure.update_xaxes(title_text="position")
-    figure.update_yaxes(title_text="loss (nats)", col=1, rangemode="tozero")
-    title = "<b>Beyond the context</b> (loss by position, nats a token)"
-    caption = f"{networks(models)}. Periodic random text. Dashed: the end of the context; dotted: interpolated."
-    return style.style(figure, title, caption, height=260 * places[-1]["row"])
+def _chosen(holds: xr.DataArray, heads: Sequence[tuple[int, int]]) -> xr.DataArray:
+    """True at these heads."""
+    chosen = xr.zeros_like(holds, dtype=bool)
+    for layer, head in heads:
+        if layer not in holds["layer"].values or head not in holds["head"].values:
+            raise ValueError(f"no head {layer}.{head} in the result: expected (layer, head) of one that it holds")
+        chosen.loc[{"layer": layer, "head": head}] = True
+    return chosen

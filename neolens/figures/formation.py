@@ -1,13 +1,12 @@
 """What forms first: best scores, copying, and the effect of ablating induction heads, by training step.
 
 Checkpoints stand side by side as they were kept. Previous-token head, induction pattern and copying have the colours of
-`window.TASK_COLOURS`, which no kind of layer and no position encoding has.
+`style.TASK_COLOURS`, which no kind of layer and no position encoding has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,18 +17,16 @@ from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import CAUSE, COPIES
 from neolens.circuits.induction import MEASURES, best, sure
 from neolens.figures import style
-from neolens.figures.induction import Results, checked, once
-from neolens.figures.style import GREY, INK, escape
-from neolens.figures.window import TASK_COLOURS
+from neolens.figures.induction import Results, checked
+from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
 
-_CALLED = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
-_DASHES = tuple(_CALLED)
-_LATER = "#A9B3BD"  # of heads that hold the pattern at the end
+_THRESHOLD = {"color": GREY, "dash": "dash", "width": 1}
+_SCORE, _EFFECT, _BETWEEN = 150, 110, 22  # pixels: a panel of scores, one of effects, and between two
 
 
 def formation_by_step(results: Results) -> go.Figure:
     """What forms when: best scores and copying, and below what ablating all induction heads adds beyond random heads,
-    by training step. A column a model, a dash a repeat length; bands: 95 % intervals over prompts.
+    by training step. A column a model, in each half a row a repeat length; bands: 95 % intervals over prompts.
 
     Raises:
         ValueError: no result with checkpoints.
@@ -37,34 +34,55 @@ def formation_by_step(results: Results) -> go.Figure:
     models = {name: one for name, one in checked(results, "induction").items() if "together_by_step" in one}
     if not models:
         raise ValueError("no result has training checkpoints: expected some measured `..._by_step`")
-    titles, lengths = [f"<b>{escape(name)}</b>" for name in models], {}
-    shared: dict[str, Any] = {"shared_yaxes": "rows", "shared_xaxes": "columns"}
-    figure = make_subplots(
-        2, len(models), subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.06, **shared
-    )
-    for col, result in enumerate(models.values(), start=1):
-        training = _training(result)
-        lengths = dict(zip(training["n"].values.tolist(), _DASHES))
-        for n, dash in lengths.items():
-            for row, curve in _curves(training.sel(distance=n - 1)):
-                figure.add_traces(_by_step(*curve, n, dash), row, col)
+    trained = {name: _training(one) for name, one in models.items()}
+    lengths = sorted({n for training in trained.values() for n in training["n"].values.tolist()})
+    figure, inner = _grid(list(models), lengths)
+    for col, training in enumerate(trained.values(), start=1):
+        for n in training["n"].values.tolist():
+            for half, curve in _curves(training.sel(distance=n - 1)):
+                figure.add_traces(_by_step(*curve, n), rows=lengths.index(n) + 1 + half * len(lengths), cols=col)
         steps = list(map(str, training["step"].values.tolist()))
         figure.update_xaxes(tickvals=list(range(len(steps))), ticktext=steps, tickangle=-60, showgrid=False, col=col)
-        figure.update_xaxes(title_text="training step", row=2, col=col)
-    figure.update_yaxes(range=[-0.05, 1.06], row=1)
-    for level, row in ((HOLDS, 1), (COPIES, 1), (CAUSE, 2)):
-        figure.add_hline(level, line={"color": GREY, "dash": "dash", "width": 1}, row=row, col="all")
-    figure.update_yaxes(title_text="score, or share", row=1, col=1)
-    below = np.concatenate([[0, CAUSE], *(np.asarray(trace.y, float) for trace in figure.select_traces(row=2))])
-    figure.update_yaxes(range=[np.nanmin(below) - 0.3, np.nanmax(below) + 0.3], row=2, zeroline=True)
-    figure.update_yaxes(title_text="nats a token more", row=2, col=1)
-    dashes = ", ".join(f"n = {n} {_CALLED[dash]}" for n, dash in lengths.items())
+    figure.update_xaxes(title_text="training step", row=2 * len(lengths))
+    below = [np.asarray(trace.y, float) for at in range(len(lengths), 2 * len(lengths)) for trace in _row(figure, at)]
+    lowest, highest = np.nanmin(np.concatenate([[0, CAUSE], *below])), np.nanmax(np.concatenate([[0, CAUSE], *below]))
+    for number in range(1, len(lengths) + 1):
+        for level in (HOLDS, COPIES):
+            figure.add_hline(level, line=_THRESHOLD, row=number, col="all")
+        figure.update_yaxes(range=[-0.05, 1.06], row=number)
+        figure.update_yaxes(title={"text": "score, or share", "font": {"size": 11}}, row=number, col=1)
+        figure.update_yaxes(title={"text": "nats a token more", "font": {"size": 11}}, row=number + len(lengths), col=1)
+        figure.add_hline(CAUSE, line=_THRESHOLD, row=number + len(lengths), col="all")
+        figure.update_yaxes(range=[lowest - 0.3, highest + 0.3], zeroline=True, row=number + len(lengths))
     caption = (
-        f"{', '.join(map(escape, models))}: one network each; {dashes}. Thin dashed lines: what has to be passed. "
-        "Below: what ablating all heads that hold the pattern adds, less what as many random heads do."
+        f"{', '.join(map(escape, models))}: one network each; n is the repeat length. Thin dashed lines: what has to "
+        "be passed. Below: what ablating all heads that hold the pattern adds, less what as many random heads do."
     )
     title = "<b>What forms first</b> (score, share of copies, and effect in nats a token, by training step)"
-    return style.legend_below(style.style(once(figure), title, caption, 460))
+    return style.legend_below(style.style(style.once(figure), title, caption, inner))
+
+
+def _grid(models: Sequence[str], lengths: Sequence[int]) -> tuple[go.Figure, int]:
+    """Empty panels, and the height of all in pixels."""
+    heights = [_SCORE] * len(lengths) + [_EFFECT] * len(lengths)
+    inner = sum(heights) + _BETWEEN * (len(heights) - 1)
+    figure = make_subplots(
+        len(heights),
+        len(models),
+        column_titles=[f"<b>{escape(name)}</b>" for name in models],
+        row_titles=[f"n = {n}" for n in lengths] * 2,
+        shared_xaxes="columns",
+        shared_yaxes="rows",
+        horizontal_spacing=0.02,
+        vertical_spacing=_BETWEEN / inner,
+        row_heights=[height / sum(heights) for height in heights],
+    )
+    return figure, inner
+
+
+def _row(figure: go.Figure, row: int) -> Iterator[go.Scatter]:
+    """The traces of a row, the first row 0."""
+    return figure.select_traces(row=row + 1)
 
 
 def _training(result: xr.Dataset) -> xr.Dataset:
@@ -75,7 +93,7 @@ def _training(result: xr.Dataset) -> xr.Dataset:
 
 
 def _curves(training: xr.Dataset) -> Iterator[tuple[int, tuple[str, str, xr.DataArray]]]:
-    """Row, and name, colour and values by step and prompt, of all that is drawn."""
+    """The half of the figure, and name, colour and values by step and prompt, of all that is drawn."""
     shown = {
         "best previous-token score": best("previous_token")(training),
         "best induction score": best("induction")(training),
@@ -83,12 +101,12 @@ def _curves(training: xr.Dataset) -> Iterator[tuple[int, tuple[str, str, xr.Data
     }
     for (name, values), colour in zip(shown.items(), TASK_COLOURS):
         assert values is not None
-        yield 1, (name, colour, values)
-    yield 2, ("heads with the pattern at the end", _LATER, training["later"] - training["later_others"])
-    yield 2, ("heads with the pattern at that step", INK, training["together"] - training["others"])
+        yield 0, (name, colour, values)
+    yield 1, ("heads with the pattern at the end", CONTROL_COLOUR, training["later"] - training["later_others"])
+    yield 1, ("heads with the pattern at that step", INK, training["together"] - training["others"])
 
 
-def _by_step(name: str, colour: str, values: xr.DataArray, n: int, dash: str) -> list[go.Scatter]:
+def _by_step(name: str, colour: str, values: xr.DataArray, n: int) -> list[go.Scatter]:
     """A curve with its band over prompts."""
     its = [one.its for one in sure({step: values.sel(step=step) for step in values["step"].values.tolist()}).values()]
     steps, x = values["step"].values.tolist(), list(range(values.sizes["step"]))
@@ -97,12 +115,13 @@ def _by_step(name: str, colour: str, values: xr.DataArray, n: int, dash: str) ->
         go.Scatter(
             x=x,
             y=[one.mean for one in its],
-            customdata=steps,
+            customdata=[[step, n] for step in steps],
+            meta=["training step", "n"],
             mode="lines+markers",
             marker={"size": 4},
-            line={"color": colour, "dash": dash, "width": 2},
+            line={"color": colour, "dash": "solid", "width": 2},
             name=name,
             legendgroup=name,
-            hovertemplate=f"{name}, n = {n}<br>step %{{customdata}}: %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"{name}, n = {n}<br>step %{{customdata[0]}}: %{{y:.3f}}<extra></extra>",
         ),
     ]

@@ -31,7 +31,7 @@ def heads(results: Results, score: str) -> go.Figure:
     labelled = sum(values.sizes["head"] for values in means[: places[-1]["col"]]) <= _LABELLED
     for name, result, values, place in zip(models, models.values(), means, places, strict=True):
         figure.add_trace(_heatmap(name, values, labelled, largest), **place)
-        _label(figure, result, place)
+        label_layers(figure, result, place)
     figure.update_yaxes(title_text="layer", col=1)
     colourbar = {"thickness": 14, "outlinewidth": 0}
     top = 1 if style.meaning(score).share else largest or 1
@@ -65,7 +65,8 @@ def _written(value: float, digits: int) -> str:
     return "" if np.isnan(value) else "0" if value == 0 else f"{value:.{digits}f}"
 
 
-def _label(figure: go.Figure, result: xr.Dataset, place: dict[str, int]) -> None:
+def label_layers(figure: go.Figure, result: xr.Dataset, place: dict[str, int], *, shown: bool = True) -> None:
+    """Layers from top to bottom with their kind and window in the colour of the kind, heads from left to right."""
     layers, heads = result["layer"].values, result["head"].values
     labels = []
     for layer in layers:
@@ -75,7 +76,7 @@ def _label(figure: go.Figure, result: xr.Dataset, place: dict[str, int]) -> None
         "tickvals": layers,
         "ticktext": labels,
         "range": [len(layers) - 0.5, -0.5],
-        "showticklabels": True,
+        "showticklabels": shown,
     }
     figure.update_yaxes(**rows, matches=None, showgrid=False, zeroline=False, **place)
     every = 1 + (len(heads) - 1) // 16

@@ -17,8 +17,7 @@ from plotly.subplots import make_subplots
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import best, nearest
 from neolens.figures import style
-from neolens.figures.ablated import KINDS
-from neolens.figures.style import GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
+from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 
 Results = Mapping[str, xr.Dataset]
 """Model -> `joined` of `neolens.circuits.induction.Induction`."""
@@ -50,7 +49,7 @@ def induction_by_length(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="score, or share", col=1)
     caption = f"{_networks(models)}. A point is a head, first layers left; bands from the lowest seed to the highest."
     title = "<b>Induction score by repeat length</b> (mean attention probability)"
-    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
     return style.legend_below(figure)
 
 
@@ -83,7 +82,7 @@ def induction_causes(results: Results) -> go.Figure:
         "its layer (corrected p below 0.05), which may be induction heads too; below 0 it costs less than they do."
     )
     title = "<b>Pattern and cause</b> (effect of ablating a head beyond others of its layer, nats a token)"
-    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
     return style.legend_below(figure)
 
 
@@ -96,7 +95,7 @@ def copying_without(results: Results) -> go.Figure:
     """
     models = checked(results, "together", "others", "alone")
     figure, places = _panels(models)
-    lines = {"together": ("all induction heads at once", INK), "others": ("as many random heads", KINDS["control"][1])}
+    lines = {"together": ("all induction heads at once", INK), "others": ("as many random heads", CONTROL_COLOUR)}
     for (name, result), place in zip(models.items(), places, strict=True):
         for kind, layers in style.layers_by_kind(result):
             figure.add_trace(
@@ -110,7 +109,7 @@ def copying_without(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="nats a token", col=1)
     caption = f"{_networks(models)}. A point is a head that holds the pattern, ablated alone."
     title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats a token)"
-    style.style(once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
     return style.legend_below(figure)
 
 
@@ -125,6 +124,7 @@ def _line(values: xr.DataArray, name: str, line: dict[str, Any]) -> list[go.Scat
             x=x,
             y=mean,
             customdata=each["n"].values,
+            meta=["repeat length n (tokens)"],
             mode="lines+markers",
             marker={"size": 5},
             line=line,
@@ -144,6 +144,7 @@ def _points(heads: xr.DataArray, model: str, kind: str, what: str = "head of a {
         x=(np.arange(flat.sizes["distance"])[:, None] + apart).ravel(),
         y=flat.values.ravel(),
         customdata=labels * flat.sizes["distance"],
+        meta=["head"],
         mode="markers",
         marker={"color": KIND_COLOURS[kind], "size": 4, "opacity": 0.4},
         name=what.format(kind),
@@ -158,6 +159,7 @@ def _scatter(points: xr.Dataset, model: str, name: str, kind: str, symbol: str) 
         x=points["score"].values,
         y=points["more"].values,
         customdata=[f"{layer}.{head}, seed {seed}" for seed, layer, head in points["point"].values],
+        meta=["head"],
         mode="markers",
         marker={"color": KIND_COLOURS[kind], "symbol": marks, "size": 9, "opacity": 0.8},
         name=name,
@@ -193,17 +195,6 @@ def _axis(figure: go.Figure, result: xr.Dataset, place: dict[str, int], *, label
     if label:
         text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
         figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
-
-
-def once(figure: go.Figure) -> go.Figure:
-    """The figure with every name in the legend once, and none of a trace without a point."""
-    shown: set[str] = set()
-    for trace in figure.data:
-        if trace.showlegend is None:
-            drawn = trace.y is not None and len(trace.y) and bool(np.isfinite(np.asarray(trace.y, float)).any())
-            trace.showlegend = bool(drawn) and trace.name not in shown
-            shown |= {trace.name} if drawn else set()
-    return figure
 
 
 def _networks(models: dict[str, xr.Dataset]) -> str:

@@ -1,7 +1,6 @@
 """How networks learn over their training: one panel a quantity, one line a network, its spread over seeds as a band.
 
-Position encodings have the same colours everywhere: absolute bluish green, rotary reddish purple, none grey (Okabe and
-Ito 2008). Networks alike in that are told apart by the dash of their line.
+A network has the colour of its position encoding; networks alike in that are told apart by the dash of their line.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from neolens.figures import style
+from neolens.figures.style import POSITION_COLOURS
 
-POSITION_COLOURS: dict[str, str] = {"absolute": "#009E73", "rotary": "#CC79A7", "none": "#7F7F7F"}
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.figures import style
+from neolens.figures import maps, style
 
 
 def patch_heatmap(
@@ -27,9 +27,9 @@ def patch_heatmap(
     """
     effect, across, unit, name, how = _drawn(result, metric, recovered)
     labels = _labels(result, effect, across)
-    limit = style.limit_above_0(limit, effect)
+    limit = maps.limit_above_0(limit, effect)
     hover = f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>"
-    figure = style.layer_map(result, effect, across, limit=limit, unit=unit, hovertemplate=hover)
+    figure = maps.layer_map(result, effect, across, limit=limit, unit=unit, hovertemplate=hover)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
     site, direction = result.attrs.get("site", ""), result.attrs.get("direction", "")
     title = f"<b>Patching {style.escape(str(site))}</b> ({style.escape(name)}, {unit})"
@@ -39,7 +39,7 @@ def patch_heatmap(
 
 def largest_effect(result: xr.Dataset, *, metric: str | None = None, recovered: bool = False) -> float:
     """The largest effect by size on the map that `patch_heatmap` draws of a result."""
-    return style.largest(_drawn(result, metric, recovered)[0])
+    return maps.largest(_drawn(result, metric, recovered)[0])
 
 
 def _drawn(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str, str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 
 from neolens.figures import style
 from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, holding, line_over_seeds, networks
-from neolens.figures.learning import POSITION_COLOURS
-from neolens.figures.style import Results, escape
+from neolens.figures.style import POSITION_COLOURS, Results, escape
 
 _WIDTH = 0.7  # of the points of one layer
 
@@ -37,7 +37,8 @@ def shift_by_distance(results: Results) -> go.Figure:
             figure.add_trace(trace)
         if line["colour"] == POSITION_COLOURS["rotary"] and "rounding" in result:
             level = float((result["rounding"] / (1 if "shift_logits" in result else result["spread"])).mean())
-            figure.add_hline(level, line={"color": line["colour"], "dash": "dot", "width": 1})
+            rounding = {"color": line["colour"], "dash": "dot", "width": 1}
+            figure.add_hline(level, name=f"rounding of {name}", line=rounding)
     ticks = [one for at, one in enumerate(by) if at == len(by) - 1 or by[-1] >= 1.5 * one]
     figure.update_xaxes(type="log", title_text="every position index moves by (tokens)", tickvals=ticks, ticktext=ticks)
     figure.update_traces(mode="lines+markers", selector={"showlegend": None})
@@ -71,13 +72,16 @@ def toeplitz_shares(results: Results) -> go.Figure:
                 x=(flat["layer"].values[:, None] + centre + apart).ravel(),
                 y=flat.values.ravel(),
                 customdata=[head_of(layer, its) for layer in flat["layer"].values for its in labels],
+                meta=["head"],
                 mode="markers",
                 name=name,
                 marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 7, "opacity": 0.7},
                 hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="layer", dtick=1, showgrid=False)
+    deepest = range(max(result.sizes["layer"] for result in models.values()))
+    layers = {"tickvals": list(deepest), "ticktext": list(map(str, deepest))}
+    figure.update_xaxes(title_text="layer", showgrid=False, zeroline=False, **layers)
     figure.update_yaxes(title_text="share of the variance", range=[-0.03, 1.05])
     caption = (
         f"{networks(models)}. A point is a head; of heads whose scores have no variance above noise there is none."
@@ -86,31 +90,34 @@ def toeplitz_shares(results: Results) -> go.Figure:
     return style.legend_below(style.style(figure, title, caption, height=320))
 
 
-def distance_kernels(results: Results, role: str = "previous_token") -> go.Figure:
-    """The distance kernel of the head that scores highest in a role: the mean score at each distance, less the largest.
-    A panel a model, a line a seed.
+def distance_kernels(
+    results: Results, role: str = "previous_token", *, head: tuple[int, int] | None = None
+) -> go.Figure:
+    """The distance kernel of one head: the mean score at each distance, less the largest. A panel a model, a line a
+    seed.
 
     Args:
-        results: of `neolens.encodings`.
+        results: of `neolens.position.toeplitz`, or of `neolens.encodings`.
+        role: the head that scores highest in it is drawn, where the result tells of roles; else that whose largest
+            mean score stands highest above the mean of its kernel.
+        head: (layer, head) of the one to draw in their place.
 
     Raises:
-        ValueError: no such result, or no such role.
+        ValueError: no such result, no such role, or no such head.
     """
-    models = holding(results, "kernel", of="neolens.encodings", besides=("score",))
+    models = holding(results, "kernel", of="neolens.position.toeplitz or neolens.encodings")
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
-        if role not in result["role"].values:
-            raise ValueError(f"no role {role!r} in the result: it holds {', '.join(map(str, result['role'].values))}")
         for number, seed in enumerate(result["seed"].values):
-            network = result.sel(seed=seed)
-            layer, head = highest(network["score"].sel(role=role))
-            kernel = network["kernel"].isel(layer=layer, head=head)
+            layer, its = _drawn_head(name, result.sel(seed=seed), role, head)
+            kernel = result["kernel"].sel(seed=seed, layer=layer, head=its)
             trace = go.Scatter(
                 x=kernel["distance"].values + 1,
                 y=(kernel - kernel.max()).values,
                 mode="lines",
                 line={"color": line["colour"], "dash": DASHES[number % len(DASHES)]},
-                hovertemplate=f"{name}, seed {seed}, head {layer}.{head}: %{{y:.2f}}<extra></extra>",
+                name=f"{name} {head_of(layer, {'seed': seed, 'head': its})}",
+                hovertemplate=f"{name}, seed {seed}, head {layer}.{its}: %{{y:.2f}}<extra></extra>",
                 showlegend=False,
             )
             figure.add_trace(trace, **place)
@@ -122,6 +129,24 @@ def distance_kernels(results: Results, role: str = "previous_token") -> go.Figur
         ticktext=list(map(str, ticks)),
     )
     figure.update_yaxes(title_text="mean score less the largest", col=1)
-    title = f"<b>Distance kernel</b> of the best {escape(role.replace('_', '-'))} head (units of the score)"
-    caption = f"{networks(models)}. A line a seed; distance on a log(d + 1) axis."
+    whose = f"of the best {escape(role.replace('_', '-'))} head"
+    if head is not None or not any("score" in result for result in models.values()):
+        whose = "of a head" if head is None else f"of head {head[0]}.{head[1]}"
+    title = f"<b>Distance kernel</b> {whose} (units of the score)"
+    drawn = ", ".join(dict.fromkeys(str(trace.name) for trace in figure.data))
+    caption = f"{networks(models)}. Heads: {drawn}. A line a seed; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=260 * places[-1]["row"])
+
+
+def _drawn_head(name: str, network: xr.Dataset, role: str, head: tuple[int, int] | None) -> tuple[int, int]:
+    """Layer and head whose kernel is drawn."""
+    if head is not None:
+        layer, its = head
+        if layer not in network["layer"].values or its not in network["head"].values:
+            raise ValueError(f"{name}: no head {layer}.{its} in the result")
+        return layer, its
+    if "score" not in network:
+        return highest(network["kernel"].max("distance") - network["kernel"].mean("distance"))
+    if role not in network["role"].values:
+        raise ValueError(f"no role {role!r} in the result: it holds {', '.join(map(str, network['role'].values))}")
+    return highest(network["score"].sel(role=role))

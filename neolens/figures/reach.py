@@ -21,6 +21,7 @@ from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.style import KIND_COLOURS, Results
 
 _DECADES = 7  # drawn below the largest mass
+_MASS = "mean attention probability"
 
 
 def mass_by_distance(results: Results) -> go.Figure:
@@ -50,7 +51,7 @@ def mass_by_distance(results: Results) -> go.Figure:
         figure.update_xaxes(**axis, **place)
     beneath = any(bool(((mass > 0) & (mass < floor)).any()) for mass in masses)
     figure.update_yaxes(**_mass_axis(floor, top, beneath))
-    figure.update_yaxes(title_text="mean attention probability", col=1)
+    figure.update_yaxes(title_text=_MASS, col=1)
     title = "<b>Attention mass by distance</b> (mean attention probability)"
     caption = f"{style.caption(models)}. Thin lines: single layers; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=320 * places[-1]["row"])
@@ -97,8 +98,9 @@ def _line(mass: xr.DataArray, kind: str, label: str, floor: float) -> go.Scatter
     return go.Scatter(
         x=np.sqrt((first + 1.0) * (last + 1.0)),
         y=np.where(np.isnan(values), np.nan, np.maximum(values, floor)),
-        customdata=[[at, f"{value:.3g}"] for at, value in zip(distances, values, strict=True)],
-        hovertemplate=f"{label}<br>distance %{{customdata[0]}}: %{{customdata[1]}}<extra></extra>",
+        customdata=[[at, float(value)] for at, value in zip(distances, values, strict=True)],
+        meta=["distances", _MASS],
+        hovertemplate=f"{label}<br>distance %{{customdata[0]}}: %{{customdata[1]:.3g}}<extra></extra>",
         mode="lines",
         line={"color": KIND_COLOURS[kind]},
         name=label,

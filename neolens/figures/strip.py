@@ -74,7 +74,7 @@ def _groups(models: dict[str, xr.Dataset], score: str) -> list[go.Scatter]:
             centre = position + (index - (len(groups) - 1) / 2) * _APART
             traces += [
                 _points(values.sel(layer=layers), kind, name, centre),
-                _mean(values.sel(layer=layers), kind, centre),
+                _mean(values.sel(layer=layers), kind, name, centre),
             ]
     return traces
 
@@ -85,7 +85,10 @@ def _points(values: xr.DataArray, kind: str, model: str, centre: float) -> go.Sc
     return go.Scatter(
         x=np.repeat(centre + across, len(heads)),
         y=values.values.ravel(),
-        customdata=[[escape(model), f"{layer}.{head}", kind] for layer in layers for head in heads],
+        customdata=[
+            [escape(model), f"{layer}.{head}", kind, int(layer), int(head)] for layer in layers for head in heads
+        ],
+        meta=["model", None, "kind of layer", "layer", "head"],
         hovertemplate="%{customdata[0]} %{customdata[1]} (%{customdata[2]}): %{y:.4f}<extra></extra>",
         mode="markers",
         marker={
@@ -99,10 +102,12 @@ def _points(values: xr.DataArray, kind: str, model: str, centre: float) -> go.Sc
     )
 
 
-def _mean(values: xr.DataArray, kind: str, centre: float) -> go.Scatter:
+def _mean(values: xr.DataArray, kind: str, model: str, centre: float) -> go.Scatter:
     return go.Scatter(
         x=[centre - _HALF_WIDTH - 0.03, centre + _HALF_WIDTH + 0.03],
         y=[float(values.mean(skipna=True))] * 2,
+        customdata=[[escape(model), kind]] * 2,
+        meta=["model", "kind of layer"],
         hovertemplate=f"mean of the {kind} heads: %{{y:.4f}}<extra></extra>",
         mode="lines",
         line={"color": KIND_COLOURS[kind], "width": 3},

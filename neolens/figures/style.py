@@ -1,9 +1,9 @@
 """What every figure shares: colours, the names and units of the scores, titles, captions, escaping.
 
-Local and global layers have the same two colours everywhere, vermillion and blue of Okabe and Ito's palette
-(2008), which are told apart with any colour vision. The title names the quantity and its unit, the caption
-under it the models and their prompts. Plotly reads some markup in its labels, so every text from outside is
-escaped.
+Local and global layers have the same two colours everywhere, and so have absolute, rotary and no positions: five of
+Okabe and Ito (2008), which are told apart with any colour vision, and no figure has them for anything else. The title
+names the quantity and its unit, the caption under it the models and their prompts. Plotly reads some markup in its
+labels, so every text from outside is escaped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,18 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.figures.tidy import HIGH, LOW
+
 GLOBAL_COLOUR = "#0072B2"
 LOCAL_COLOUR = "#D55E00"
 KIND_COLOURS: dict[str, str] = {"global": GLOBAL_COLOUR, "local": LOCAL_COLOUR}
+"""Kind of layer -> its colour."""
+POSITION_COLOURS: dict[str, str] = {"absolute": "#009E73", "rotary": "#CC79A7", "none": "#7F7F7F"}
+"""Kind of positions -> the colour of a network that has them."""
+TASK_COLOURS = ("#E69F00", "#56B4E9", "#000000")
+"""What else is told apart by colour: those of the same palette that no kind of layer and of positions has."""
+CONTROL_COLOUR = "#A9B3BD"
+"""Of random controls, and of what is there to be compared with."""
 
 Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
 
@@ -58,6 +67,7 @@ SCORES: dict[str, Score] = {
     "mean_distance_without_key_0": Score("Mean distance without key 0", "tokens from query to key"),
     "entropy": Score("Entropy of attention", "nats"),
     "entropy_normalised": Score("Normalised entropy of attention", "share of the largest possible", share=True),
+    "pattern": Score("Change of the pattern", "mean total variation distance", share=True),
 }
 
 
@@ -174,61 +184,28 @@ def legend_below(figure: go.Figure) -> go.Figure:
     return figure.update_layout(legend=at, margin_b=_BELOW + _LEGEND, height=figure.layout.height + _LEGEND)
 
 
-def layer_map(
-    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, **cells: Any
-) -> go.Figure:
-    """A map that diverges around 0, by layer and one more axis: layers carry kind and window, and the kind's colour.
-
-    Args:
-        result: whose layers have their kind and window.
-        values: by `layer` and `across`.
-        limit: the value, by size, at which the colours end.
-        cells: of the plotly heatmap besides.
-    """
-    layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]
-    drawn = go.Heatmap(
-        z=values.transpose("layer", across).values,
-        x=list(range(values.sizes[across])),
-        y=layers,
-        zmin=-limit,
-        zmax=limit,
-        colorscale="RdBu",
-        colorbar={"title": {"text": unit}},
-        hoverongaps=False,
-        **cells,
-    )
-    figure = go.Figure(drawn)
-    figure.update_yaxes(title_text="layer", type="category", autorange="reversed", showgrid=False, ticklabelstandoff=10)
-    for layer, kind in zip(layers, result.sel(layer=values["layer"])["attention_kind"].values, strict=True):
-        mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
-        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
-    return figure
-
-
-def limit_above_0(limit: float | None, values: xr.DataArray) -> float:
-    """The limit of a map's colours: the one that is given, or the largest value by size.
-
-    Raises:
-        ValueError: one that is not above 0.
-    """
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
-    return limit or largest(values) or 1.0
-
-
-def largest(values: xr.DataArray) -> float:
-    """The largest value by size."""
-    return float(np.nanmax(np.abs(values.values)))
-
-
 def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatter]:
-    """From `low`, unseen, up to `high`, filled down to it: what is shaded around the line of a legend group."""
+    """From `low`, unseen, up to `high`, filled down to it: what is shaded around the line of a legend group, which
+    comes next."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     unseen = {"x": x, "mode": "lines", "legendgroup": group, "line": {"width": 0}} | _SILENT
     return [
-        go.Scatter(y=low, **unseen),
-        go.Scatter(y=high, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen),
+        go.Scatter(y=low, meta=LOW, **unseen),
+        go.Scatter(
+            y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen
+        ),
     ]
+
+
+def once(figure: go.Figure) -> go.Figure:
+    """The figure with every name in the legend once, and none of a trace without a point."""
+    shown: set[str] = set()
+    for trace in figure.data:
+        if trace.showlegend is None:
+            drawn = trace.y is not None and len(trace.y) and bool(np.isfinite(np.asarray(trace.y, float)).any())
+            trace.showlegend = bool(drawn) and trace.name not in shown
+            shown |= {trace.name} if drawn else set()
+    return figure
 
 
 def title(score: str) -> str:

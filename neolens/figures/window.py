@@ -16,10 +16,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from neolens.figures import style
-from neolens.figures.style import CELL, INK, LOCAL_COLOUR, escape
-
-TASK_COLOURS = ("#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito's palette, those that no kind of layer and no position encoding has."""
+from neolens.figures.style import CELL, INK, LOCAL_COLOUR, TASK_COLOURS, escape
 
 _APART = 0.14  # tasks at one distance
 _DASHES = ("solid", "dot", "dash", "dashdot")
@@ -55,8 +52,8 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
     figure.update_yaxes(title_text="share of prompts", col=1)
     some = next(iter(next(iter(results.values())).values()))
     caption = (
-        f"{some.sizes['prompt']} prompts a distance, task and seed. Means over seeds, with 95 % intervals over "
-        "prompts. Dotted: the same weights with every layer held to the window."
+        f"{', '.join(map(escape, results))}: {some.sizes['prompt']} prompts a distance, task and seed. Means "
+        "over seeds, with 95 % intervals over prompts. Dotted: the same weights with every layer held to the window."
     )
     style.style(figure, "<b>The answer is the likeliest token</b> (share of prompts)", caption, 240 * places[-1]["row"])
     return style.legend_below(figure)
@@ -138,8 +135,9 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     figure.update_yaxes(title_text="share taken away", col=1)
     title = "<b>What a layer takes away when it is held to the window</b> (share)"
     caption = (
-        "Share of what the source makes of the logit difference. A colour a layer, held to the window by itself; ink: "
-        "every layer at once. Solid, dotted, dashed: the seeds in order. Below 0, the network does better so."
+        f"{', '.join(map(escape, models))}: share of what the source makes of the logit difference. "
+        "A colour a layer, held to the window by itself; ink: every layer at once. Solid, dotted, dashed: the seeds in "
+        "order. Below 0, the network does better so."
     )
     style.style(figure, title, caption, 260 * places[-1]["row"])
     return style.legend_below(figure)
@@ -192,6 +190,7 @@ def _with_intervals(
         y=share,
         error_y={"array": high - share, "arrayminus": share - low, "width": 3, "thickness": 1.2},
         customdata=list(zip(low, high, strict=True)),
+        meta=["low", "high"],
         hovertemplate=f"{name}: %{{y:.3f}} (%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}})<extra></extra>",
         mode="lines+markers",
         line=line | {"width": 2},
@@ -214,6 +213,8 @@ def _lines(x: list[float], by_seed: xr.DataArray, name: str, colour: str, shown:
             name=name,
             legendgroup=name,
             showlegend=shown and number == 0,
+            customdata=[seed] * len(x),
+            meta=["seed"],
             hovertemplate=f"{name}, seed {seed}: %{{y:.3f}}<extra></extra>",
         )
         for number, seed in enumerate(by_seed["seed"].values.tolist())

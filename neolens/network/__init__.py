@@ -5,7 +5,7 @@ from neolens.network.agreement import refuse_hooks, standing_hooks, verify
 from neolens.network.blockwise import Edit, Observer, PatternBlock, attend
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
-from neolens.network.patterns import patterns
+from neolens.network.patterns import head_patterns, patterns
 from neolens.network.weights import Weights, cast, weights_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "attend",
     "cast",
     "fingerprint",
+    "head_patterns",
     "logits",
     "patterns",
     "refuse_hooks",

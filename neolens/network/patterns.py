@@ -1,7 +1,9 @@
-"""The whole attention pattern of one layer, for pictures of short prompts."""
+"""Whole attention patterns, of one layer or of chosen heads, for pictures of short prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ from neolens.network.forward import residual
 from neolens.network.weights import weights_of
 
 
-@torch.no_grad()
 def patterns(model: Any, tokens: Int[Tensor, " pos"], layer: int) -> Float[Tensor, "head query_pos key_pos"]:
     """A[h, i, j], the attention of head h of `layer` from query i to key j; rows sum to 1.
 
@@ -23,22 +24,44 @@ def patterns(model: Any, tokens: Int[Tensor, " pos"], layer: int) -> Float[Tenso
     Raises:
         ValueError: the layer does not exist, or the prompt is empty or longer than the model's context.
     """
+    return head_patterns(model, tokens, {layer: range(weights_of(model).anatomy.heads)})[layer]
+
+
+@torch.no_grad()
+def head_patterns(
+    model: Any, tokens: Int[Tensor, " pos"], heads: Mapping[int, Sequence[int]]
+) -> dict[int, Float[Tensor, "head query_pos key_pos"]]:
+    """Layer -> the patterns of its chosen heads, in the order in which they are named, all in one pass.
+
+    Args:
+        tokens: one prompt, BOS included.
+        heads: layer -> heads.
+
+    Raises:
+        ValueError: a layer or head that does not exist, or a prompt that is empty or longer than the model's context.
+    """
     weights = weights_of(model)
     facts = weights.anatomy
-    if not 0 <= layer < facts.layers:
-        raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
+    for layer, its in heads.items():
+        if not 0 <= layer < facts.layers:
+            raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
+        for head in its:
+            if not 0 <= head < facts.heads:
+                raise ValueError(f"no head {layer}.{head} in {facts.name}: heads are 0 to {facts.heads - 1}")
     if not 0 < len(tokens) <= facts.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens: {facts.name} takes 1 to {facts.context}")
     if tokens.is_floating_point() or int(tokens.min()) < 0 or int(tokens.max()) >= facts.d_vocab:
         raise ValueError(
             f"the prompt holds what is no token of {facts.name}: expected integers, 0 to {facts.d_vocab - 1}"
         )
-    whole = weights.embedding.new_zeros(facts.heads, len(tokens), len(tokens), dtype=torch.float32)
+    empty = partial(weights.embedding.new_zeros, dtype=torch.float32)
+    whole = {layer: empty(len(its), len(tokens), len(tokens)) for layer, its in heads.items()}
 
     def keep(block: PatternBlock) -> None:
-        if block.layer == layer:
+        if block.layer in whole:
             rows = slice(block.first_query, block.first_query + block.queries)
-            whole[:, rows, block.first_key : block.first_key + block.keys] = block.pattern[0].float()
+            columns = slice(block.first_key, block.first_key + block.keys)
+            whole[block.layer][:, rows, columns] = block.pattern[0, list(heads[block.layer])].float()
 
-    residual(weights, tokens[None].to(weights.embedding.device), observer=keep, stop_after=layer)
+    residual(weights, tokens[None].to(weights.embedding.device), observer=keep, stop_after=max(heads, default=0))
     return whole

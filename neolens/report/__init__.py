@@ -1,12 +1,26 @@
 """One page that can be sent around: text, tables, figures and views in a single HTML file that loads nothing.
 
-`page(title, blocks)` gives the HTML of a list of blocks, `write(path, html)` puts it into a file, `appendix` is how
-every experiment's page ends, `publish` writes it beside the result and its record.
+`page(title, blocks)` gives the HTML of a list of blocks (`Folded` ones are folded away), `write(path, html)` puts it
+into a file, `appendix` is how every experiment's page ends, `publish` writes it beside the result and its record.
 """
 
 from neolens.report.appendix import appendix
-from neolens.report.blocks import Block, Code, Figure, Heading, Note, Paragraph, Table
+from neolens.report.blocks import Block, Code, Figure, Folded, Heading, Note, Paragraph, Table
 from neolens.report.page import page, write
-from neolens.report.publish import publish
+from neolens.report.publish import publish, write_record
 
-__all__ = ["Block", "Code", "Figure", "Heading", "Note", "Paragraph", "Table", "appendix", "page", "publish", "write"]
+__all__ = [
+    "Block",
+    "Code",
+    "Figure",
+    "Folded",
+    "Heading",
+    "Note",
+    "Paragraph",
+    "Table",
+    "appendix",
+    "page",
+    "publish",
+    "write",
+    "write_record",
+]

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Literal
 
 import plotly.graph_objects as go
 
+from neolens.report import data
 from neolens.views import View
 
 Cell = str | int | float | None
+
+_NUMBER, _SHORT = re.compile(r"[-+]?\d"), 40
+"""How a number with what belongs to it, such as an interval, begins, and up to how many characters it is kept on one
+line."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure or a view, with a caption under it."""
+    """A plotly figure or a view, with a caption under it and a link that saves what it shows as CSV."""
 
     drawing: go.Figure | View = field(repr=False)
     caption: str = ""
@@ -93,7 +99,8 @@ class Figure:
             height = self.drawing.layout.height or 450
             area = f'<div id="{name}" class="plot" style="height:{height:g}px"></div>'
         caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
-        return f'<figure><div class="paper">{area}</div>{caption}</figure>'
+        link = data.link(self.drawing, self.caption, name)
+        return f'<figure><div class="paper">{area}</div>{caption}{link}</figure>'
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,54 @@ class Code:
         return f"<details><summary>{html.escape(self.summary)}</summary>{block}</details>"
 
 
-Block = Heading | Paragraph | Note | Table | Figure | Code
+@dataclass(frozen=True)
+class Folded:
+    """Blocks folded away under a line of text; figures among them are drawn when they are shown.
+
+    Raises:
+        TypeError: something that is not a block.
+    """
+
+    summary: str
+    blocks: Sequence[Block]
+
+    def __post_init__(self) -> None:
+        refuse_strays(self.blocks)
+
+    def html(self, name: str) -> str:
+        inside = "\n".join(block.html(its) for its, block in named(self.blocks, f"{name}-"))
+        return f"<details><summary>{html.escape(self.summary)}</summary>\n{inside}\n</details>"
+
+
+Block = Heading | Paragraph | Note | Table | Figure | Code | Folded
+
+
+def refuse_strays(blocks: Iterable[object]) -> None:
+    """Refuse what is no block.
+
+    Raises:
+        TypeError: something that is not a block.
+    """
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(
+                f"{type(block).__name__} is no block of a report: wrap text in Paragraph(...), "
+                "a plotly figure or a view in Figure(...)"
+            )
+
+
+def named(blocks: Sequence[Block], before: str = "") -> list[tuple[str, Block]]:
+    """The blocks with the name that each has in the page, what is folded in another after `before`."""
+    return [(f"{before}{type(block).__name__.lower()}-{number}", block) for number, block in enumerate(blocks, start=1)]
+
+
+def figures(blocks: Sequence[Block], before: str = "") -> Iterator[tuple[str, Figure]]:
+    """Every figure with its name, also those that are folded away."""
+    for name, block in named(blocks, before):
+        if isinstance(block, Figure):
+            yield name, block
+        elif isinstance(block, Folded):
+            yield from figures(block.blocks, f"{name}-")
 
 
 def _paragraphs(text: str) -> str:
@@ -119,7 +173,11 @@ def _paragraphs(text: str) -> str:
 
 def _row(row: Sequence[str], classes: Sequence[str]) -> str:
     first, *others = (html.escape(cell) for cell in row)
-    cells = "".join(f"<td{c}>{cell}</td>" for cell, c in zip(others, classes[1:], strict=True))
+    kept = [
+        c or (' class="kept"' if _NUMBER.match(cell) and len(cell) <= _SHORT else "")
+        for cell, c in zip(others, classes[1:])
+    ]
+    cells = "".join(f"<td{c}>{cell}</td>" for cell, c in zip(others, kept, strict=True))
     return f'<th scope="row"{classes[0]}>{first}</th>{cells}'
 
 

@@ -24,7 +24,17 @@ def publish(folder: str | Path, result: xr.Dataset, record: Mapping[str, Any], p
     Raises:
         TypeError: a record that JSON cannot hold; nothing is written then.
     """
-    folder, noted = Path(folder), json.dumps(record, indent=2) + "\n"
-    results.save(result, folder / "result.nc")
-    results.write_whole(folder / "record.json", lambda path: path.write_text(noted, encoding="utf-8"))
-    return write(folder / "report.html", page)
+    json.dumps(record)
+    results.save(result, Path(folder) / "result.nc")
+    write_record(folder, record)
+    return write(Path(folder) / "report.html", page)
+
+
+def write_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
+    """Write `record.json`, whole or not at all.
+
+    Raises:
+        TypeError: a record that JSON cannot hold; nothing is written then.
+    """
+    noted = json.dumps(record, indent=2) + "\n"
+    return results.write_whole(Path(folder) / "record.json", lambda path: path.write_text(noted, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Whole patterns of a few chosen heads, to be looked at and kept: a labelled result that a view draws without a model."""
+"""Whole patterns of a few chosen heads, to be looked at and kept: a view draws them without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neolens import results
 from neolens.models import anatomy
-from neolens.network import patterns
+from neolens.network import head_patterns
 from neolens.prompts.tokenizing import token_words
 
 
@@ -34,17 +34,14 @@ def shown_patterns(model: Any, prompt: Int[Tensor, " pos"], heads: Sequence[tupl
     facts = anatomy(model)
     if not heads or len(set(heads)) < len(heads):
         raise ValueError(f"heads {list(heads)}: expected at least one (layer, head), each once")
+    by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
-        if not (0 <= layer < facts.layers and 0 <= head < facts.heads):
-            raise ValueError(
-                f"no head {layer}.{head} in {facts.name}: layers are 0 to {facts.layers - 1}, heads 0 to "
-                f"{facts.heads - 1}"
-            )
-    of_layer = {layer: patterns(model, prompt, layer).cpu() for layer in sorted({layer for layer, _ in heads})}
+        by_layer.setdefault(layer, []).append(head)
+    whole = head_patterns(model, prompt, by_layer)
     tokenizer = getattr(model, "tokenizer", None)
     numbers = prompt.tolist()
     words = list(map(str, numbers)) if tokenizer is None else list(token_words(tokenizer, numbers))
-    pattern = torch.stack([of_layer[layer][head] for layer, head in heads])
+    pattern = torch.stack([whole[layer][by_layer[layer].index(head)].cpu() for layer, head in heads])
     coords = {
         "group": [f"{layer}.{head} {facts.attention[layer]}" for layer, head in heads],
         "attention_kind": ("group", [facts.attention[layer].kind for layer, _ in heads]),

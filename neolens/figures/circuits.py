@@ -1,0 +1,87 @@
+"""What a head's circuit makes of words: each of some rows against each of some columns (Elhage et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neolens.figures import maps, style
+from neolens.figures.style import escape
+
+MOST_WORDS = 64
+"""Rows, and columns, of a map."""
+
+_CELL = 18  # pixels
+_WRITTEN = 12  # columns up to which there is room for numbers
+
+
+@torch.no_grad()
+def token_circuit(
+    circuit: Any,
+    words: Sequence[str],
+    vectors: Float[Tensor, "row d_model"],
+    to_words: Sequence[str] | None = None,
+    to_vectors: Float[Tensor, "column d_model"] | None = None,
+    *,
+    called: str = "circuit",
+    axes: tuple[str, str] = ("query", "key"),
+) -> go.Figure:
+    """x^T C y for each row x and each column y, on a map about 0.
+
+    With C of `neolens.position.qk` and the embeddings of some tokens as rows and columns, what a query makes of a key
+    (before the scale; after the layer norm, if its output is given); with C of `neolens.position.ov`, embeddings as
+    rows and unembeddings as columns, what reading a token adds to the logit of another.
+
+    Args:
+        circuit: of `neolens.position.qk` or `ov`: a matrix [d_model, d_model], or TransformerLens's FactoredMatrix.
+        words: a name for each row, at most 64.
+        vectors: the rows.
+        to_words: of the columns, by default those of the rows, as `to_vectors`.
+        called: what the title says, such as `QK of head 0.3, 1 token back`.
+        axes: what rows and columns are.
+
+    Raises:
+        ValueError: names, vectors and circuit that do not fit each other, or too many of them.
+    """
+    across, columns = (words if to_words is None else to_words), (vectors if to_vectors is None else to_vectors)
+    matrix = (circuit.AB if hasattr(circuit, "AB") else circuit).detach()
+    for names, given, what in ((words, vectors, "rows"), (across, columns, "columns")):
+        if len(names) != len(given) or not 1 <= len(names) <= MOST_WORDS:
+            raise ValueError(f"{len(names)} names of {len(given)} {what}: expected one for each, 1 to {MOST_WORDS}")
+        if given.shape[1] != matrix.shape[0]:
+            raise ValueError(f"{what} of {given.shape[1]} dimensions do not fit a circuit of {matrix.shape[0]}")
+    cells = (vectors.to(matrix) @ matrix @ columns.to(matrix).T).double().cpu().numpy()
+    limit = maps.largest(cells) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=cells,
+            x=list(range(len(across))),
+            y=list(range(len(words))),
+            zmin=-limit,
+            zmax=limit,
+            colorscale="RdBu",
+            colorbar={"title": {"text": "product"}, "thickness": 14, "outlinewidth": 0},
+            texttemplate="%{z:.2g}" if len(across) <= _WRITTEN else None,
+            hovertemplate=f"{escape(axes[0])} %{{y}}, {escape(axes[1])} %{{x}}: %{{z:.3g}}<extra></extra>",
+        )
+    )
+    named = {"title_text": escape(axes[1]), "ticktext": [escape(word) for word in across], "tickangle": -60}
+    figure.update_xaxes(**named, tickvals=list(range(len(across))), showgrid=False, zeroline=False, automargin=True)
+    figure.update_yaxes(
+        title_text=escape(axes[0]),
+        tickvals=list(range(len(words))),
+        ticktext=[escape(word) for word in words],
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
+        automargin=True,
+    )
+    caption = f"Rows: {len(words)}, {escape(axes[0])}; columns: {len(across)}, {escape(axes[1])}."
+    height = max(160, _CELL * len(words)) + 40
+    figure = style.style(figure, f"<b>{escape(called)}</b> (product with the circuit)", caption, height)
+    return figure.update_layout(title_xref="container", title_pad_l=20)

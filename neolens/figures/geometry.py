@@ -1,0 +1,83 @@
+"""The shape of learned position embeddings: how many directions they take, how these run, how alike neighbours are."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from neolens.figures import style
+from neolens.figures.arms import DASHES
+from neolens.figures.style import POSITION_COLOURS, Results, escape
+
+_SHOWN = 3  # coordinates, which are those of the helix
+_ROW = 250  # pixels
+
+
+def embedding_geometry(results: Results) -> go.Figure:
+    """The share of the variance that each component holds, added up; the first three coordinates by position; and the
+    mean cosine of two positions by their distance. A row a model.
+
+    Args:
+        results: of `neolens.position.embedding_geometry`.
+
+    Raises:
+        ValueError: no results, or others.
+    """
+    models = style.by_model(results)
+    for name, result in models.items():
+        if not isinstance(result, xr.Dataset) or not {"variance_share", "coordinate", "similarity"} <= set(result):
+            raise ValueError(f"{name}: expected what neolens.position.embedding_geometry gives, with variance_share")
+    heads = ("components", "coordinates", "similarity")
+    titles = [f"<b>{escape(name)}</b>: {one}" if len(models) > 1 else one for name in models for one in heads]
+    figure = make_subplots(
+        len(models), 3, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.36 / len(models)
+    )
+    figure.update_annotations(font_size=13)
+    for row, result in enumerate(models.values(), start=1):
+        share = result["variance_share"].cumsum("component")
+        figure.add_trace(_line(share["component"].values + 1, share.values, "variance held", "solid"), row=row, col=1)
+        for at, dash in zip(range(min(_SHOWN, result.sizes["component"])), DASHES):
+            its = result["coordinate"].sel(component=at)
+            if bool(its.notnull().any()):
+                figure.add_trace(
+                    _line(its["pos"].values, its.values, f"coordinate {at}", dash, shown=row == 1), row=row, col=2
+                )
+        alike = result["similarity"]
+        figure.add_trace(_line(alike["distance"].values, alike.values, "mean cosine", "solid"), row=row, col=3)
+    figure.update_yaxes(zeroline=True)
+    for col, (across, up) in enumerate(
+        (("components", "share of the variance"), ("position", "coordinate"), ("distance (tokens)", "mean cosine")), 1
+    ):
+        figure.update_xaxes(title_text=across, col=col)
+        figure.update_yaxes(title_text=up, title_standoff=4, col=col)
+    figure.update_yaxes(range=[-0.02, 1.04], col=1)
+    figure.update_yaxes(range=[-1.04, 1.04], col=3)
+    title = "<b>Shape of the position embeddings</b> (share of the variance, coordinates, cosine)"
+    style.style(figure, title, " ".join(_told(name, result) for name, result in models.items()), _ROW * len(models))
+    return style.legend_below(figure)
+
+
+def _line(x: object, y: object, name: str, dash: str, *, shown: bool = False) -> go.Scatter:
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": POSITION_COLOURS["absolute"], "dash": dash, "width": 1.8},
+        name=name,
+        showlegend=shown,
+        hovertemplate=f"{name} at %{{x}}: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _told(name: str, result: xr.Dataset) -> str:
+    """What is one number of the model."""
+    told = f"{escape(name)}: {result.sizes['pos']} positions"
+    if "dimensions" not in result:
+        return f"{told}."
+    numbers = {one: float(result[one]) for one in ("dimensions", "dimensions_99", "helix_share", "token_share")}
+    return (
+        f"{told} in {numbers['dimensions']:.1f} dimensions (participation ratio), {numbers['dimensions_99']:.0f} hold "
+        f"99 % of the variance; a helix explains {numbers['helix_share']:.2f} of the first three coordinates; "
+        f"{numbers['token_share']:.2f} of the token embeddings' variance lies in those {numbers['dimensions_99']:.0f}."
+    )

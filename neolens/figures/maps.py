@@ -1,0 +1,58 @@
+"""Maps that diverge around 0, by layer and one more axis: layers carry kind and window, and the colour of the kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from neolens.figures.style import KIND_COLOURS, span
+
+
+def layer_map(
+    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, **cells: Any
+) -> go.Figure:
+    """A map that diverges around 0, by layer and one more axis: layers carry kind and window, and the kind's colour.
+
+    Args:
+        result: whose layers have their kind and window.
+        values: by `layer` and `across`.
+        limit: the value, by size, at which the colours end.
+        cells: of the plotly heatmap besides.
+    """
+    layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]
+    drawn = go.Heatmap(
+        z=values.transpose("layer", across).values,
+        x=list(range(values.sizes[across])),
+        y=layers,
+        zmin=-limit,
+        zmax=limit,
+        colorscale="RdBu",
+        colorbar={"title": {"text": unit}},
+        hoverongaps=False,
+        **cells,
+    )
+    figure = go.Figure(drawn)
+    figure.update_yaxes(title_text="layer", type="category", autorange="reversed", showgrid=False, ticklabelstandoff=10)
+    for layer, kind in zip(layers, result.sel(layer=values["layer"].values)["attention_kind"].values, strict=True):
+        mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
+        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
+    return figure
+
+
+def limit_above_0(limit: float | None, values: xr.DataArray) -> float:
+    """The limit of a map's colours: the one that is given, or the largest value by size.
+
+    Raises:
+        ValueError: one that is not above 0.
+    """
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
+    return limit or largest(values) or 1.0
+
+
+def largest(values: xr.DataArray | np.ndarray) -> float:
+    """The largest value by size."""
+    return float(np.nanmax(np.abs(np.asarray(values))))

@@ -1,0 +1,102 @@
+"""A figure as a file: a page that loads nothing, a picture without a display, or its numbers.
+
+Pictures are made by kaleido, which draws with plotly.js in a headless Chrome or Chromium of this machine. Left to
+itself it would load MathJax from a CDN; here it gets plotly.js from plotly's own wheel, no MathJax, and a proxy that
+leads nowhere, so that neither the page nor the browser can ask the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from neolens.figures.offline import document, drawing, scripts
+from neolens.figures.tidy import data, plain
+from neolens.results import write_whole
+
+PICTURES = (".png", ".svg", ".pdf")
+SUFFIXES = (".html", *PICTURES, ".csv")
+
+_NOWHERE = "127.0.0.1:9"  # the port of RFC 863, where nothing listens
+_NEEDED = 'a picture needs kaleido and a Chrome or Chromium: pip install "neolens[image]" and apt-get install chromium'
+
+
+def save(figure: Any, path: str | Path, *, width: int | float = 1000, scale: int | float = 2) -> Path:
+    """Write a figure into a file, whole or not at all; what is written goes by the suffix of the name.
+
+    `.html` is one page that works without a network, `.png`, `.svg` and `.pdf` are pictures, `.csv` holds what
+    `neolens.figures.data` gives. Pictures need the extra `neolens[image]` and a Chrome or Chromium, on the PATH or
+    named by the environment variable BROWSER_PATH; no display.
+
+    Args:
+        width: of a picture, in pixels; its height is that of the figure.
+        scale: pixels of a PNG for each of those.
+
+    Raises:
+        TypeError: no plotly figure.
+        ValueError: another suffix, or a width or scale that is not above 0.
+        RuntimeError: kaleido or a browser is missing, or the browser failed; nothing is written then.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path.name!r} ends in {path.suffix or 'no suffix'!r}: expected one of {', '.join(SUFFIXES)}")
+    if not isinstance(figure, go.Figure):
+        raise TypeError(f"{type(figure).__name__} is no figure: expected what a function of neolens.figures returns")
+    for what, value in (("width", width), ("scale", scale)):
+        if not value > 0:
+            raise ValueError(f"a {what} of {value}: expected a number above 0")
+    if suffix == ".csv":
+        written = data(figure).to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
+    elif suffix == ".html":
+        written = _page(figure)
+    else:
+        (written,) = pictures([figure], suffix, width=width, scale=scale)
+    return write_whole(path, lambda beside: beside.write_bytes(written))
+
+
+def pictures(
+    figures: Sequence[go.Figure], suffix: str, *, width: int | float = 1000, scale: int | float = 2
+) -> list[bytes]:
+    """Each figure as a picture, all from one browser, whose start takes longer than a drawing.
+
+    Raises:
+        RuntimeError: kaleido or a browser is missing, or the browser failed.
+    """
+    try:
+        import kaleido
+        from choreographer.errors import ChromeNotFoundError
+    except ImportError as error:
+        raise RuntimeError(f"{_NEEDED}; kaleido is missing") from error
+    shape = {"format": suffix.removeprefix("."), "width": width, "scale": scale if suffix == ".png" else 1}
+    asked = [shape | {"height": figure.layout.height or 450} for figure in figures]
+
+    async def draw() -> list[bytes]:
+        async with kaleido.Kaleido(plotlyjs=_plotly_script(), mathjax=False, proxy_server=_NOWHERE) as browser:
+            return [await browser.calc_fig(one, opts=opts) for one, opts in zip(figures, asked, strict=True)]
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own
+            return thread.submit(lambda: asyncio.run(draw())).result()
+    except ChromeNotFoundError as error:
+        raise RuntimeError(f"{_NEEDED}, or name it in BROWSER_PATH; no browser is found") from error
+    except Exception as error:
+        why = str(error.args[0]) if error.args else type(error).__name__
+        raise RuntimeError(f"the browser that draws pictures failed: {why}; name another in BROWSER_PATH") from error
+
+
+def _plotly_script() -> Path:
+    import plotly
+
+    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+def _page(figure: go.Figure) -> bytes:
+    draw, library = drawing(figure)
+    area = f'<div id="figure" style="height:{figure.layout.height or 450:g}px"></div>'
+    return document(plain(figure.layout.title.text or "figure"), f"{area}\n{scripts([('figure', draw, library)])}")

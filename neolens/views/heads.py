@@ -1,0 +1,153 @@
+"""Attention patterns to look at, every head named with its kind: `1.3 local 256`.
+
+What circuitsvis can draw at once it draws; what is longer, or holds more heads, becomes a compact picture. Both are
+views of the same pattern, refused in the same words where it is no pattern or too much for one view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neolens.views import circuits_vis, compact
+from neolens.views.labels import window
+from neolens.views.packing import cells
+from neolens.views.view import View, asset
+from neolens.views.words import named, numbered, prompt_tokens, token_strings
+
+SHORT = 128
+"""Tokens up to which circuitsvis draws."""
+MAX_CELLS = 6_500_000
+"""Attention values that one view may hold: 12 heads of 1,024 tokens, about 6.5 MB of HTML; a local head has fewer."""
+
+_AT_ONCE = 20 * SHORT**2  # what a browser draws with circuitsvis without a wait
+_ABOVE_1 = 1e-3  # by which a pattern of low precision may pass it
+
+
+def attention(
+    model: Any,
+    text_or_tokens: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"],
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> View:
+    """The attention patterns of the chosen layers and heads (all, unless told) on one prompt.
+
+    BOS is put before a text, not before tokens. Up to 128 tokens and 20 heads are drawn by circuitsvis, more as a
+    compact picture: a byte a value, largest error 0.0078, exactly 0 only what is 0.
+
+    Raises:
+        ValueError: a layer or head that does not exist, a text without a tokenizer, or more than a view holds
+            (12 heads of 1,024 tokens; local layers count as far as their windows reach).
+    """
+    from neolens.models import anatomy
+    from neolens.network import head_patterns
+
+    facts = anatomy(model)
+    layers = _existing(layers, facts.layers, "layer")
+    heads = _existing(heads, facts.heads, "head")
+    tokens = prompt_tokens(model, text_or_tokens)
+    labels = [f"{layer}.{head} {facts.attention[layer]}" for layer in layers for head in heads]
+    _refuse_too_large(len(tokens), labels)
+    found = head_patterns(model, tokens, dict.fromkeys(layers, heads))
+    pattern = torch.cat([found[layer].cpu() for layer in layers])
+    return attention_view(token_strings(model, tokens), pattern, labels, title=facts.name)
+
+
+def attention_view(
+    tokens: Sequence[str],
+    pattern: Float[Tensor, "head query_pos key_pos"],
+    labels: Sequence[str],
+    title: str = "",
+) -> View:
+    """The view of given patterns. A label such as `1.3 local 16` names each head.
+
+    A head has the colour that the kind in its label has in the figures. The `table` of the view has a row for each
+    head, query and key that is no later: head, query_pos, query, key_pos, key, attention.
+
+    Raises:
+        ValueError: numbers of tokens, labels and pattern cells that do not fit each other, too many of them, or
+            values that are no causal attention.
+    """
+    tokens, labels = list(tokens), list(labels)
+    expected = (len(labels), len(tokens), len(tokens))
+    if tuple(pattern.shape) != expected:
+        raise ValueError(
+            f"a pattern of shape {tuple(pattern.shape)} does not fit {len(labels)} labels and {len(tokens)} "
+            f"tokens: expected (head, query_pos, key_pos) = {expected}"
+        )
+    if not tokens or not labels:
+        raise ValueError(
+            f"nothing to draw: {len(labels)} labels and {len(tokens)} tokens, expected at least one of each"
+        )
+    _refuse_too_large(len(tokens), labels)
+    pattern = pattern.detach().cpu()
+    _refuse_no_attention(pattern, labels)
+    head = f"<style>{asset('views.css')}</style><p>{named(title)}{len(tokens):,} tokens; "
+    head += "rows are queries (destination), columns keys (source)"
+    table = partial(_table, tokens, pattern, labels)
+    if len(tokens) <= SHORT and pattern.numel() <= _AT_ONCE:
+        body, draw = f"{head}:</p>{numbered(tokens)}", circuits_vis.drawn(tokens, pattern, labels)
+        return View(body, draw, circuits_vis.bundled_script(), table=table)
+    body = f"{head}.</p><details><summary>The tokens</summary>{numbered(tokens)}</details>"
+    return View(body, compact.drawn(tokens, pattern, labels), compact.script(), table=table)
+
+
+def _table(tokens: list[str], pattern: Tensor, labels: list[str]) -> pd.DataFrame:
+    query, key = np.tril_indices(len(tokens))
+    words = np.array(tokens, dtype=object)
+    return pd.DataFrame(
+        {
+            "head": np.repeat(np.array(labels, dtype=object), len(query)),
+            "query_pos": np.tile(query, len(labels)),
+            "query": np.tile(words[query], len(labels)),
+            "key_pos": np.tile(key, len(labels)),
+            "key": np.tile(words[key], len(labels)),
+            "attention": pattern[:, query, key].float().flatten().numpy(),
+        }
+    )
+
+
+def _existing(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
+    chosen = list(range(count)) if chosen is None else list(chosen)
+    missing = [index for index in chosen if not 0 <= index < count]
+    if missing:
+        raise ValueError(f"no {what} {missing[0]}: {what}s are 0 to {count - 1}")
+    if not chosen:
+        raise ValueError(f"no {what}s to show: name at least one of 0 to {count - 1}, or leave {what}s out")
+    return chosen
+
+
+def _refuse_too_large(tokens: int, labels: Sequence[str]) -> None:
+    """Refuse more causal cells than one view may hold; say how many heads, or how many tokens, it may."""
+    windows = [window(label) for label in labels]
+    each = np.cumsum([cells(tokens, width) for width in windows])
+    if each[-1] <= MAX_CELLS:
+        return
+    fitting = int((each <= MAX_CELLS).sum())
+    shorter = next(n for n in range(tokens, 0, -1) if sum(cells(n, width) for width in windows) <= MAX_CELLS)
+    fewer = f"choose at most {fitting} of these heads, or " if fitting else ""
+    heads = (
+        f"{len(labels)} heads of {tokens:,} tokens hold" if len(labels) > 1 else f"a head of {tokens:,} tokens holds"
+    )
+    raise ValueError(
+        f"{heads} {each[-1]:,} attention values, too many for one view: {fewer}pass at most {shorter:,} tokens"
+    )
+
+
+def _refuse_no_attention(pattern: Float[Tensor, "head query_pos key_pos"], labels: Sequence[str]) -> None:
+    """Refuse values that are undefined, negative, above 1, or of keys after their query."""
+    bad = ~((pattern >= 0) & (pattern <= 1 + _ABOVE_1)) | (pattern.triu(1) != 0)
+    if bad.any():
+        head, query, key = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"head {labels[head]!r} gives key {key} at query {query} the value {pattern[head, query, key]:.3g}: "
+            "expected causal attention, 0 to 1, and 0 where the key comes after the query"
+        )
