@@ -15,6 +15,7 @@ from neolens.figures import style
 from neolens.figures.style import KIND_COLOURS, Results, escape
 
 _CELL, _SMALLEST_CELL, _HEIGHT = 46, 16, 480  # pixels: a layer, a layer of a deep model, a figure at most
+_BETWEEN = 84  # pixels between rows of panels, for an axis and a title
 _LABELLED = 16  # heads side by side, at most, for a number in every cell
 
 
@@ -27,7 +28,9 @@ def heads(results: Results, score: str) -> go.Figure:
     models = style.by_model(results)
     means = [style.mean_over_prompts(result, score).transpose("layer", "head") for result in models.values()]
     largest = max((float(values.max()) for values in means if values.notnull().any()), default=1.0)
-    figure, places = style.panels(models, horizontal_spacing=0.1, vertical_spacing=0.15)
+    deepest, rows = max(values.sizes["layer"] for values in means), -(-len(models) // style.PANELS_PER_ROW)
+    height = rows * max(min(deepest * _CELL, _HEIGHT), deepest * _SMALLEST_CELL) + (rows - 1) * _BETWEEN
+    figure, places = style.panels(models, horizontal_spacing=0.1, vertical_spacing=_BETWEEN / height)
     labelled = sum(values.sizes["head"] for values in means[: places[-1]["col"]]) <= _LABELLED
     for name, result, values, place in zip(models, models.values(), means, places, strict=True):
         figure.add_trace(_heatmap(name, values, labelled, largest), **place)
@@ -36,8 +39,6 @@ def heads(results: Results, score: str) -> go.Figure:
     colourbar = {"thickness": 14, "outlinewidth": 0}
     top = 1 if style.meaning(score).share else largest or 1
     figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": top, "colorbar": colourbar})
-    deepest, rows = max(values.sizes["layer"] for values in means), places[-1]["row"]
-    height = rows * max(min(deepest * _CELL, _HEIGHT), deepest * _SMALLEST_CELL)
     return style.style(figure, style.title(score), style.caption(models), height)
 
 

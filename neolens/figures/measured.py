@@ -89,7 +89,8 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
         "Differences seed by seed, with Student's 95 % interval; filled: p below 0.05, corrected for all of them "
         "(Benjamini and Hochberg). The unit of each is on hover."
     )
-    height = len(titles) * (CELL + 12 * (len(pairs) - 1)) + 40
+    lines = max(label.count("<br>") + 1 for label in labels)
+    height = len(titles) * (max(CELL, 18 * lines + 6) + 12 * (len(pairs) - 1)) + 40
     style.style(figure, "<b>What tells arms apart</b>", caption, height=height)
     figure.update_layout(showlegend=True, title_xref="container", title_pad_l=20)
     return style.legend_below(figure)

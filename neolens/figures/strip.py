@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,6 +20,7 @@ from neolens.figures.style import KIND_COLOURS, SCORES, Results, escape
 
 _COLUMNS = 3
 _HALF_WIDTH, _APART = 0.15, 0.4  # of a group, and between the groups of one model
+_FITTING, _SLANTED = 32, 4.2  # letters of names that stand side by side, and pixels down of a letter where more slant
 
 
 def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.Figure:
@@ -34,7 +36,9 @@ def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.
     columns = min(_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     titles = [f"<b>{style.meaning(score).title}</b><br>{style.meaning(score).unit}" for score in chosen]
-    spacing = {"vertical_spacing": 0.34 / max(rows, 2), "horizontal_spacing": 0.07}
+    slanted = _SLANTED * max(map(len, models)) if sum(map(len, models)) > _FITTING else 0
+    height = (250 + slanted) * rows
+    spacing = {"vertical_spacing": (85 + slanted) / height if rows > 1 else 0.0, "horizontal_spacing": 0.07}
     figure = make_subplots(rows, columns, subplot_titles=titles, **spacing)
     figure.update_annotations(font_size=13)
     shown: set[str] = set()
@@ -46,11 +50,12 @@ def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.
             figure.add_trace(trace, **place)
         share = style.meaning(score).share
         figure.update_yaxes(range=[-0.03, 1.03] if share else None, rangemode="tozero", **place)
-    names = {"tickvals": list(range(len(models))), "ticktext": [escape(name) for name in models]}
+    names: dict[str, Any] = {"tickvals": list(range(len(models))), "ticktext": [escape(name) for name in models]}
+    names |= {"tickangle": 40 if slanted else 0}
     figure.update_xaxes(**names, range=[-0.55, len(models) - 0.45], showgrid=False, zeroline=False)
     title = "<b>Scores of the heads by kind of layer</b>"
     caption = f"{style.caption(models)}. A point is a head, first layers left; a bar is the mean."
-    return style.style(figure, title, caption, height=250 * rows)
+    return style.style(figure, title, caption, height=height)
 
 
 def _chosen(models: dict[str, xr.Dataset], scores: Sequence[str] | None) -> list[str]:

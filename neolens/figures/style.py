@@ -38,11 +38,11 @@ Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
 
 INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_PANELS_PER_ROW = 3
+PANELS_PER_ROW = 3
 _ABOVE, _BELOW = 112, 62  # pixels for title and caption, and for the lowest axis
 _LEGEND = 58  # of a legend below
 CELL = 26  # pixels: a layer of a map, or a row
-_CAPTION_WIDTH = 120  # characters
+_CAPTION_WIDTH, _BESIDE_LEGEND = 120, 84  # characters of a caption, and of one beside a legend
 _BAND_OPACITY = 0.18
 _SILENT = {"hoverinfo": "skip", "showlegend": False}
 
@@ -142,7 +142,7 @@ def layers_by_kind(result: xr.Dataset) -> Iterator[tuple[str, list[int]]]:
 
 def panels(models: dict[str, xr.Dataset], **spacing: float) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty figure with a panel for each model, named above it; the row and column of each panel."""
-    columns = min(_PANELS_PER_ROW, len(models))
+    columns = min(PANELS_PER_ROW, len(models))
     rows = math.ceil(len(models) / columns)
     titles = [f"<b>{escape(name)}</b>" for name in models] if len(models) > 1 else None
     figure = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes="all", **spacing)
@@ -155,7 +155,9 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
     The button that would send the data to plotly's server, which plotly.js shows unless told not to, is
     removed.
     """
-    lines = textwrap.wrap(caption, _CAPTION_WIDTH, break_long_words=False, break_on_hyphens=False)
+    beside = any(trace.name and trace.showlegend is not False for trace in figure.data)
+    width = _BESIDE_LEGEND if beside else _CAPTION_WIDTH
+    lines = textwrap.wrap(caption, width, break_long_words=False, break_on_hyphens=False)
     above = _ABOVE + 17 * max(len(lines) - 1, 0)
     height += above + _BELOW
     figure.update_layout(
