@@ -57,10 +57,13 @@ class Opened:
     answer: Any = field(default=None, repr=False)
 
 
-def opened(page: str | Path, folder: Path, visit: Callable[[Any], Any] | None = None) -> Opened:
+def opened(
+    page: str | Path, folder: Path, visit: Callable[[Any], Any] | None = None, *, site: Path | None = None
+) -> Opened:
     """Open the page, HTML or a file, wait until it no longer changes, and look.
 
     Args:
+        site: a folder whose files are the page's own.
         visit: called with Playwright's page, to hover, click, press keys, and read; what it returns is the `answer`.
     """
     if _CHROMIUM is None:
@@ -68,18 +71,18 @@ def opened(page: str | Path, folder: Path, visit: Callable[[Any], Any] | None = 
     file = page if isinstance(page, Path) else folder / "page.html"
     if isinstance(page, str):
         file.write_text(page, encoding="utf-8")
-    return _in_thread(lambda: _look(file, visit))
+    return _in_thread(lambda: _look(file, visit, site))
 
 
-def _look(file: Path, visit: Callable[[Any], Any] | None) -> Opened:
+def _look(file: Path, visit: Callable[[Any], Any] | None, site: Path | None) -> Opened:
     console: list[str] = []
     requests: list[str] = []
     context = _browser().new_context(offline=True, service_workers="block", viewport={"width": 1200, "height": 1400})
     try:
         context.set_default_timeout(1000 * _SECONDS)
         context.add_init_script(_FORBIDDEN)
-        context.route("**/*", lambda route, asked: route.continue_() if _own(asked, file) else route.abort())
-        context.on("request", lambda asked: None if _own(asked, file) else requests.append(asked.url))
+        context.route("**/*", lambda route, asked: route.continue_() if _own(asked, file, site) else route.abort())
+        context.on("request", lambda asked: None if _own(asked, file, site) else requests.append(asked.url))
         context.on("console", lambda message: console.append(message.text))
         context.on("weberror", lambda error: console.append(f"not caught: {error.error}"))
         tab = context.new_page()
@@ -101,8 +104,10 @@ def picture(tab: Any, name: str = "") -> None:
         tab.screenshot(path=Path(folder) / f"{label}{name and '-' + name}.png", full_page=True)
 
 
-def _own(asked: Any, file: Path) -> bool:
-    """Whether this is the page itself, or data that is in it."""
+def _own(asked: Any, file: Path, site: Path | None) -> bool:
+    """Whether this is the page itself, data that is in it, or a file of its site."""
+    if site is not None and asked.url.startswith(f"{site.as_uri()}/"):
+        return True
     return asked.url.startswith(("data:", "blob:")) or (asked.is_navigation_request() and asked.url == file.as_uri())
 
 

@@ -84,16 +84,6 @@ def test_the_readmes_example_prints_what_the_readme_says(tmp_path):
     assert run.stdout == expected
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
-def test_the_python_of_a_documentation_page_runs_and_prints_what_the_page_says(page, tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    printed = re.findall(r"prints\n\n```\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    run = subprocess.run([sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, cwd=tmp_path)
-    assert blocks
-    assert run.returncode == 0, run.stderr
-    assert "".join(line.rstrip() + "\n" for line in run.stdout.splitlines()) == "".join(printed)
-
-
 def test_the_lock_pins_torch_and_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text().lower().replace("_", "-")

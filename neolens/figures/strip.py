@@ -37,7 +37,7 @@ def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.
     rows = math.ceil(len(chosen) / columns)
     titles = [f"<b>{style.meaning(score).title}</b><br>{style.meaning(score).unit}" for score in chosen]
     slanted = _SLANTED * max(map(len, models)) if sum(map(len, models)) > _FITTING else 0
-    height = (250 + slanted) * rows
+    height = round(250 + slanted) * rows
     spacing = {"vertical_spacing": (85 + slanted) / height if rows > 1 else 0.0, "horizontal_spacing": 0.07}
     figure = make_subplots(rows, columns, subplot_titles=titles, **spacing)
     figure.update_annotations(font_size=13)
