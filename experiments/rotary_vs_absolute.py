@@ -113,11 +113,10 @@ def drawn(found: Sequence[Encoding]) -> list[report.Block]:
         figures.band_shares: "taken_away",
         figures.loss_beyond: "loss_beyond",
     }
-    return [
-        report.Figure(draw(by_name))
-        for draw, variable in holding.items()
-        if any(variable in result for result in by_name.values())
+    made = [
+        draw(by_name) for draw, variable in holding.items() if any(variable in result for result in by_name.values())
     ]
+    return [report.Figure(one) for one in made if len(figures.data(one))]
 
 
 def page(config: Config, asked: Plan, found: Sequence[Encoding], compared: Sequence[Contrast]) -> str:

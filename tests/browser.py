@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,6 +34,16 @@ _QUIET = """() => new Promise((done) => {
   setTimeout(done, 20000);
   wait();
 })"""
+# Drawings without a trace, a cell or a painted pixel, by the name of their element.
+_BLANK = """() => {
+  const DRAWN = ".scatterlayer .trace path, .heatmaplayer image, .barlayer path";
+  const painted = (canvas) => canvas.width && canvas.height
+    && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value);
+  const plots = [...document.querySelectorAll(".plot")].filter((plot) => !plot.querySelector(DRAWN));
+  const views = [...document.querySelectorAll(".neolens-view")].filter(
+    (view) => ![...view.querySelectorAll("canvas")].some(painted) && !view.querySelector(".neolens-tokens span"));
+  return [...plots, ...views].map((element) => element.id || element.className);
+}"""
 _SECONDS = 60
 
 
@@ -72,6 +82,26 @@ def opened(
     if isinstance(page, str):
         file.write_text(page, encoding="utf-8")
     return _in_thread(lambda: _look(file, visit, site))
+
+
+def whole(file: Path, folder: Path, visit: Callable[[Any], Any] | None = None) -> Opened:
+    """Open a report, unfold all of it, and assert that every figure and every view in it is drawn, that the console is
+    quiet and that nothing was asked for."""
+
+    def unfolded(tab: Any) -> Any:
+        tab.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        tab.wait_for_function(
+            "() => [...document.querySelectorAll('.plot')].every((e) => e.querySelector('.main-svg'))"
+        )
+        tab.evaluate(_QUIET)
+        blank = tab.evaluate(_BLANK)
+        return blank, tab.locator(".plot, .neolens-view").count(), visit(tab) if visit else None
+
+    seen = opened(file, folder, unfolded)
+    blank, drawings, answer = seen.answer
+    assert (seen.console, seen.requests, blank) == ([], [], [])
+    assert drawings
+    return replace(seen, answer=answer)
 
 
 def _look(file: Path, visit: Callable[[Any], Any] | None, site: Path | None) -> Opened:

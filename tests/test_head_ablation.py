@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+import browser
 import neolens
 import oracles
 import shell
@@ -406,3 +407,8 @@ def test_a_text_of_unknown_words_is_warned_about(tmp_path):
     # 31 words and BOS: 31 of 32 tokens are unknown
     warnings = json.loads((out / "record.json").read_text())["warnings"]
     assert any("lab/gpt-neo does not know 96.9% of the text's words" in text for text in warnings)
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)

@@ -13,6 +13,7 @@ from scipy import stats
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+import browser
 import neolens
 import planted
 import shell
@@ -819,3 +820,8 @@ def test_a_checkpoint_alone_in_a_folder_is_no_training(tmp_path):
     shutil.copytree(neolens.lab.folder("lab/gpt2") / "step400", folder / "step400")
     (folder / "card.json").unlink()
     assert job.chosen_checkpoints(str(folder), job.Config()) == {}
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from transformers import GPT2Config
 
+import browser
 import neolens
 import shell
 from browser import Parsed
@@ -413,3 +414,8 @@ def test_bad_input_is_one_line_before_anything_is_patched(arguments, message, tm
     monkeypatch.setattr(job, "patch", lambda *args, **kwargs: pytest.fail("something was patched"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)

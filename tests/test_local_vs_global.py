@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+import browser
 import shell
 from experiments import local_vs_global as job
 from neolens import findings, results
@@ -153,3 +154,8 @@ def test_a_text_that_does_not_cross_the_window_is_warned_about(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "was given text of 8 tokens a prompt, which does not cross the window of 16" in page
     assert page.count(">holds<") == 3
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)

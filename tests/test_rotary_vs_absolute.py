@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from scipy import stats
 
+import browser
 import neolens
 import shell
 from experiments import rotary_vs_absolute as job
@@ -285,3 +286,8 @@ def test_a_model_without_a_tokenizer_is_refused_before_anything_is_measured(tmp_
     folder = shell.without_tokenizer("lab/gpt2", tmp_path / "bare")
     out = shell.refused(call, ["--models", str(folder)], "has no tokenizer", tmp_path, capsys)
     assert not out.exists()
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)

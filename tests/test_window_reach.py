@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+import browser
 import neolens
 import oracles
 import shell
@@ -476,3 +477,8 @@ def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, t
     monkeypatch.setattr(circuits, "at_distances", lambda *args: pytest.fail("something was measured"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
+
+
+@browser.needed
+def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
+    browser.whole(done / "report.html", tmp_path)
