@@ -86,17 +86,25 @@ def refuse_few(prompts: int, seed: int) -> None:
 
 
 def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Model -> its networks: all seeds of an arm of the lab; any other model, also a single seed, is itself alone."""
-    return {
+    """Model -> its networks: all seeds of an arm of the lab; any other model, also a single seed, is itself alone.
+
+    Raises:
+        ValueError: a seed of an arm that is given as a whole, which would count as two networks.
+    """
+    found = {
         facts.name: tuple(lab_seeds(facts.name)) if facts.name in lab_names() else (name,)
         for facts, name in zip(anatomies, models)
     }
+    for name in found:
+        if twice := [other for other, several in found.items() if other != name and name in several]:
+            raise ValueError(f"{name} is one of the networks of {twice[0]}: give one of the two")
+    return found
 
 
 def seed_of(network: str) -> int:
-    """The seed of a lab model, the number after the @ of its name; 0 where there is none."""
+    """The seed of a lab model, the number after the @ of its name; 0 where there is none, and of any other model."""
     number = network.partition("@")[2]
-    return int(number) if number.isdecimal() else 0
+    return int(number) if network.startswith("lab/") and number.isdecimal() else 0
 
 
 def listed(given: str | None, what: str) -> tuple[str, ...] | None:
@@ -139,6 +147,11 @@ def one_thread() -> None:
     threadpool_limits(1)
 
 
+def cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def side_by_side(
     do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], anatomies: Collection[Anatomy]
 ) -> Iterator[Any]:
@@ -151,7 +164,7 @@ def side_by_side(
     """
     choose_threads(anatomies)
     small = all(facts.parameters < SMALL for facts in anatomies)
-    processes = min(len(tasks), len(os.sched_getaffinity(0)), PROCESSES) if small else 1
+    processes = min(len(tasks), cores(), PROCESSES) if small else 1
     if processes < 2:
         yield from (do(*task) for task in tasks)
         return

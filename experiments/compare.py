@@ -8,16 +8,17 @@ and by cause? And which heads find the indirect object (Wang et al. 2022)? Every
 experiment asks it, with fewer distances and no single heads ablated; the experiments go into each in full.
 
 A lab model is asked with all its seeds, which are the sample: intervals are Student's over seeds, arms that differ in
-one thing alone are compared seed by seed, and p is corrected for all measures (Benjamini and Hochberg 1995). Public
-models differ in everything at once, and a difference between them is not yet an effect of one of these things. The 18
-networks of the lab take about a minute on two cores, small models side by side; a public model of 12 layers takes
-hours. What was measured is kept network by network, and `--from` draws the report again without a model. Expect that
-local layers carry nothing from beyond the window and the lab copies from there nevertheless, by global layers; and that
-what tells rotary from absolute positions is the shift and the first layer, not what the networks can do.
+one thing alone are compared seed by seed, and p is corrected for all measures of a question (Benjamini and Hochberg
+1995). Public models differ in everything at once, and a difference between them is not yet an effect of one of these
+things. The 18 networks of the lab take about a minute on two cores, small models side by side; a public model of 12
+layers takes hours. What was measured is kept network by network, and `--from` draws the report again without a model.
+Expect that local layers carry nothing from beyond the window and the lab copies from there nevertheless, by global
+layers; and that what tells rotary from absolute positions is the shift and the first layer, not what networks can do.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -33,11 +34,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import command_line, comparison_page, ioi, local_vs_global, window_reach
-from neolens import PromptPairs, ablate, circuits, encodings, patch, report, results
+from neolens import PromptPairs, ablate, circuits, encodings, fingerprint, patch, report, results
 from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
-from neolens.comparison import TASK, Found, mixed, words
+from neolens.comparison import OPTIONAL, PARTS, TASK, Found, mixed, words
 from neolens.contrasts import recorded
 from neolens.models import Anatomy, lab_names, load
 from neolens.prompts import indirect_object, random_repeats, second_copy
@@ -203,8 +204,10 @@ def shown(model: Any, scores: xr.Dataset, asked: Questions) -> xr.Dataset:
 
 
 def kept(folder: Path, network: str) -> Path:
-    """Where the results of a network are."""
-    return folder / "networks" / f"{re.sub(r'[^A-Za-z0-9@._-]+', '-', network).strip('-')}.nc"
+    """Where the results of a network are: no two in one file, though a name loses what no file's name may have."""
+    plain = re.sub(r"[^A-Za-z0-9@._-]+", "-", network).strip("-.")[-80:]
+    other = "" if network.startswith("lab/") else f"-{hashlib.sha256(network.encode()).hexdigest()[:8]}"
+    return folder / "networks" / f"{plain}{other}.nc".lstrip("-")
 
 
 def settled(config: Config) -> str:
@@ -215,9 +218,14 @@ def settled(config: Config) -> str:
 def keep(network: str, asked: Questions, config: Config, path: Path) -> None:
     """Measure one network, and keep what was found."""
     parts = measure(network, asked)
-    noted = {"settings": settled(config), "asked_window": asked.window}
-    parts["attention"] = parts["attention"].assign_attrs(noted)
+    parts["attention"] = parts["attention"].assign_attrs(stamp(config, asked), asked_window=asked.window)
     results.save_parts(parts, path)
+
+
+def stamp(config: Config, asked: Questions) -> dict[str, str]:
+    """What must be the same for results to be those of this run, weights aside."""
+    text = hashlib.sha256(asked.tokens.text.numpy().tobytes()).hexdigest()
+    return {"settings": settled(config), "text": text, "versions": json.dumps(results.versions())}
 
 
 def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> None:
@@ -227,15 +235,23 @@ def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> N
         for name, several in asked.networks.items()
         for network in several
     ]
-    missing = [task for task in tasks if not (resume and is_kept(task[-1], config))]
+    missing = [task for task in tasks if not (resume and is_kept(*task))]
     with tqdm(total=len(tasks), initial=len(tasks) - len(missing), desc="comparing", unit="network") as bar:
         for _ in command_line.side_by_side(keep, missing, asked.anatomies):
             bar.update()
 
 
-def is_kept(path: Path, config: Config) -> bool:
-    """Whether a network was measured with these settings."""
-    return path.is_file() and settings_of(results.load_parts(path)) == settled(config)
+def is_kept(network: str, asked: Questions, config: Config, path: Path) -> bool:
+    """Whether all of a network was measured: of these weights, on this text, with these settings and versions."""
+    try:
+        parts = results.load_parts(path)
+    except ValueError:  # none yet, or no file of ours
+        return False
+    if not set(PARTS) - set(OPTIONAL) <= set(parts):
+        return False
+    its = parts["attention"].attrs
+    alike = all(its.get(name) == value for name, value in stamp(config, asked).items())
+    return alike and its["fingerprint"] == fingerprint(load(network))
 
 
 def settings_of(parts: Mapping[str, xr.Dataset]) -> str | None:
@@ -286,9 +302,9 @@ def redraw(folder: Path, out: Path) -> tuple[dict[str, Any], Path]:
     try:
         noted = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         config = Config(**noted["config"] | {"models": tuple(noted["config"]["models"])})
-        networks: Mapping[str, Sequence[str]] = noted["asked"]["networks"]
-        noted["left_out"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        networks = {name: tuple(several) for name, several in noted["asked"]["networks"].items()}
+        noted["left_out"].items(), noted["laws_hold"]
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder} holds no record of this experiment: expected a folder that it wrote") from error
     command_line.one_thread()
     page = comparison_page.page(read(folder, config, networks), noted, command_line.command("compare", config))

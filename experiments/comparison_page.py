@@ -100,6 +100,8 @@ def what_they_are(found: Sequence[Found]) -> Iterator[report.Block]:
 def where_they_look(found: Sequence[Found]) -> Iterator[report.Block]:
     """Attention by kind of layer, on text and on repeated sequences."""
     scores = {one.name: one.first["attention"] for one in found}
+    inside = int(found[0].first["ablation_repeats"]["distance"].min()) + 1
+    on_repeats = local_vs_global.on_repeats(scores, "", inside)
     yield report.Heading("Where local and global layers look")
     yield report.Table(*findings.law_table(words.attentions(found)))
     yield report.Figure(figures.mass_by_distance(scores), f"Where attention lies. {FIRST}")
@@ -108,7 +110,7 @@ def where_they_look(found: Sequence[Found]) -> Iterator[report.Block]:
         "Head by head, and the means of each kind",
         [
             report.Figure(figures.heads(scores, "mean_distance"), f"On text. {FIRST}"),
-            report.Figure(figures.heads(scores, "induction"), f"On sequences that repeat inside the window. {FIRST}"),
+            report.Figure(figures.heads(on_repeats, "induction"), f"Repeated after {inside} tokens. {FIRST}"),
             report.Table(*words.kind_table(found), caption=KINDS),
         ],
     )

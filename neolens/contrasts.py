@@ -205,8 +205,8 @@ def _who(one: Contrast) -> str:
 
 
 def _difference(one: Contrast) -> str:
-    its, p = in_words(one.difference, "+.2f"), f"corrected p = {one.p_adjusted:.2g}"
-    return f"{one.what.title} ({one.what.unit}) {its}, {p}"
+    form = "+.2g" if abs(one.difference.mean) < 0.005 else "+.2f"
+    return f"{one.what.title} ({one.what.unit}) {in_words(one.difference, form)}, corrected p = {one.p_adjusted:.2g}"
 
 
 def _cell(its: Estimate, networks: int) -> str:

@@ -159,7 +159,7 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.partial")  # no longer than a name may be
     try:
         write(beside)
         os.replace(beside, path)

@@ -1,9 +1,11 @@
 """The whole question in one report: what it keeps, that its numbers are the instruments', that it redraws, what it
 refuses."""
 
+import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import shell
 from browser import Parsed
 from experiments import command_line, comparison_page, local_vs_global
 from experiments import compare as job
-from neolens import results
+from neolens import report, results
 from neolens.comparison import Found, measures, mixed, numbers, words
 from neolens.models import anatomy, from_record, load
 
@@ -148,6 +150,27 @@ def test_a_broken_law_is_told_first(parts):
     )
 
 
+def test_a_law_that_was_not_tested_is_not_said_to_hold(parts):
+    its = dict(parts["lab/gpt-neo@1"])
+    its["attention"] = its["attention"].copy()
+    del its["attention"].attrs["mass_out_of_reach"]
+    said = words.on_laws([Found({1: its})])
+    assert said == (
+        "In every network with local layers (lab/gpt-neo@1) up to the window local and global layers compute exactly "
+        "the same logits."
+    )
+    del its["attention"].attrs["difference_at_window"]
+    assert words.on_laws([Found({1: its})]).startswith("No law of windows could be tested")
+
+
+def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cross_it(parts):
+    its = dict(parts["lab/gpt-neo@1"])
+    scores = its["attention"]
+    its["attention"] = scores.assign_coords(length=("prompt", [16] * scores.sizes["prompt"]))
+    said = words.summary([Found({1: its})], ([], []))["What do local layers do that global ones do not?"][1]
+    assert said.endswith("(n = 1); no text is longer than the window of 16.")
+
+
 def test_models_without_local_layers_have_no_law_to_test(parts):
     found = [Found({1: parts["lab/gpt2@1"]})]
     assert words.laws_hold(found)
@@ -165,6 +188,15 @@ def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
     assert f"python -m experiments.compare --models {' '.join(MODELS)} --prompts 8" in page.text
     assert '"fingerprints"' in page.text
     assert len(html) < 5_000_000
+
+
+def test_the_induction_scores_are_drawn_with_the_length_of_the_sequences_that_they_are_of(parts):
+    blocks = list(comparison_page.where_they_look([Found({1: parts["lab/gpt-neo@1"]})]))
+    (folded,) = (block for block in blocks if isinstance(block, report.Folded))
+    on_text, on_repeats = folded.blocks[:2]
+    assert "8 prompts of 128 tokens" in on_text.drawing.layout.title.subtitle.text
+    assert "8 prompts of 17 tokens" in on_repeats.drawing.layout.title.subtitle.text  # <bos> and 8 tokens, twice
+    assert on_repeats.caption.startswith("Repeated after 8 tokens.")
 
 
 def test_every_finding_of_the_record_stands_in_the_report(html, record):
@@ -222,6 +254,41 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(done, tmp_path, mon
     assert measured == [*MODELS[:2], MODELS[1]]
 
 
+@pytest.fixture
+def one(done):
+    """A network, its questions, the settings and the file of what was measured with them."""
+    config = job.Config(MODELS, prompts=8, draws=3, out=str(done))
+    return MODELS[0], job.plan(config).questions[MODELS[0]], config, job.kept(done, MODELS[0])
+
+
+def test_what_is_kept_counts_only_for_the_same_text_settings_versions_and_weights(one, tmp_path):
+    network, asked, config, path = one
+    assert job.is_kept(*one)
+    other_text = dataclasses.replace(asked.tokens, text=asked.tokens.text.flip(0))
+    assert not job.is_kept(network, dataclasses.replace(asked, tokens=other_text), config, path)
+    assert not job.is_kept(network, asked, dataclasses.replace(config, seed=1), path)
+    assert not job.is_kept("lab/gpt-neo@2", asked, config, path)
+    parts = results.load_parts(path)
+    older = parts | {"attention": parts["attention"].assign_attrs(versions='{"neolens": "0.0.1"}')}
+    assert not job.is_kept(network, asked, config, results.save_parts(older, tmp_path / "older.nc"))
+
+
+def test_a_file_that_is_cut_short_or_lacks_a_part_is_measured_again(one, tmp_path):
+    network, asked, config, path = one
+    short = tmp_path / "short.nc"
+    short.write_bytes(path.read_bytes()[:5000])
+    assert not job.is_kept(network, asked, config, short)
+    fewer = {name: part for name, part in results.load_parts(path).items() if name != "positions"}
+    assert not job.is_kept(network, asked, config, results.save_parts(fewer, tmp_path / "fewer.nc"))
+
+
+def test_models_of_like_names_are_kept_in_files_of_their_own():
+    names = ["models/a/b", "models/a-b", "models/a b", "数/a", "典/a", "x" * 300, "x" * 301, *MODELS]
+    files = {job.kept(Path("out"), name).name for name in names}
+    assert len(files) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@._-]{1,120}\.nc", file) for file in files)
+
+
 def test_a_model_that_cannot_be_asked_one_thing_is_asked_the_others(monkeypatch):
     def refuse(*args, **kwargs):
         raise ValueError("too few names are one token")
@@ -266,6 +333,7 @@ def test_results_of_other_settings_are_not_drawn_with_a_record(done, tmp_path, c
         (["--seed", "-1"], "seed is -1: expected at least 0"),
         (["--length", "4"], "4 tokens"),
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
+        (["--models", "lab/gpt2", "lab/gpt2@1"], "lab/gpt2@1 is one of the networks of lab/gpt2: give one of the two"),
         (["--models", "lab/gtp2"], "lab/gtp2"),
         (["--from", "{tmp}/nothing"], "holds no record of this experiment"),
         (["--from", "{tmp}", "--models", "lab/gpt2"], "give no models or settings with it"),
@@ -276,6 +344,16 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, message, tmp_p
     assert not shell.refused(call, arguments, message, tmp_path, capsys).exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", '{"config": []}', '{"config": {"models": []}, "asked": {"networks": []}, "left_out": {}}', "\xff"],
+)
+def test_what_is_no_record_is_refused(text, tmp_path):
+    (tmp_path / "record.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="holds no record of this experiment: expected a folder that it wrote"):
+        job.redraw(tmp_path, tmp_path)
+
+
 # What it stands on ---------------------------------------------------------------------------------------------
 
 
@@ -283,6 +361,10 @@ def test_tasks_of_small_models_run_in_several_processes_and_give_what_one_gives(
     tasks = [(f"lab/gpt2@{seed}",) for seed in range(5)]
     several = sorted(command_line.side_by_side(command_line.seed_of, tasks, [anatomy("lab/gpt2")]))
     assert several == [0, 1, 2, 3, 4]
+
+
+def test_only_a_lab_model_has_a_seed_in_its_name():
+    assert [command_line.seed_of(name) for name in ("lab/gpt2@2", "lab/gpt2", "models/m@7")] == [2, 0, 0]
 
 
 def test_an_anatomy_comes_back_from_the_record_of_a_result(parts):

@@ -73,6 +73,13 @@ def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
     assert "Not told apart in loss." in full
 
 
+def test_a_small_difference_is_not_told_as_0():
+    found = contrasts.contrasts(
+        [arm(NEO, far=[0.0010, 0.0011, 0.0012]), arm(PLAIN, far=[0.0030, 0.0031, 0.0031])], MEASURES, "attention"
+    )
+    assert "attention from afar (share) -0.002 (95 %: -0.0021 to -0.0018, n = 3)" in contrasts.in_short(found)[0]
+
+
 def test_a_pair_that_cannot_be_tested_is_not_told_in_short_and_without_p_at_length():
     found = contrasts.contrasts([arm(NEO, far=[0.1]), arm(PLAIN, far=[0.4])], MEASURES, "attention")
     assert contrasts.in_short(found) == []
@@ -118,6 +125,16 @@ def test_differences_are_drawn_as_shares_of_the_largest_value_filled_where_told_
     assert [colour == "white" for colour in trace.marker.color] == [not one.told_apart for one in compared]
     width = compared[0].difference.high - compared[0].difference.mean
     assert trace.error_x.array[0] == pytest.approx(width / 0.6)
+
+
+def test_the_rows_of_many_pairs_stay_beside_their_measure():
+    local = [arm(NEO, far=[0.1, 0.2])]
+    plain = [dataclasses.replace(one, facts=dataclasses.replace(one.facts, name=f"m{n}", activation="relu"))
+             for n, one in enumerate([arm(PLAIN, far=[0.3, 0.5])] * 9)]  # fmt: skip
+    rows = [y for trace in differences_by_measure(contrasts.contrasts(local + plain, MEASURES, "attention")).data
+            for y in trace.y]  # fmt: skip
+    assert len(set(rows)) == 9
+    assert max(np.abs(rows)) < 0.5
 
 
 def test_nothing_to_draw_is_refused(three):

@@ -42,6 +42,13 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(result, tmp_
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
 
 
+def test_a_name_as_long_as_a_name_may_be_can_be_written(tmp_path):
+    path = tmp_path / f"{'n' * 252}.nc"
+    results.write_whole(path, lambda beside: beside.write_bytes(b"all"))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"all"
+
+
 def test_an_axis_outside_the_vocabulary_is_refused():
     with pytest.raises(ValueError, match="axis 'token' is not in the vocabulary: expected prompt, pos"):
         results.check(xr.Dataset({"x": (("token",), np.zeros(2))}))

@@ -51,10 +51,11 @@ def on_laws(found: Sequence[Found]) -> str:
         return "No network here has local layers, so there is no law of windows to test."
     if broken := [name for name, holds in held.items() if not holds]:
         return f"A law of windows that has to hold exactly is broken in {listed(broken)}: see the table of laws."
-    return (
-        f"In every network with local layers ({listed(list(held))}) attention beyond the window is exactly 0, and up "
-        "to the window local and global layers compute exactly the same logits."
-    )
+    asked = [set(attentions(found)[name].attrs) for name in held]
+    said = [text for law, text in _LAWS.items() if all(law in its for its in asked)]
+    if not said:
+        return "No law of windows could be tested, for no prompt is longer than the windows."
+    return f"In every network with local layers ({listed(list(held))}) {', and '.join(said)}."
 
 
 def laws_hold(found: Sequence[Found]) -> bool:
@@ -117,6 +118,12 @@ def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
     ]
 
 
+_LAWS = {
+    "mass_out_of_reach": "attention beyond the window is exactly 0",
+    "difference_at_window": "up to the window local and global layers compute exactly the same logits",
+}
+"""Attribute of `findings.laws_hold` that is there where the law was tested -> what it says."""
+
 _TITLES = {"reach": "an answer beyond the window", "circuit": "the indirect object"}
 
 
@@ -127,12 +134,17 @@ def _where_they_look(one: Found) -> str:
         values = [float(its[score].sel(attention_kind=of)) for its in each]
         return seeds.in_words(seeds.estimate(np.array(values)), form)
 
+    look = (
+        f"On text a local layer of {one.name} looks {over('local', 'mean_distance', '.1f')} tokens back on average, a "
+        f"global one {over('global', 'mean_distance', '.1f')}"
+    )
+    if int(one.first["attention"]["length"].max()) <= one.window:
+        return f"{look}; no text is longer than the window of {one.window}."
     far = [float(its["share_beyond"].sel(attention_kind="local")) for its in each]
     nothing = "exactly 0" if max(far) == 0 else over("local", "share_beyond", ".2g")
     return (
-        f"On text a local layer of {one.name} looks {over('local', 'mean_distance', '.1f')} tokens back on average, a "
-        f"global one {over('global', 'mean_distance', '.1f')}; of local attention {nothing} lies beyond the window of "
-        f"{one.window}, of global attention the share {over('global', 'share_beyond', '.2f')}."
+        f"{look}; of local attention {nothing} lies beyond the window of {one.window}, of global attention the share "
+        f"{over('global', 'share_beyond', '.2f')}."
     )
 
 
