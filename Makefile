@@ -40,7 +40,7 @@ bench: $(READY)
 # Strictly, with nothing to say, and then looked at in a browser without a network. The variable: Material for MkDocs
 # prints a note about its successor, which is not about these pages.
 docs: $(READY)
-	@echo "building site/ (about a minute)"
+	@echo "building site/ (a minute or two)"
 	@said=$$(NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet 2>&1) && test -z "$$said" || \
 		{ echo "$$said" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/test_site.py

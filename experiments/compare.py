@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +37,8 @@ from neolens import PromptPairs, ablate, circuits, encodings, fingerprint, patch
 from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
-from neolens.comparison import OPTIONAL, PARTS, TASK, Found, mixed, words
+from neolens.comparison import TASK, Found, keeping, mixed, words
+from neolens.comparison.keeping import kept
 from neolens.contrasts import recorded
 from neolens.models import Anatomy, lab_names, load
 from neolens.prompts import indirect_object, random_repeats, second_copy
@@ -203,13 +203,6 @@ def shown(model: Any, scores: xr.Dataset, asked: Questions) -> xr.Dataset:
     return shown_patterns(model, prompt, chosen)
 
 
-def kept(folder: Path, network: str) -> Path:
-    """Where the results of a network are: no two in one file, though a name loses what no file's name may have."""
-    plain = re.sub(r"[^A-Za-z0-9@._-]+", "-", network).strip("-.")[-80:]
-    other = "" if network.startswith("lab/") else f"-{hashlib.sha256(network.encode()).hexdigest()[:8]}"
-    return folder / "networks" / f"{plain}{other}.nc".lstrip("-")
-
-
 def settled(config: Config) -> str:
     """The settings that a network's results come from, as JSON."""
     return json.dumps({name: value for name, value in asdict(config).items() if name != "out"})
@@ -217,15 +210,14 @@ def settled(config: Config) -> str:
 
 def keep(network: str, asked: Questions, config: Config, path: Path) -> None:
     """Measure one network, and keep what was found."""
-    parts = measure(network, asked)
-    parts["attention"] = parts["attention"].assign_attrs(stamp(config, asked), asked_window=asked.window)
-    results.save_parts(parts, path)
+    keeping.write(measure(network, asked), path, stamp(config, asked))
 
 
-def stamp(config: Config, asked: Questions) -> dict[str, str]:
+def stamp(config: Config, asked: Questions) -> keeping.Stamp:
     """What must be the same for results to be those of this run, weights aside."""
     text = hashlib.sha256(asked.tokens.text.numpy().tobytes()).hexdigest()
-    return {"settings": settled(config), "text": text, "versions": json.dumps(results.versions())}
+    versions = json.dumps(results.versions())
+    return {"settings": settled(config), "text": text, "versions": versions, "asked_window": asked.window}
 
 
 def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> None:
@@ -243,20 +235,8 @@ def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> N
 
 def is_kept(network: str, asked: Questions, config: Config, path: Path) -> bool:
     """Whether all of a network was measured: of these weights, on this text, with these settings and versions."""
-    try:
-        parts = results.load_parts(path)
-    except ValueError:  # none yet, or no file of ours
-        return False
-    if not set(PARTS) - set(OPTIONAL) <= set(parts):
-        return False
-    its = parts["attention"].attrs
-    alike = all(its.get(name) == value for name, value in stamp(config, asked).items())
-    return alike and its["fingerprint"] == fingerprint(load(network))
-
-
-def settings_of(parts: Mapping[str, xr.Dataset]) -> str | None:
-    """The settings that a network's results carry."""
-    return parts["attention"].attrs.get("settings") if "attention" in parts else None
+    its = stamp(config, asked)
+    return keeping.holds(path, its) and keeping.holds(path, {**its, "fingerprint": fingerprint(load(network))})
 
 
 def read(folder: Path, config: Config, networks: Mapping[str, Sequence[str]]) -> list[Found]:
@@ -265,26 +245,21 @@ def read(folder: Path, config: Config, networks: Mapping[str, Sequence[str]]) ->
     Raises:
         ValueError: a file that is not there, or that was measured with other settings.
     """
-    found = []
-    for several in networks.values():
-        by_seed = {}
-        for network in several:
-            path = kept(folder, network)
-            by_seed[command_line.seed_of(network)] = parts = results.load_parts(path)
-            if settings_of(parts) != settled(config):
-                raise ValueError(f"{path} was measured with other settings than the record tells: measure it again")
-        found.append(Found(by_seed))
-    return found
+    return [
+        Found({command_line.seed_of(one): keeping.read(kept(folder, one), settled(config)) for one in several})
+        for several in networks.values()
+    ]
 
 
-def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float) -> dict[str, Any]:
-    """What was asked of which weights with which versions, how long it took, and what was found."""
+def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float, *, resumed: bool) -> dict[str, Any]:
+    """What was asked of which weights with which versions, how long it took (this run alone), and what was found."""
     contrasts = words.contrasted(found)
     return command_line.record(
         config,
         words.attentions(found),
         seconds,
         asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
+        resumed=resumed,
         left_out=asked.left_out,
         laws_hold=words.laws_hold(found),
         warnings=words.warnings(found, asked.left_out),
@@ -337,8 +312,9 @@ def main(
         folder = results.writable_folder(config.out)
         run(config, asked, folder, resume=resume)
         found = read(folder, config, asked.networks)
-        noted = record(config, asked, found, time.perf_counter() - began)
+        noted = record(config, asked, found, time.perf_counter() - began, resumed=resume)
         report.write_record(folder, noted)
+        typer.echo("All is measured; drawing the report ...", err=True)
         written = comparison_page.page(found, noted, command_line.command("compare", config))
         command_line.tell(noted, report.write(folder / "report.html", written))
     if not noted["laws_hold"]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import torch
 
 from experiments import ioi, local_vs_global, rotary_vs_absolute
 from neolens import circuits, encodings, figures, findings, report, views
@@ -53,7 +50,7 @@ def page(found: Sequence[Found], noted: Record, command: str) -> str:
             *patterns(found),
             report.Heading("How to repeat this"),
             report.Code(command),
-            report.Code(json.dumps(noted, indent=2), summary="The record: settings, weights, versions, findings"),
+            report.Code(report.as_json(noted), summary="The record: settings, weights, versions, findings"),
         ],
     )
 
@@ -66,7 +63,8 @@ def summary(
     yield report.Heading("Summary")
     for question, sentences in words.summary(found, contrasts).items():
         yield report.Note("\n\n".join([question, *sentences]), "finding")
-    yield from (report.Note(text, "warning") for text in words.warnings(found, noted["left_out"]))
+    if warnings := words.warnings(found, noted["left_out"]):
+        yield report.Note("\n\n".join(warnings), "warning")
     arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found))
     yield report.Figure(figures.measures_by_arm(arms, asked, "attention"))
     yield report.Folded(
@@ -186,9 +184,7 @@ def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
     for one in found:
         its = one.first["patterns"]
         labels = [str(name) for name in its["group"].values]
-        view = views.attention_view(
-            its["token"].values.tolist(), torch.from_numpy(its["pattern"].values), labels, title=one.name
-        )
+        view = views.attention_view(its["token"].values.tolist(), its["pattern"].values, labels, title=one.name)
         caption = (
             f"{one.name}, the first network: the two heads of each kind of layer with the highest induction score."
         )

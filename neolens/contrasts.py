@@ -158,16 +158,25 @@ def told_apart(compared: Sequence[Contrast]) -> list[str]:
 
 
 def in_short(compared: Sequence[Contrast]) -> list[str]:
-    """Of every pair that can be tested, what tells it apart and out of how many measures; the rest stands in tables."""
+    """Of every pair that can be tested, what tells it apart, out of how many measures, and what comes nearest to that;
+    the rest stands in tables."""
     said, tested = [], int(sum(np.isfinite(one.p_adjusted) for one in compared))
     for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
-        its = [one for one in compared if (one.one.name, one.other.name) == pair and np.isfinite(one.p_adjusted)]
-        if its:
-            apart = [_difference(one) for one in its if one.told_apart]
-            said.append(
-                f"{_who(its[0])}: told apart in {len(apart)} of {_many(len(its), 'measure')} (p below 0.05, corrected "
-                f"for {_many(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
-            )
+        its = [one for one in compared if (one.one.name, one.other.name) == pair]
+        tried = sorted((one for one in its if np.isfinite(one.p_adjusted)), key=lambda one: one.p_adjusted)
+        if not tried:
+            continue
+        apart = [_difference(one) for one in tried if one.told_apart]
+        alike = [one for one in tried if not one.told_apart]
+        text = (
+            f"{_who(its[0], 'minus')}: told apart in {len(apart)} of {_many(len(tried), 'measure')} (p below 0.05, "
+            f"corrected for {_many(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
+        )
+        if alike:
+            text += f" Not told apart is not alike; the nearest to it: {_difference(alike[0])}."
+        if more := len(its) - len(tried):
+            text += f" {more} more cannot be tested, for fewer than two seeds of both have them."
+        said.append(text)
     return said
 
 
@@ -197,11 +206,11 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _who(one: Contrast) -> str:
+def _who(one: Contrast, between: str = "less") -> str:
     besides = [line.partition(":")[0] for line in one.differ_in]
     alone = f"differ besides in {listed(besides)}" if besides else f"differ in {_ALONE[one.question]} alone"
     here, there = (f"{its.name} ({kind(its.facts, one.question)})" for its in (one.one, one.other))
-    return f"{here} less {there}, which {alone}"
+    return f"{here} {between} {there}, which {alone}"
 
 
 def _difference(one: Contrast) -> str:

@@ -17,7 +17,7 @@ from browser import Parsed
 from experiments import command_line, comparison_page, local_vs_global
 from experiments import compare as job
 from neolens import report, results
-from neolens.comparison import Found, measures, mixed, numbers, words
+from neolens.comparison import Found, answers, measures, mixed, numbers, words
 from neolens.models import anatomy, from_record, load
 
 MODELS = ("lab/gpt-neo@1", "lab/gpt-neo-global@1", "lab/pythia-sequential@1", "lab/gpt2@1")
@@ -134,6 +134,31 @@ def test_the_summary_says_where_local_and_global_layers_look(record, parts):
     assert "of local attention exactly 0 lies beyond the window of 16" in sentence
 
 
+def test_the_summary_says_what_layers_of_a_kind_are_needed_for(record, parts):
+    found, text = parts["lab/gpt-neo@1"], parts["lab/gpt-neo@1"]["ablation_text"]
+    costs = {kind: float((text["ablated"].sel(group=kind) - text["baseline"]).mean()) for kind in ("local", "global")}
+    far = found["ablation_repeats"].sel(distance=31)
+    beyond = {kind: float((far["ablated"].sel(group=kind) - far["baseline"]).mean()) for kind in ("local", "global")}
+    sentence = next(said for said in record["findings"] if said.startswith("Mean ablation of all local layers"))
+    told = [float(number) for number in re.findall(r"(?<![\w-])-?\d+\.\d+", sentence)]
+    expected = [costs["local"], costs["global"], beyond["local"], beyond["global"]]
+    assert told == pytest.approx(expected, abs=0.006)
+
+
+def test_the_summary_says_through_which_layer_an_answer_from_beyond_the_window_arrives(record, parts):
+    reach = parts["lab/gpt-neo@1"]["reach"].sel(distance=[16, 32, 64], seed=1)
+    carried = (reach["clean"] - reach["corrupted"]).mean()
+    lost = 1 - float(reach["localised"].sel(layer=2).mean() / carried)
+    left = float(reach["all_local"].mean() / carried)
+    sentence = next(said for said in record["findings"] if said.startswith("In lab/gpt-neo@1 an answer"))
+    assert (
+        f"16 to 64 tokens back, beyond the window of 16, arrives through global layer 2 ({100 * lost:.0f} %)"
+        in sentence
+    )
+    assert left < 0.01
+    assert "With every layer held to it less than 1 % is left" in sentence
+
+
 def test_the_summary_tells_rounding_from_a_shift_that_moves(record):
     (sentence,) = (text for text in record["findings"] if "position index moved by 63" in text)
     assert re.search(r"lab/pythia-sequential@1 \(rotary\) \de-\d+, rounding \(\d+e-1\d in float64\)", sentence)
@@ -145,7 +170,7 @@ def test_a_broken_law_is_told_first(parts):
     broken["attention"] = broken["attention"].assign_attrs(mass_out_of_reach=0.25)
     found = [Found({1: broken})]
     assert not words.laws_hold(found)
-    assert words.on_laws(found) == (
+    assert answers.laws(words.attentions(found)) == (
         "A law of windows that has to hold exactly is broken in lab/gpt-neo@1: see the table of laws."
     )
 
@@ -154,13 +179,13 @@ def test_a_law_that_was_not_tested_is_not_said_to_hold(parts):
     its = dict(parts["lab/gpt-neo@1"])
     its["attention"] = its["attention"].copy()
     del its["attention"].attrs["mass_out_of_reach"]
-    said = words.on_laws([Found({1: its})])
+    said = answers.laws(words.attentions([Found({1: its})]))
     assert said == (
         "In every network with local layers (lab/gpt-neo@1) up to the window local and global layers compute exactly "
         "the same logits."
     )
     del its["attention"].attrs["difference_at_window"]
-    assert words.on_laws([Found({1: its})]).startswith("No law of windows could be tested")
+    assert answers.laws(words.attentions([Found({1: its})])).startswith("No law of windows could be tested")
 
 
 def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cross_it(parts):
@@ -174,7 +199,7 @@ def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cr
 def test_models_without_local_layers_have_no_law_to_test(parts):
     found = [Found({1: parts["lab/gpt2@1"]})]
     assert words.laws_hold(found)
-    assert "no law of windows to test" in words.on_laws(found)
+    assert "no law of windows to test" in answers.laws(words.attentions(found))
 
 
 # The report ---------------------------------------------------------------------------------------------------
@@ -230,6 +255,26 @@ def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
     drawn = [attrs for attrs in page.tags("div") if "js-plotly-plot" in (attrs.get("class") or "")]
     assert len(drawn) == len([attrs for attrs in page.tags("div") if "plot" in (attrs.get("class") or "").split()])
     assert len(page.tags("canvas")) >= len(MODELS)
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@browser.needed
+def test_hostile_names_and_tokens_are_text_in_the_whole_report(parts, record, tmp_path):
+    def named(result):
+        facts = json.loads(result.attrs["anatomy"]) | {"name": HOSTILE}
+        coords = {"token": ("query_pos", [HOSTILE] * result.sizes["query_pos"])} if "query_pos" in result.dims else {}
+        return result.assign_coords(coords).assign_attrs(model=HOSTILE, anatomy=json.dumps(facts))
+
+    its = {name: named(part) for name, part in parts["lab/gpt-neo@1"].items()}
+    page = comparison_page.page([Found({1: its})], record | {"left_out": {HOSTILE: {"reach": HOSTILE}}}, HOSTILE)
+    file = tmp_path / "hostile.html"
+    file.write_text(page, encoding="utf-8")
+    seen = browser.whole(file, tmp_path)
+    shown = Parsed(seen.document)
+    assert shown.tags("img") == []
+    assert shown.text.count(HOSTILE) > 65  # every token of the view, and names
 
 
 # Going on, and what is refused ---------------------------------------------------------------------------------

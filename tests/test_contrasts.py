@@ -66,7 +66,7 @@ def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
     )
     (said,) = contrasts.in_short(found)
     assert said.startswith(
-        f"{NEO} (global and local) less {PLAIN} (global), which differ in attention alone: told apart in 1 of 2 "
+        f"{NEO} (global and local) minus {PLAIN} (global), which differ in attention alone: told apart in 1 of 2 "
         "measures (p below 0.05, corrected for 2 comparisons): attention from afar (share) -0.40 (95 %: "
     )
     (full,) = contrasts.told_apart(found)
@@ -135,6 +135,29 @@ def test_the_rows_of_many_pairs_stay_beside_their_measure():
             for y in trace.y]  # fmt: skip
     assert len(set(rows)) == 9
     assert max(np.abs(rows)) < 0.5
+
+
+def pairs_drawn(pairs):
+    """Differences of one arm from so many others."""
+    local, plain = arm(NEO, far=[0.1, 0.2]), arm(PLAIN, far=[0.3, 0.5])
+    facts = [dataclasses.replace(plain.facts, name=f"m{n}", activation="relu") for n in range(pairs)]
+    others = [dataclasses.replace(plain, facts=one) for one in facts]
+    return differences_by_measure(contrasts.contrasts([local, *others], MEASURES, "attention"))
+
+
+def test_pairs_are_told_apart_by_colour_and_from_the_fifth_on_by_their_mark_too():
+    drawn = [(trace.marker.line.color, trace.marker.symbol) for trace in pairs_drawn(24).data]
+    assert len(set(drawn)) == 24
+    assert {symbol for _, symbol in drawn[:4]} == {"circle"}
+    assert [colour for colour, _ in drawn[4:8]] == [colour for colour, _ in drawn[:4]]
+    assert {symbol for _, symbol in drawn[4:8]} == {"square"}
+
+
+def test_more_pairs_than_can_be_told_apart_are_drawn_and_the_caption_says_so():
+    said = "Colours and marks come again after 24 of the 25 pairs: each is named on hover."
+    captions = {n: pairs_drawn(n).layout.title.subtitle.text.replace("<br>", " ") for n in (24, 25)}
+    assert captions[25].endswith(said)
+    assert "come again" not in captions[24]
 
 
 def test_nothing_to_draw_is_refused(three):

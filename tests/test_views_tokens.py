@@ -206,7 +206,8 @@ REFUSED = {
         "the value at position 1 is infinite: expected numbers, or NaN",
     ),
     "text without a model": (lambda: views.tokens(torch.tensor([1.0]), "a"), "a text is read by a model's tokenizer"),
-    "limit": (lambda: views.tokens(torch.tensor([1.0]), ["a"], limit=0.0), "limit 0.0: expected a value above 0"),
+    "limit": (lambda: views.tokens(torch.tensor([1.0]), ["a"], limit=0.0), "limit 0.0: expected a number above 0"),
+    "no end": (lambda: views.tokens(torch.tensor([1.0]), ["a"], limit=np.inf), "limit inf: expected a number above 0"),
     "nothing": (lambda: views.tokens(torch.tensor([]), []), r"values of shape \(0,\): expected one number for each"),
     "too many": (
         lambda: views.tokens(torch.zeros(600, 1000), ["a"] * 1000),
@@ -232,3 +233,15 @@ def test_what_cannot_be_coloured_is_refused(call, message):
 def test_what_is_of_another_type_is_refused(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def test_choices_of_any_name_keep_their_columns_in_the_table():
+    values = xr.DataArray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dims=("group", "pos"))
+    table = views.tokens(values.assign_coords(group=["pos", "token", "token"]), ["a", "b"]).table()
+    assert table.columns.tolist() == ["pos", "token", "pos", "token", "token"]
+    assert table.values.tolist() == [[0, "a", 1.0, 3.0, 5.0], [1, "b", 2.0, 4.0, 6.0]]
+
+
+def test_complex_values_are_refused():
+    with pytest.raises(TypeError, match="complex values: expected real numbers"):
+        views.tokens(torch.tensor([1.0 + 1j]), ["a"])

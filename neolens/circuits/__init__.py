@@ -9,7 +9,7 @@ from neolens.circuits.effects import Input, effects, inputs, ranked
 from neolens.circuits.formation import Formation, Milestone, formations
 from neolens.circuits.induction import Induction, Sure, comparisons
 from neolens.circuits.published import PUBLISHED, ROLES, Compared, Role, compared, published
-from neolens.circuits.words import finding, head_table, published_table, task_table, warnings
+from neolens.circuits.words import finding, head_table, published_table, solves, task_table, warnings
 
 __all__ = [
     "PUBLISHED",
@@ -51,6 +51,7 @@ __all__ = [
     "published_table",
     "ranked",
     "side",
+    "solves",
     "task_table",
     "warnings",
 ]

@@ -29,6 +29,13 @@ SHOWN, VISIBLE = 20, 0.005
 Row = list[str | int | float | None]
 
 
+def solves(found: Circuit) -> bool:
+    """Whether a model does the task: the answer above the distractor in 90 % of clean prompts, and preferred in them
+    more than in the corrupted ones."""
+    clean, corrupted = _means(found.result)
+    return _accuracy(found.result) >= SOLVED and clean > corrupted
+
+
 def finding(found: Circuit) -> str:
     """What was found in one model; of one that does not do the task, only how far it does."""
     result, shares = found.result, found.shares
@@ -37,7 +44,7 @@ def finding(found: Circuit) -> str:
         f"{result.attrs['model']} puts the answer above the distractor in {right} of {result.sizes['prompt']} prompts "
         f"(mean logit difference {clean:.2f}, corrupted {corrupted:.2f})."
     )
-    if _accuracy(result) < SOLVED or clean <= corrupted:
+    if not solves(found):
         return task
     parts = [task, _residual(shares["resid_pre"]["share"]), _heads(shares), _kinds(shares["z"]), _found(found.compared)]
     return " ".join(filter(None, parts))

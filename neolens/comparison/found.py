@@ -104,7 +104,7 @@ class Found:
         """The indirect object in each network; empty where the model could not be asked."""
         if "circuit" not in self.first:
             return ()
-        return tuple(circuits.circuit(one, self.facts) for one in self._each("circuit"))
+        return tuple(circuits.circuit(one, from_record(one.attrs["anatomy"])) for one in self._each("circuit"))
 
     def fingerprints(self) -> dict[str, str]:
         """Network -> the fingerprint of its weights."""

@@ -41,7 +41,8 @@ def measures(alternating: Anatomy | None) -> dict[str, Measure]:
         for its in KINDS:
             layers = f"layers {', '.join(map(str, alternating.layers_of_kind(its)))}"
             names[f"cut_{its}"] = (f"cutting {layers} at the window adds to the loss beyond it", "nats a token")
-            names[f"text_{its}"] = (f"ablating {layers} adds to the loss on text, beyond random heads", "nats a token")
+            names[f"text_{its}"] = (f"ablating {layers} adds to the loss on text", "nats a token")
+            names[f"beyond_{its}"] = (f"ablating {layers} adds to the loss beyond the window", "nats a token")
     return {name: Measure(title, unit, _variable(name)) for name, (title, unit) in names.items()}
 
 
@@ -85,6 +86,5 @@ def _ablation(need: Needs, alternating: Anatomy | None) -> dict[str, float]:
     if alternating is None:
         return read
     named = {group_of(need.facts, its, alternating): its for its in KINDS}
-    rows = [row for row in need.compared if row.group in named]
-    read |= {f"cut_{named[row.group]}": row.effect for row in rows if row.condition == "cut"}
-    return read | {f"text_{named[row.group]}": row.more for row in rows if row.condition == "text"}
+    rows = [row for row in need.compared if row.group in named and row.condition in ("text", "beyond", "cut")]
+    return read | {f"{row.condition}_{named[row.group]}": row.effect for row in rows}

@@ -3,7 +3,16 @@
 from neolens.contrasts import Contrast, Measure, contrast_table, recorded
 from neolens.encodings.measures import MEASURES, Encoding, contrasts
 from neolens.encodings.probe import Texts, over_seeds, probe, texts
-from neolens.encodings.words import ROUNDING, band_estimates, findings, head_table, in_detail, measure_table, warnings
+from neolens.encodings.words import (
+    ROUNDING,
+    band_estimates,
+    findings,
+    head_table,
+    in_detail,
+    last_quarters,
+    measure_table,
+    warnings,
+)
 
 __all__ = [
     "MEASURES",
@@ -18,6 +27,7 @@ __all__ = [
     "findings",
     "head_table",
     "in_detail",
+    "last_quarters",
     "measure_table",
     "over_seeds",
     "probe",

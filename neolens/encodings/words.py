@@ -43,8 +43,9 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
     for one in found:
         loss = one.result["copied_loss"]
         if lost := [str(int(seed)) for seed in loss["seed"].values if float(loss.sel(seed=seed)) > COPIES]:
+            which = f"with seed {listed(lost)} the network" if loss.sizes["seed"] > 1 else "it"
             said.append(
-                f"{one.name}: with seed {listed(lost)} the network does not predict copies (loss above {COPIES:g} nats "
+                f"{one.name}: {which} does not predict copies (loss above {COPIES:g} nats "
                 "a token), so little can be lost by taking a head or positions away from it."
             )
         if loss.sizes["seed"] < 2:
@@ -153,6 +154,12 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
             text += f"; with positions interpolated, without further training, it is {squeezed} there"
         said.append(f"{text}.")
     return said
+
+
+def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
+    """The loss in the last quarter of the context, and of a text twice as long, of an arm with `loss_beyond`."""
+    inside, beyond = (seeds.estimate(_part(one, "loss_beyond", far)) for far in (False, True))
+    return inside, beyond
 
 
 def _part(one: Encoding, variable: str, beyond: bool) -> xr.DataArray:

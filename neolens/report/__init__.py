@@ -7,7 +7,7 @@ into a file, `appendix` is how every experiment's page ends, `publish` writes it
 from neolens.report.appendix import appendix
 from neolens.report.blocks import Block, Code, Figure, Folded, Heading, Note, Paragraph, Table
 from neolens.report.page import page, write
-from neolens.report.publish import publish, write_record
+from neolens.report.publish import as_json, publish, write_record
 
 __all__ = [
     "Block",
@@ -19,6 +19,7 @@ __all__ = [
     "Paragraph",
     "Table",
     "appendix",
+    "as_json",
     "page",
     "publish",
     "write",

@@ -80,9 +80,9 @@ class Table:
         head = "".join(f"<th{c}>{html.escape(cell)}</th>" for cell, c in zip(self.header, classes, strict=True))
         cells = zip(*(texts for _, texts in columns), strict=True)
         body = "".join(f"<tr>{_row(row, classes)}</tr>" for row in cells)
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f'<div class="table">{table}</div>'
+        caption = f'<p class="caption">{html.escape(self.caption)}</p>' if self.caption else ""
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="table">{table}</div>{caption}'
 
 
 @dataclass(frozen=True)

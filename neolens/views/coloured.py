@@ -7,6 +7,7 @@ from all. Here tokens are text, values below 0 make the scale diverge around 0, 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -51,8 +52,8 @@ def tokens(
         ValueError: several prompts, tokens that are not known or do not fit, infinite values, too many for one view
             (500,000), or a limit that is not above 0.
     """
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit {limit}: expected a value above 0 at which the colours end")
+    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
+        raise ValueError(f"limit {limit!r}: expected a number above 0 at which the colours end")
     given = read(values, words, model, title=title, unit=unit)
     if given.values.size > MAX_VALUES:
         count, length = given.values.shape
@@ -87,5 +88,7 @@ def _choices(given: Values, limit: float | None) -> list[dict[str, Any]]:
 
 def _table(given: Values) -> pd.DataFrame:
     names = [name or given.variable for name in given.names]
-    columns = dict(zip(names, given.values, strict=True))
-    return pd.DataFrame({"pos": given.positions, "token": given.words, **columns})
+    table = pd.DataFrame(given.values.T, columns=names)
+    table.insert(0, "token", given.words, allow_duplicates=True)
+    table.insert(0, "pos", given.positions, allow_duplicates=True)
+    return table

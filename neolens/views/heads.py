@@ -63,7 +63,7 @@ def attention(
 
 def attention_view(
     tokens: Sequence[str],
-    pattern: Float[Tensor, "head query_pos key_pos"],
+    pattern: Float[Tensor | np.ndarray, "head query_pos key_pos"],
     labels: Sequence[str],
     title: str = "",
 ) -> View:
@@ -88,7 +88,7 @@ def attention_view(
             f"nothing to draw: {len(labels)} labels and {len(tokens)} tokens, expected at least one of each"
         )
     _refuse_too_large(len(tokens), labels)
-    pattern = pattern.detach().cpu()
+    pattern = torch.as_tensor(pattern).detach().cpu()
     _refuse_no_attention(pattern, labels)
     head = f"<style>{asset('views.css')}</style><p>{named(title)}{len(tokens):,} tokens; "
     head += "rows are queries (destination), columns keys (source)"

@@ -84,6 +84,8 @@ def _of_numbers(values: Any) -> xr.DataArray:
     """A tensor [..., pos] as an array whose further axes have no names."""
     if isinstance(values, xr.Dataset):
         raise TypeError(f"a whole dataset: choose one of its variables, {', '.join(map(str, values))}")
+    if values.is_complex() if isinstance(values, torch.Tensor) else np.iscomplexobj(values):
+        raise TypeError("complex values: expected real numbers, such as their absolute values")
     numbers = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
     if not numbers.ndim or not numbers.size:
         raise ValueError(f"values of shape {numbers.shape}: expected one number for each token, positions last")

@@ -1,0 +1,196 @@
+"""Single answers to the whole question, each a sentence computed from the networks of every arm.
+
+Means are over seeds with Student's interval; where seeds differ in kind, as in the layer that carries an answer, each
+is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from neolens import circuits, encodings, findings, seeds
+from neolens.circuits.carriers import Side
+from neolens.circuits.words import SOLVED, listed
+from neolens.comparison.found import TASK, Found
+from neolens.contrasts import kind
+from neolens.scores import by_kind
+
+_LAWS = {
+    "mass_out_of_reach": "attention beyond the window is exactly 0",
+    "difference_at_window": "up to the window local and global layers compute exactly the same logits",
+}
+"""Attribute of a result that is there where a law was tested -> what the law says."""
+
+
+def laws(attentions: Mapping[str, xr.Dataset]) -> str:
+    """Whether everything that has to be exactly 0 is.
+
+    Args:
+        attentions: network -> its scores.
+    """
+    local = {name: its for name, its in attentions.items() if (its["attention_kind"] == "local").any()}
+    if not local:
+        return "No network here has local layers, so there is no law of windows to test."
+    if broken := [name for name, its in local.items() if not findings.laws_hold({name: its})]:
+        return f"A law of windows that has to hold exactly is broken in {listed(broken)}: see the table of laws."
+    said = [text for law, text in _LAWS.items() if all(law in its.attrs for its in local.values())]
+    if not said:
+        return "No law of windows could be tested, for no prompt is longer than the windows."
+    return f"In every network with local layers ({listed(list(local))}) {', and '.join(said)}."
+
+
+def where_they_look(one: Found) -> str:
+    """How far back local and global layers look on text, and how much of it beyond the window."""
+    each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
+
+    def over(of: str, score: str, form: str) -> str:
+        values = [float(its[score].sel(attention_kind=of)) for its in each]
+        return seeds.in_words(seeds.estimate(np.array(values)), form)
+
+    look = (
+        f"On text a local layer of {one.name} looks {over('local', 'mean_distance', '.1f')} tokens back on average, a "
+        f"global one {over('global', 'mean_distance', '.1f')}"
+    )
+    if int(one.first["attention"]["length"].max()) <= one.window:
+        return f"{look}; no text is longer than the window of {one.window}."
+    far = [float(its["share_beyond"].sel(attention_kind="local")) for its in each]
+    nothing = "exactly 0" if max(far) == 0 else over("local", "share_beyond", ".2g")
+    return (
+        f"{look}; of local attention {nothing} lies beyond the window of {one.window}, of global attention the share "
+        f"{over('global', 'share_beyond', '.2f')}."
+    )
+
+
+def without_a_kind(one: Found) -> str:
+    """What the layers of each kind are needed for: the loss that ablating them all adds, seed by seed."""
+
+    def cost(group: str, condition: str) -> str:
+        rows = [row for need in one.needs for row in need.compared if (row.group, row.condition) == (group, condition)]
+        return listed([f"{row.effect:.2f}" if abs(row.effect) >= 0.005 else f"{row.effect:.3f}" for row in rows])
+
+    return (
+        f"Mean ablation of all local layers of {one.name} adds {cost('local', 'text')} nats a token to the loss on text"
+        f"{_of_seeds(one.seeds)}, of all global ones {cost('global', 'text')}; where copies of what lies beyond the "
+        f"window are predicted it adds {cost('local', 'beyond')}, of all global ones {cost('global', 'beyond')}."
+    )
+
+
+def carried(found: Sequence[Found]) -> list[str]:
+    """Through which layer an answer from beyond the window arrives, of models with local layers and of the others."""
+    asked = [one for one in found if one.carriers is not None and _answering(one)]
+    said = [_carried(one) for one in asked if kind(one.facts, "attention") == "global and local"]
+    if others := [one for one in asked if kind(one.facts, "attention") == "global"]:
+        each = "; ".join(f"in {one.name} {_layers(one)}" for one in others)
+        said.append(
+            "Where every layer is global, the layer that takes most of such an answer away when it alone is held to "
+            f"the window, and how much, is {each}."
+        )
+    return said
+
+
+def moved(found: Sequence[Found]) -> list[str]:
+    """By how much of their spread logits move when all positions do; what is rounding is said to be rounding."""
+    told = []
+    for one in found:
+        if "shift_logits" not in one.encoding.result:
+            continue
+        its = seeds.estimate(one.encoding.result["shift_logits"].isel(shift=-1))
+        exact = float(one.encoding.result["shift_exact"].isel(shift=-1).max())
+        rounding = exact < encodings.ROUNDING
+        size = f"{its.mean:.1g}, rounding ({exact:.1g} in float64)" if rounding else seeds.in_words(its)
+        told.append((int(one.encoding.result["shift"][-1]), f"{one.name} ({one.encoding.kind}) {size}"))
+    return [
+        f"With every position index moved by {by}, the logit that moves most moves by, of the spread of the logits: "
+        f"{'; '.join(text for its, text in told if its == by)}."
+        for by in dict.fromkeys(by for by, _ in told)
+    ]
+
+
+def by_distance_alone(found: Sequence[Found]) -> list[str]:
+    """How much of the scores of the first layer is a function of distance alone."""
+    share = encodings.MEASURES["toeplitz_first"]
+    told = [
+        f"{one.name} ({one.encoding.kind}) {seeds.in_words(one.encoding.estimate(share))}"
+        for one in found
+        if one.encoding.kind != "none" and one.encoding.estimate(share).n
+    ]
+    what = "Of the scores of the first layer, averaged over tokens, distance alone explains the share"
+    return [f"{what}: {'; '.join(told)}."] if told else []
+
+
+def onward(found: Sequence[Found]) -> list[str]:
+    """What becomes of the loss as a text runs past the context, where positions do not end with it."""
+    told = []
+    for one in found:
+        if "loss_beyond" in one.encoding.result:
+            inside, beyond = encodings.last_quarters(one.encoding)
+            told.append(f"{one.name} ({one.encoding.kind}) {inside.mean:.2f} and {seeds.in_words(beyond)}")
+    what = "The loss on periodic text, in the last quarter of the context and in that of a text twice as long"
+    return [f"{what}, in nats a token: {'; '.join(told)}."] if told else []
+
+
+def who_finds(found: Sequence[Found]) -> list[str]:
+    """How many networks find the indirect object, and in each the head whose output at the end moves most of it."""
+    asked = [one for one in found if one.circuits]
+    if not asked:
+        return []
+    told = []
+    for one in asked:
+        able = {seed: its for seed, its in zip(one.seeds, one.circuits, strict=True) if circuits.solves(its)}
+        best = [circuits.ranked(its.shares["z"].sel(pos="end")["share"])[0] for its in able.values()]
+        heads = f", head {listed(best)}{_of_seeds(list(able)) if len(one.seeds) > 1 else ''}" if best else ""
+        told.append(f"{one.name} {len(able)} of {len(one.circuits)}{heads}")
+    prompts = asked[0].circuits[0].result.sizes["prompt"]
+    return [
+        f"How many networks find the indirect object (put it above the other name in {SOLVED:.0%} of {prompts} prompts "
+        "or more, and prefer it less where the prompts are corrupted), and in each of them the head whose output at "
+        f"the end moves the logit difference most: {'; '.join(told)}."
+    ]
+
+
+def _carried(one: Found) -> str:
+    sides = [its for _, its in _answering(one)]
+    far, left = sides[0].distances, max(its.left for its in sides)
+    up_to = max(its.left_interval[1] for its in sides)
+    return (
+        f"In {one.name} an answer {far[0]} to {far[-1]} tokens back, beyond the window of {one.window}, arrives "
+        f"through {_layers(one)}: so much of it is lost when that layer alone is held to the window. With every layer "
+        f"held to it {_percent(left)} is left (95 % interval up to {_percent(up_to)})."
+    )
+
+
+def _layers(one: Found) -> str:
+    """`layer 2 in seeds 0, 1 and 2 (98 to 100 %)`: the layer that takes most away in each network, and how much."""
+    by_layer: dict[int | None, list[tuple[int, Side]]] = {}
+    for seed, its in _answering(one):
+        by_layer.setdefault(its.needed[0] if its.needed else None, []).append((seed, its))
+    told = []
+    for layer, cases in sorted(by_layer.items(), key=lambda item: -len(item[1])):
+        where = f" in seed{'' if len(cases) == 1 else 's'} {listed([str(seed) for seed, _ in cases])}"
+        where = where if len(one.seeds) > 1 else ""
+        if layer is None:
+            told.append(f"no single layer{where}")
+            continue
+        shares = sorted(its.narrowed[layer] for _, its in cases)
+        lost = " to ".join(dict.fromkeys(f"{100 * share:.0f}" for share in (shares[0], shares[-1])))
+        which = f"{one.facts.attention[layer].kind} layer {layer}" if one.facts.windows else f"layer {layer}"
+        told.append(f"{which}{where} ({lost} %)")
+    return listed(told)
+
+
+def _answering(one: Found) -> list[tuple[int, Side]]:
+    """Seed and what was found beyond the window, of the networks that answer from there."""
+    assert one.carriers is not None
+    return [(seed, its) for seed, its in zip(one.seeds, one.carriers.beyond[TASK], strict=True) if its.answers]
+
+
+def _of_seeds(these: Sequence[int]) -> str:
+    """` (seeds 0, 1 and 2)`; nothing of a single network."""
+    return f" (seeds {listed(list(map(str, these)))})" if len(these) > 1 else ""
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
