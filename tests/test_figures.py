@@ -7,7 +7,7 @@ import xarray as xr
 
 from browser import Parsed
 from neolens import figures
-from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, distances
+from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, distances, legends, style
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 KINDS = ("global", "local", "global", "local")
@@ -244,6 +244,66 @@ def test_markup_in_a_model_name_reaches_plotly_as_text(draw):
 def test_no_figure_offers_to_send_its_data_to_a_server():
     for figure in (figures.heads(result(), "induction"), figures.scores_by_kind(result())):
         assert "sendChartToCloud" in figure.layout.modebar.remove
+
+
+# Captions and legends -------------------------------------------------------------------------------------------------
+
+
+def styled(caption, names=(), groups=False):
+    """A figure with a line for each name."""
+    lines = [go.Scatter(x=[0], y=[0], name=name, legendgroup=name if groups else None) for name in names]
+    return style.style(go.Figure(lines), "A title", caption, 200)
+
+
+def lines_of(figure):
+    return figure.layout.title.subtitle.text.split("<br>")
+
+
+def test_a_caption_of_several_lines_ends_in_no_short_one():
+    words = " ".join(["word"] * 25)  # 124 letters, four more than a line has
+    one, other = lines_of(styled(words))
+    assert (one.count("word"), other.count("word")) == (13, 12)
+    assert lines_of(styled(words[:119])) == [words[:119]]
+
+
+def test_no_line_of_a_caption_begins_with_a_number_or_a_percent_sign():
+    begun = "a " * 56  # up to a break before the number, or after it
+    for ends in ("p below 0.05", "p of about 95 %", "mean over 8 prompts"):
+        for more in range(8):
+            caption = f"{begun}{'a' * more} {ends}, and so on to the end of a second line of some length that is filled"
+            assert not [line for line in lines_of(styled(caption)) if line[0].isdigit() or line[0] == "%"]
+            assert " ".join(lines_of(styled(caption))).split() == caption.split()
+
+
+def test_a_caption_leaves_room_for_a_legend_beside_it_and_has_the_whole_width_over_one_below():
+    caption = " ".join(["word"] * 22)  # 109 letters
+    beside = styled(caption, ["a", "b"])
+    assert max(map(len, lines_of(beside))) <= 84
+    assert len(lines_of(beside)) == 2
+    top = beside.layout.margin.t
+    below = legends.below(beside)
+    assert lines_of(below) == [caption]
+    assert top - below.layout.margin.t == 17  # the height of a line
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"), [(["a", "b"], 1), (["name of twenty chars"] * 5, 2), (["name of twenty chars"] * 9, 3)]
+)
+def test_there_is_as_much_room_below_as_the_names_in_the_legend_take(names, rows):
+    plain = styled("A caption.", names)
+    height, margin = plain.layout.height, plain.layout.margin.b
+    below = legends.below(plain)
+    added = below.layout.margin.b - margin
+    assert added == 19 * rows + 10  # a row as plotly draws it, and a gap
+    assert below.layout.height - height == added
+
+
+def test_a_single_name_has_no_legend_and_no_room_unless_it_is_asked_for():
+    figure = styled("A caption.", ["alone"])
+    height = figure.layout.height
+    assert legends.below(figure).layout.height == height
+    asked = styled("A caption.", ["alone"]).update_layout(showlegend=True)
+    assert legends.below(asked).layout.height > height
 
 
 def learned(seeds=3, steps=5):

@@ -309,6 +309,16 @@ def test_measures_of_arms_and_what_tells_them_apart():
         assert (row["difference"], row["seeds"], row["corrected p"]) == pytest.approx(values)
 
 
+def test_a_share_far_below_0_does_not_flatten_the_other_lines():
+    found = measured("narrowing_by_distance")[LOCAL]
+    assert drawn.figure("narrowing_by_distance").layout.yaxis.range is None
+    six = found["all_local"] + 7 * (found["clean"] - found["corrupted"])
+    figure = figures.narrowing_by_distance({LOCAL: found.assign(all_local=six)})
+    assert figure.layout.yaxis.range == (-1.6, 1.3)
+    lowest = min(float(np.nanmin(np.asarray(trace.y, float))) for trace in figure.data)
+    assert f"Cut off at -1.5; the lowest is {lowest:.1f}." in figure.layout.title.subtitle.text.replace("<br>", " ")
+
+
 # Colours --------------------------------------------------------------------------------------------------------------
 
 RESERVED = {colour.lower() for colour in [*KIND_COLOURS.values(), *POSITION_COLOURS.values()]}
@@ -412,7 +422,8 @@ def test_the_colours_are_told_apart_with_any_colour_vision():
 def labels(figure: go.Figure) -> list[str]:
     """Every text that plotly reads markup in."""
     layout = figure.layout
-    found = [layout.title.text, layout.title.subtitle.text, *(note.text for note in layout.annotations)]
+    caption = layout.title.subtitle.text.replace("<br>", " ")  # which may break a line inside a name
+    found = [layout.title.text, caption, *(note.text for note in layout.annotations)]
     for axis in [*figure.select_xaxes(), *figure.select_yaxes()]:
         found += [axis.title.text, *(axis.ticktext or ())]
     for trace in figure.data:
@@ -515,3 +526,33 @@ def test_an_estimate_of_one_seed_has_no_interval_and_one_of_none_no_point():
     table = figures.data(figures.estimates(found))
     assert table["name"].tolist() == ["one"]
     assert np.isnan(table["low"].item())
+
+
+def captioned(figure: go.Figure) -> str:
+    return figure.layout.title.subtitle.text.replace("<br>", " ")
+
+
+def test_the_caption_of_estimates_counts_those_that_were_tested():
+    tested = {"a": Estimate(1.0, 0.5, 1.5, 3, 0.001), "b": Estimate(0.2, -0.5, 0.9, 2, 0.4)}
+    others = {"one": Estimate(2.0, np.nan, np.nan, 1), "none": Estimate(np.nan, np.nan, np.nan, 0)}
+    assert "up to 3, with Student's" in captioned(figures.estimates(tested))
+    assert captioned(figures.estimates(tested)).endswith("corrected for 2 (Benjamini and Hochberg); hollow: not.")
+    both = figures.estimates(tested | others)
+    assert "corrected for 2 (Benjamini and Hochberg); hollow: not, or of too few seeds for a test." in captioned(both)
+    assert list(both.data[0].marker.color) == [figures.style.INK, "white", "white", "white"]
+    assert captioned(figures.estimates(others)) == (
+        "Means over seeds, up to 1; none is of two seeds or more, which an interval and a test need."
+    )
+
+
+def test_thresholds_of_roles_are_told_once_where_models_agree_and_else_model_by_model():
+    models = measured("roles_by_head")
+    agreed = captioned(figures.roles_by_head(models))
+    assert agreed.count("previous-token 0.4") == 1
+    other = models[LOCAL].assign_coords(threshold=models[LOCAL]["threshold"] / 2)
+    told = captioned(figures.roles_by_head(models | {LOCAL: other}))
+    first, second = told.split("its score is at least, in ")[1].split("; ")
+    assert first.startswith(f"{ABSOLUTE}: previous-token 0.4, ")
+    assert second.startswith(f"{LOCAL}: previous-token 0.2, ")
+    silent = captioned(figures.roles_by_head(models | {LOCAL: other.drop_vars("threshold")}))
+    assert silent.endswith(f"; {LOCAL}: not told.")

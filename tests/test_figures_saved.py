@@ -6,6 +6,7 @@ import stat
 import struct
 import sys
 import xml.etree.ElementTree as ET
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,47 @@ REFUSED = {
     "no figure": ({"figure": "text"}, TypeError, "str is no figure: expected what a function of neolens.figures"),
     "width": ({"width": 0}, ValueError, "a width of 0: expected a number above 0"),
     "scale": ({"scale": -1.0}, ValueError, "a scale of -1.0: expected a number above 0"),
+    "no width": ({"width": float("nan")}, ValueError, "a width of nan: expected a number above 0, and not infinite"),
+    "an endless scale": ({"scale": float("inf")}, ValueError, "a scale of inf: expected a number above 0, and not inf"),
+    "an endless page": ({"path": "a.html", "width": float("inf")}, ValueError, "a width of inf: expected a number"),
+    "many pixels": (
+        {"width": 1e9, "scale": 2},
+        ValueError,
+        "a picture of 2,000,000,000 x 748 pixels: expected 1 to 16,384 a side; at a scale of 2 a width up to 8,192 wo",
+    ),
+    "one pixel too wide": (
+        {"path": "a.svg", "width": 16385},
+        ValueError,
+        "a picture of 16,385 x 374 pixels: expected 1 to 16,384 a side; at a scale of 1 a width up to 16,384 would fit",
+    ),
+    "a large scale": (
+        {"scale": 1e9},
+        ValueError,
+        "expected 1 to 16,384 a side; at a width of 1,000 a scale up to 16.38 would fit",
+    ),
+    "a high figure": (
+        {"path": "a.pdf", "figure": simple().update_layout(height=20_000)},
+        ValueError,
+        "a picture of 1,000 x 20,000 pixels: .* a figure up to 16,384 high, or a PNG at a smaller scale would fit",
+    ),
+    "less than a pixel": ({"width": 0.2}, ValueError, "a picture of 0 x 748 pixels: expected 1 to 16,384 a side"),
 }
+
+
+@pytest.mark.parametrize("name", ["a.csv", "deep/a.html", "deep/er/a.png"])
+def test_a_path_that_leads_through_a_file_is_refused_before_any_work(name, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setattr(saving, "pictures", lambda *asked, **shape: pytest.fail("drawn"))
+    with pytest.raises(ValueError, match="leads through 'file', which is a file: expected a folder; choose another"):
+        figures.save(simple(), tmp_path / "file" / name)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_path_that_is_a_folder_is_refused(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(ValueError, match="a.csv' is a folder: expected the name of a file; put one behind it"):
+        figures.save(simple(), tmp_path / "a.csv")
+    assert list((tmp_path / "a.csv").iterdir()) == []
 
 
 @pytest.mark.parametrize(("asked", "kind", "message"), REFUSED.values(), ids=REFUSED)
@@ -217,6 +258,26 @@ def test_a_picture_is_as_wide_as_asked_and_has_the_pixels_asked(tmp_path):
     svg = figures.save(_named(), tmp_path / "a.svg", width=700).read_bytes()
     assert ET.fromstring(svg).attrib["width"] == "700"
     assert HOSTILE.replace(" ", "") in written(svg)
+
+
+@browser.needed
+def test_the_largest_picture_that_is_not_refused_is_drawn_to_its_end(tmp_path):
+    wide = saving.MOST_PIXELS
+    png = figures.save(simple(), tmp_path / "wide.png", width=wide, scale=1).read_bytes()
+    assert struct.unpack(">II", png[16:24]) == (wide, simple().layout.height)
+    right_end = np.stack([row[-4 * 3000 :] for row in filtered_rows(png)])
+    assert len(np.unique(right_end)) > 8  # a bar, its edge and grid lines; of one colour alone it would be 0 and that
+
+
+def filtered_rows(png: bytes) -> np.ndarray:
+    """The rows of a PNG as they are compressed: each byte less one beside or above it, 0 where nothing changes."""
+    height = struct.unpack(">I", png[20:24])[0]
+    parts, at = [], 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        parts += [png[at + 8 : at + 8 + length]] * (png[at + 4 : at + 8] == b"IDAT")
+        at += 12 + length
+    return np.frombuffer(zlib.decompress(b"".join(parts)), np.uint8).reshape(height, -1)
 
 
 def _named() -> go.Figure:

@@ -1,7 +1,11 @@
 """Figures of position probes: what is drawn is what was measured, in the house's colours, names as they are."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+import xarray as xr
 
 import neolens
 from neolens import encodings, figures, position
@@ -123,6 +127,93 @@ def test_the_loss_beyond_is_drawn_smoothed_with_the_end_of_the_context(arms):
     line = [trace for trace in figure.data if trace.name == "as trained"][-1]
     assert line.y[200] == pytest.approx(np.nanmean(loss[200 - 15 : 201]))
     assert {shape.x0 for shape in figure.layout.shapes} == {127.5}
+
+
+def beyond(scales=(1.0, 0.5), context=16, past=16, name="lab/nope"):
+    """A result of `beyond_context` whose loss is 1 at every position of the context, and 1, 2, 3, ... past it."""
+    loss = np.concatenate([np.ones(context), 1 + np.arange(past, dtype=float)])
+    loss[-1] = np.nan  # of what follows the last token
+    coords = {
+        "group": ["as trained" if scale == 1 else f"interpolated by {scale:g}" for scale in scales],
+        "scale": ("group", list(scales)),
+        "pos": np.arange(context + past),
+        "inside": ("pos", np.arange(context + past) < context),
+        "prompt": [0],
+    }
+    values = np.tile(loss, (len(scales), 1, 1))
+    return xr.Dataset({"loss": (("group", "prompt", "pos"), values)}, coords=coords, attrs=told(name))
+
+
+def told(name):
+    """What a result tells of its network."""
+    return {"model": name, "anatomy": json.dumps(dataclasses.asdict(load(name).anatomy))}
+
+
+def test_the_running_mean_starts_anew_past_the_context_and_mixes_no_position_inside_it():
+    figure = figures.loss_beyond(beyond())
+    (line,) = [trace for trace in figure.data if trace.name == "as trained" and trace.hovertemplate]
+    # an eighth of 16: the mean of 2 positions; 1 inside, then 1, (1 + 2) / 2, (2 + 3) / 2, ...
+    assert list(line.y[14:20]) == [1, 1, 1, 1.5, 2.5, 3.5]
+    assert np.isnan(line.y[31])
+    caption = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert (
+        "Each point: the mean of the 2 positions up to it, of fewer at the start and just past the context." in caption
+    )
+
+
+def test_contexts_of_different_lengths_have_their_own_mean_and_the_caption_counts_each():
+    figure = figures.loss_beyond({"a": beyond(), "b": beyond(context=32)})
+    caption = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "the mean of the positions up to it, 2 in a, 4 in b, of fewer" in caption
+    line = [trace for trace in figure.data if trace.name == "as trained" and trace.hovertemplate][1]
+    assert list(line.y[31:36]) == [
+        1,
+        1,
+        1.5,
+        2,
+        2.5,
+    ]  # past 32 the mean of 1; 1, 2; 1, 2, 3; 1, 2, 3, 4 is 1, 1.5, 2, 2.5
+
+
+def test_a_short_context_is_drawn_position_by_position_and_no_mean_is_told():
+    figure = figures.loss_beyond(beyond(context=8))
+    assert "Each point" not in figure.layout.title.subtitle.text
+    line = next(trace for trace in figure.data if trace.name == "as trained" and trace.hovertemplate)
+    assert list(line.y[6:12]) == [1, 1, 1, 2, 3, 4]
+
+
+def test_every_scale_is_named_in_the_legend_by_its_dash_and_more_than_can_be_told_apart_are_refused():
+    figure = figures.loss_beyond({"a": beyond((1.0, 0.5)), "b": beyond((1.0, 0.75, 0.5, 0.25))})
+    legend = {trace.name: trace.line.dash for trace in figure.data if trace.showlegend}
+    assert legend == {
+        "as trained": "solid",
+        "interpolated by 0.5": "dot",
+        "interpolated by 0.75": "dash",
+        "interpolated by 0.25": "dashdot",
+    }
+    drawn = {(trace.name, trace.line.dash) for trace in figure.data if trace.hovertemplate}
+    assert drawn == set(legend.items())
+    with pytest.raises(ValueError, match="5 scales are too many to tell apart: choose at most 4"):
+        figures.loss_beyond(beyond((1.0, 0.9, 0.8, 0.7, 0.6, 0.5)))
+
+
+def test_long_prompts_without_positions_are_averaged_and_the_caption_says_over_how_many():
+    loss = np.concatenate([np.arange(191, dtype=float), [np.nan]])
+    one = xr.Dataset(
+        {"baseline": (("prompt", "pos"), loss[None]), "ablated": (("group", "prompt", "pos"), loss[None, None] + 1)},
+        coords={"group": ["zero"], "pos": np.arange(192)},
+        attrs=told("lab/gpt2"),
+    )
+    figure = figures.loss_without_positions(one)
+    whole, without = figure.data
+    assert list(whole.y[:5]) == [0, 0.5, 1, 2, 3]  # a 64th of 192: the mean of 3 positions
+    assert list(without.y[3:5]) == [3, 4]
+    assert np.isnan(whole.y[191])
+    caption = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert caption.endswith("Each point: the mean of the 3 positions up to it, of fewer at the start.")
+    short = figures.loss_without_positions(one.isel(pos=slice(127)))
+    assert list(short.data[0].y[:3]) == [0, 1, 2]
+    assert "Each point" not in short.layout.title.subtitle.text
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_every_number_of_a_told_difference_is_in_its_contrast(record):
     for row in apart:
         text = f"{row['mean']:+.2f} (95 %: {row['low']:+.2f} to {row['high']:+.2f}, n = 3)"
         assert f"{text}, corrected p = {row['p_adjusted']:.2g}" in said
-    assert f"corrected for {sum(np.isfinite(r['p_adjusted']) for r in record['contrasts'])} comparisons" in said
+    assert f"corrected for {sum(r['p_adjusted'] is not None for r in record['contrasts'])} comparisons" in said
 
 
 def test_the_first_layer_of_a_rotary_network_is_distance_alone_and_that_is_told_apart(record):

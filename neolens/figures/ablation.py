@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.effects import SIGNIFICANT
-from neolens.figures import maps, style
+from neolens.figures import legends, maps, points, style
 from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
 from neolens.figures.style import INK, escape
 
@@ -79,40 +79,25 @@ def ablation_groups(effects: Any, *, metric: str | None = None) -> go.Figure:
         if rows:
             figure.add_trace(_points(effects.isel(group=rows), rows, label, colour))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
-    figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=[escape(group) for group in names],
-        range=[len(names) - 0.5, -0.5],
-        showgrid=False,
-        zeroline=False,
-        automargin=True,
-    )
+    points.name_rows(figure, [escape(group) for group in names])
     figure.update_xaxes(title_text=_effect_on(name), zeroline=False)
     title = f"<b>Ablating groups of heads</b> ({_effect_on(name)})"
     beneath = f"{caption(effects)} Lines are 95 % intervals over prompts; filled: {_adjusted_p(effects)}."
     style.style(figure, title, beneath, height=style.CELL * len(names) + 40)
     figure.update_layout(title_xref="container", title_pad_l=20)  # long names would push it out of sight
-    return style.legend_below(figure)
+    return legends.below(figure)
 
 
 def _points(effects: xr.Dataset, rows: list[int], label: str, colour: str) -> go.Scatter:
     """Points with intervals, at the rows of their groups."""
     effect, low, high, p = (effects[name].values for name in ("effect", "low", "high", "p_adjusted"))
     names = [escape(str(group)) for group in effects["group"].values]
-    return go.Scatter(
-        x=effect,
-        y=rows,
-        error_x={"array": high - effect, "arrayminus": effect - low, "color": colour, "thickness": 1.5, "width": 0},
+    drawn = points.with_intervals(effect, low, high, rows, p < SIGNIFICANT, colour)
+    return drawn.update(
         customdata=list(zip(names, low, high, p, strict=True)),
         meta=["group", "low", "high", "adjusted p"],
         hovertemplate="%{customdata[0]}: %{x:.3g}<br>95 %: %{customdata[1]:.3g} to %{customdata[2]:.3g}<br>"
         "adjusted p: %{customdata[3]:.3g}<extra></extra>",
-        mode="markers",
-        marker={
-            "color": [colour if its < SIGNIFICANT else "white" for its in p],
-            "size": 9,
-            "line": {"color": colour, "width": 1.5},
-        },
         name=label,
         showlegend=True,
     )

@@ -14,6 +14,7 @@ from neolens.figures.ablated import caption, metric_of
 from neolens.figures.style import escape
 
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
+_TICKS = 48  # names of heads side by side, at most
 _SHOWN = ["effect", "low", "high", "p_adjusted"]
 
 
@@ -33,14 +34,15 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
     if any(grid.sizes != grids[0].sizes for grid in grids):
         raise ValueError("the effects are of models of different sizes: draw one model at a time")
     heads, first = grids[0].sizes["head"], next(iter(effects.values()))
-    beside, columns = _side_by_side(grids), [(label, head) for label in effects for head in range(heads + 1)][:-1]
+    metric, beside = metric_of(first), _side_by_side(grids)
+    columns = [f"{escape(label)}, head {head}" for label in effects for head in range(heads + 1)][:-1]
     figure = maps.layer_map(
         beside,
         beside["effect"],
         "head",
         limit=maps.limit_above_0(None, beside["effect"]),
-        unit=style.unit(metric_of(first)),
-        customdata=_hovered(beside, [f"{escape(label)}, head {head}" for label, head in columns]),
+        unit=style.unit(metric),
+        customdata=_hovered(beside, columns),
         meta=["low", "high", "adjusted p", "head"],
         text=_written(beside, numbers=heads <= _NUMBERED),
         texttemplate="%{text}",
@@ -50,13 +52,7 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
         xgap=1,
         ygap=1,
     )
-    ticks = [place for place, (_, head) in enumerate(columns) if head < heads and head % _every(len(columns)) == 0]
-    names = [str(columns[place][1]) for place in ticks]
-    figure.update_xaxes(tickvals=ticks, ticktext=names, title_text="head", showgrid=False, zeroline=False)
-    for number, label in enumerate(effects):
-        above = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4, "showarrow": False}
-        figure.add_annotation(x=number * (heads + 1) + (heads - 1) / 2, text=f"<b>{escape(label)}</b>", **above)
-    metric = metric_of(first)
+    _label(figure, list(effects), heads)
     title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
     beneath = f"{caption(first)} A dot: p below {SIGNIFICANT} adjusted for all heads of a map."
     return style.style(figure, title, beneath, height=style.CELL * grids[0].sizes["layer"] + 40)
@@ -83,5 +79,12 @@ def _hovered(beside: xr.Dataset, names: Sequence[str]) -> np.ndarray:
     return np.stack([*numbers, np.broadcast_to(np.array(names, dtype=object), numbers[0].shape)], axis=-1)
 
 
-def _every(columns: int) -> int:
-    return 1 + (columns - 1) // 48
+def _label(figure: go.Figure, labels: Sequence[str], heads: int) -> None:
+    """Each condition's name above the middle of its map, and under it the heads, as many as have room."""
+    every = 1 + (len(labels) * (heads + 1) - 2) // _TICKS
+    ticks = {at * (heads + 1) + head: str(head) for at in range(len(labels)) for head in range(0, heads, every)}
+    shown = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "showgrid": False, "zeroline": False}
+    figure.update_xaxes(title_text="head", **shown)
+    above = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4, "showarrow": False}
+    for number, label in enumerate(labels):
+        figure.add_annotation(x=number * (heads + 1) + (heads - 1) / 2, text=f"<b>{escape(label)}</b>", **above)

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.groups import CONTROL
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.style import INK, escape
@@ -58,7 +58,7 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
     ends = "; of random controls, from the lowest draw to the highest" * any(map(_control, chosen))
     title = f"<b>{quantity.capitalize()} by distance to the answer</b> ({unit})"
     style.style(figure, title, f"{caption(binned)} Bands: 95 % intervals over prompts{ends}.", height=320)
-    return style.legend_below(figure)
+    return legends.below(figure)
 
 
 def _chosen(binned: Any, groups: Sequence[str] | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import torch
 from jaxtyping import Float
@@ -18,6 +19,9 @@ MOST_WORDS = 64
 
 _CELL = 18  # pixels
 _WRITTEN = 12  # columns up to which there is room for numbers
+
+Side = tuple[Sequence[str], Float[Tensor, "_ d_model"]]
+"""Names, and a vector for each."""
 
 
 @torch.no_grad()
@@ -49,39 +53,45 @@ def token_circuit(
         ValueError: names, vectors and circuit that do not fit each other, or too many of them.
     """
     across, columns = (words if to_words is None else to_words), (vectors if to_vectors is None else to_vectors)
-    matrix = (circuit.AB if hasattr(circuit, "AB") else circuit).detach()
-    for names, given, what in ((words, vectors, "rows"), (across, columns, "columns")):
-        if len(names) != len(given) or not 1 <= len(names) <= MOST_WORDS:
-            raise ValueError(f"{len(names)} names of {len(given)} {what}: expected one for each, 1 to {MOST_WORDS}")
-        if given.shape[1] != matrix.shape[0]:
-            raise ValueError(f"{what} of {given.shape[1]} dimensions do not fit a circuit of {matrix.shape[0]}")
-    cells = (vectors.to(matrix) @ matrix @ columns.to(matrix).T).double().cpu().numpy()
-    limit = maps.largest(cells) or 1.0
-    figure = go.Figure(
-        go.Heatmap(
-            z=cells,
-            x=list(range(len(across))),
-            y=list(range(len(words))),
-            zmin=-limit,
-            zmax=limit,
-            colorscale="RdBu",
-            colorbar={"title": {"text": "product"}, "thickness": 14, "outlinewidth": 0},
-            texttemplate="%{z:.2g}" if len(across) <= _WRITTEN else None,
-            hovertemplate=f"{escape(axes[0])} %{{y}}, {escape(axes[1])} %{{x}}: %{{z:.3g}}<extra></extra>",
-        )
-    )
-    named = {"title_text": escape(axes[1]), "ticktext": [escape(word) for word in across], "tickangle": -60}
-    figure.update_xaxes(**named, tickvals=list(range(len(across))), showgrid=False, zeroline=False, automargin=True)
-    figure.update_yaxes(
-        title_text=escape(axes[0]),
-        tickvals=list(range(len(words))),
-        ticktext=[escape(word) for word in words],
-        autorange="reversed",
-        showgrid=False,
-        zeroline=False,
-        automargin=True,
-    )
+    cells = _products(circuit, {"rows": (words, vectors), "columns": (across, columns)})
+    figure = go.Figure(_map(cells, axes))
+    figure.update_xaxes(**_labels(axes[1], across), tickangle=-60)
+    figure.update_yaxes(**_labels(axes[0], words), autorange="reversed")
     caption = f"Rows: {len(words)}, {escape(axes[0])}; columns: {len(across)}, {escape(axes[1])}."
     height = max(160, _CELL * len(words)) + 40
     figure = style.style(figure, f"<b>{escape(called)}</b> (product with the circuit)", caption, height)
     return figure.update_layout(title_xref="container", title_pad_l=20)
+
+
+def _products(circuit: Any, sides: dict[str, Side]) -> Float[np.ndarray, "row column"]:
+    """x^T C y of each row x and each column y, which come with their names and fit the circuit."""
+    matrix = (circuit.AB if hasattr(circuit, "AB") else circuit).detach()
+    for what, (names, given) in sides.items():
+        if len(names) != len(given) or not 1 <= len(names) <= MOST_WORDS:
+            raise ValueError(f"{len(names)} names of {len(given)} {what}: expected one for each, 1 to {MOST_WORDS}")
+        if given.shape[1] != matrix.shape[0]:
+            raise ValueError(f"{what} of {given.shape[1]} dimensions do not fit a circuit of {matrix.shape[0]}")
+    rows, columns = (given.to(matrix) for _, given in sides.values())
+    return (rows @ matrix @ columns.T).double().cpu().numpy()
+
+
+def _map(cells: Float[np.ndarray, "row column"], axes: tuple[str, str]) -> go.Heatmap:
+    """The products about 0, as numbers too where there is room."""
+    limit = maps.largest(cells) or 1.0
+    return go.Heatmap(
+        z=cells,
+        x=list(range(cells.shape[1])),
+        y=list(range(cells.shape[0])),
+        zmin=-limit,
+        zmax=limit,
+        colorscale="RdBu",
+        colorbar={"title": {"text": "product"}, "thickness": 14, "outlinewidth": 0},
+        texttemplate="%{z:.2g}" if cells.shape[1] <= _WRITTEN else None,
+        hovertemplate=f"{escape(axes[0])} %{{y}}, {escape(axes[1])} %{{x}}: %{{z:.3g}}<extra></extra>",
+    )
+
+
+def _labels(what: str, words: Sequence[str]) -> dict[str, Any]:
+    """An axis of words."""
+    ticks = {"tickvals": list(range(len(words))), "ticktext": [escape(word) for word in words]}
+    return ticks | {"title_text": escape(what), "showgrid": False, "zeroline": False, "automargin": True}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.arms import SYMBOLS, drawn_as, head_of, holding, networks
 from neolens.figures.style import GREY, Results, escape
 from neolens.position import taken_away
@@ -33,28 +34,7 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
         key = {"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 9}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=name, legendgroup=name))
         for column, role in enumerate(roles, start=1):
-            holds = result["holds"].sel(role=role, drop=True) == 1
-            points = result[["more", "more_p_adjusted"]].assign(score=result["score"].sel(role=role, drop=True))
-            points = points.where(holds).stack(point=("seed", "layer", "head")).dropna("point", subset=["score"])
-            sure = (points["more_p_adjusted"] < 0.05).values
-            marks = [f"{SYMBOLS[line['dash']]}{'' if one else '-open'}" for one in sure]
-            heads = [head_of(layer, {"seed": seed, "head": head}) for seed, layer, head in points["point"].values]
-            figure.add_trace(
-                go.Scatter(
-                    x=points["score"].values,
-                    y=points["more"].values,
-                    customdata=heads,
-                    meta=["head"],
-                    mode="markers",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=False,
-                    marker={"color": line["colour"], "symbol": marks, "size": 9, "opacity": 0.8},
-                    hovertemplate=f"{name} %{{customdata}}: score %{{x:.2f}}, %{{y:.2f}} nats<extra></extra>",
-                ),
-                row=1,
-                col=column,
-            )
+            figure.add_trace(_causes(name, result, role, line), row=1, col=column)
     figure.update_xaxes(title_text="score", range=[0.27, 1.03])
     figure.update_yaxes(title_text="nats a token more than random heads", col=1)
     title = "<b>Pattern and cause</b> (effect of ablating a head beyond random heads of its layer, nats a token)"
@@ -62,7 +42,32 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
         f"{networks(models)}. Filled: told apart from random heads (corrected p below 0.05; below 0 it costs less than "
         "they do); hollow: not."
     )
-    return style.legend_below(style.style(figure, title, caption, height=330))
+    return legends.below(style.style(figure, title, caption, height=330))
+
+
+def _causes(name: str, result: xr.Dataset, role: str, line: dict[str, str]) -> go.Scatter:
+    """The heads that hold the role, each a point."""
+    holds = result["holds"].sel(role=role, drop=True) == 1
+    points = result[["more", "more_p_adjusted"]].assign(score=result["score"].sel(role=role, drop=True))
+    points = points.where(holds).stack(point=("seed", "layer", "head")).dropna("point", subset=["score"])
+    sure = (points["more_p_adjusted"] < 0.05).values
+    return go.Scatter(
+        x=points["score"].values,
+        y=points["more"].values,
+        customdata=_named(points),
+        meta=["head"],
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=False,
+        marker={
+            "color": line["colour"],
+            "symbol": [f"{SYMBOLS[line['dash']]}{'' if one else '-open'}" for one in sure],
+            "size": 9,
+            "opacity": 0.8,
+        },
+        hovertemplate=f"{name} %{{customdata}}: score %{{x:.2f}}, %{{y:.2f}} nats<extra></extra>",
+    )
 
 
 def band_shares(results: Results, *, heads: Sequence[tuple[int, int]] | None = None) -> go.Figure:
@@ -80,35 +85,47 @@ def band_shares(results: Results, *, heads: Sequence[tuple[int, int]] | None = N
     models = holding(shared, "taken_away", of="neolens.position.bands or neolens.encodings", besides=("holds",))
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
-        holds = result["holds"].sel(role="previous_token", drop=True) == 1
-        if heads is not None:
-            holds = _chosen(holds, heads)
+        held = result["holds"].sel(role="previous_token", drop=True) == 1
+        holds = held if heads is None else _chosen(held, heads)
         share = result["taken_away"].where(holds).stack(point=("seed", "layer", "head")).dropna("point", how="all")
-        share = share.transpose("band", "point")
-        apart = 0.5 * ((at + 0.5) / len(models) - 0.5) + np.linspace(-0.06, 0.06, max(share.sizes["point"], 1))
-        labels = [head_of(layer, {"seed": seed, "head": head}) for seed, layer, head in share["point"].values]
-        figure.add_trace(
-            go.Scatter(
-                x=(np.arange(share.sizes["band"])[:, None] + apart[: share.sizes["point"]]).ravel(),
-                y=share.values.ravel(),
-                customdata=labels * share.sizes["band"],
-                meta=["head"],
-                mode="markers",
-                name=name,
-                marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 8, "opacity": 0.7},
-                hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
-            )
-        )
-    widest = max(models.values(), key=lambda result: result.sizes["band"])
-    agree = all(one["wavelength"].equals(widest["wavelength"][: one.sizes["band"]]) for one in models.values())
-    names = [f"{int(band)}<br>{float(length):.3g}" for band, length in zip(widest["band"], widest["wavelength"])]
-    ticks = {"tickvals": list(range(len(names))), "ticktext": names if agree else list(map(str, range(len(names))))}
-    figure.update_xaxes(title_text="band, and its wavelength in tokens" if agree else "band, from the fastest", **ticks)
+        figure.add_trace(_bands(name, share.transpose("band", "point"), (at + 0.5) / len(models) - 0.5, line))
+    figure.update_xaxes(**_band_axis(list(models.values())))
     figure.update_yaxes(title_text="share of the score", zeroline=True, zerolinecolor=GREY)
     title = "<b>Bands of previous-token heads</b> (share of the score that goes with a band)"
     drawn = "a previous-token head" if heads is None else "a head"
     caption = f"{networks(models)}. A point is {drawn}, the band held out of it alone."
-    return style.legend_below(style.style(figure, title, caption, height=300))
+    return legends.below(style.style(figure, title, caption, height=300))
+
+
+def _bands(name: str, share: xr.DataArray, aside: float, line: dict[str, str]) -> go.Scatter:
+    """The heads of one model, each a point at every band, some way aside."""
+    heads, bands = share.sizes["point"], share.sizes["band"]
+    apart = 0.5 * aside + np.linspace(-0.06, 0.06, max(heads, 1))[:heads]
+    return go.Scatter(
+        x=(np.arange(bands)[:, None] + apart).ravel(),
+        y=share.values.ravel(),
+        customdata=_named(share) * bands,
+        meta=["head"],
+        mode="markers",
+        name=name,
+        marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 8, "opacity": 0.7},
+        hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
+    )
+
+
+def _band_axis(models: Sequence[xr.Dataset]) -> dict[str, Any]:
+    """Bands with their wavelengths, where the models agree on these."""
+    widest = max(models, key=lambda result: result.sizes["band"])
+    bands = list(range(widest.sizes["band"]))
+    if not all(one["wavelength"].equals(widest["wavelength"][: one.sizes["band"]]) for one in models):
+        return {"title_text": "band, from the fastest", "tickvals": bands, "ticktext": list(map(str, bands))}
+    names = [f"{int(band)}<br>{float(length):.3g}" for band, length in zip(widest["band"], widest["wavelength"])]
+    return {"title_text": "band, and its wavelength in tokens", "tickvals": bands, "ticktext": names}
+
+
+def _named(points: xr.Dataset | xr.DataArray) -> list[str]:
+    """The head of each point."""
+    return [head_of(layer, {"seed": seed, "head": head}) for seed, layer, head in points["point"].values]
 
 
 def _shares(result: xr.Dataset) -> xr.Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from neolens.figures import style
+from neolens.figures import points, style
 from neolens.figures.style import CELL, INK, escape
 from neolens.seeds import CORRECTION, Estimate, corrected
 
@@ -27,42 +27,38 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
     if not found or not all(isinstance(one, Estimate) for one in found.values()):
         raise ValueError("expected a name -> what neolens.seeds.estimate or neolens.seeds.compared gives, one or more")
     adjusted = corrected(found)
-    mean, low, high = (np.array([getattr(one, name) for one in found.values()]) for name in ("mean", "low", "high"))
-    beside = [(escape(name), lo, hi, one.n, adjusted[name]) for (name, one), lo, hi in zip(found.items(), low, high)]
-    figure = go.Figure(
-        go.Scatter(
-            x=mean,
-            y=list(range(len(found))),
-            error_x={"array": high - mean, "arrayminus": mean - low, "color": INK, "thickness": 1.5, "width": 0},
-            customdata=beside,
-            meta=["name", "low", "high", "seeds", "corrected p"],
-            mode="markers",
-            marker={
-                "color": [INK if p < 0.05 else "white" for p in adjusted.values()],
-                "size": 9,
-                "line": {"color": INK, "width": 1.5},
-            },
-            showlegend=False,
-            hovertemplate="%{customdata[0]}: %{x:.3g}<br>95 %: %{customdata[1]:.3g} to %{customdata[2]:.3g}, "
-            "n = %{customdata[3]}<br>corrected p: %{customdata[4]:.2g}<extra></extra>",
-        )
-    )
+    figure = go.Figure(_points(found, adjusted))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
-    figure.update_yaxes(
-        tickvals=list(range(len(found))),
-        ticktext=[escape(name) for name in found],
-        range=[len(found) - 0.5, -0.5],
-        showgrid=False,
-        zeroline=False,
-        automargin=True,
-    )
-    written = f"{escape(quantity)}{f' ({escape(unit)})' if unit else ''}"
-    figure.update_xaxes(title_text=written, zeroline=False)
-    most = max(one.n for one in found.values())
-    caption = (
-        f"Means over seeds, up to {most}, with Student's 95 % intervals. Filled: told apart from 0, p below 0.05 "
-        f"corrected for {len(found)} ({CORRECTION}); hollow: not."
-    )
-    title = f"<b>{escape(quantity[:1].upper() + quantity[1:])}</b>{f' ({escape(unit)})' if unit else ''}"
-    style.style(figure, title, caption, CELL * len(found) + 40)
+    points.name_rows(figure, [escape(name) for name in found])
+    written = f" ({escape(unit)})" if unit else ""
+    figure.update_xaxes(title_text=f"{escape(quantity)}{written}", zeroline=False)
+    title = f"<b>{escape(quantity[:1].upper() + quantity[1:])}</b>{written}"
+    style.style(figure, title, _caption(found, adjusted), CELL * len(found) + 40)
     return figure.update_layout(title_xref="container", title_pad_l=20)
+
+
+def _points(found: Mapping[str, Estimate], adjusted: Mapping[str, float]) -> go.Scatter:
+    """A point for each estimate, in rows."""
+    mean, low, high = (np.array([getattr(one, end) for one in found.values()]) for end in ("mean", "low", "high"))
+    sure = np.array(list(adjusted.values())) < 0.05
+    drawn = points.with_intervals(mean, low, high, range(len(found)), sure, INK)
+    names, seeds = [escape(name) for name in found], [one.n for one in found.values()]
+    return drawn.update(
+        customdata=list(zip(names, low, high, seeds, adjusted.values(), strict=True)),
+        meta=["name", "low", "high", "seeds", "corrected p"],
+        showlegend=False,
+        hovertemplate="%{customdata[0]}: %{x:.3g}<br>95 %: %{customdata[1]:.3g} to %{customdata[2]:.3g}, "
+        "n = %{customdata[3]}<br>corrected p: %{customdata[4]:.2g}<extra></extra>",
+    )
+
+
+def _caption(found: Mapping[str, Estimate], adjusted: Mapping[str, float]) -> str:
+    most, tested = max(one.n for one in found.values()), int(np.isfinite(list(adjusted.values())).sum())
+    means = f"Means over seeds, up to {most}"
+    if not tested:
+        return f"{means}; none is of two seeds or more, which an interval and a test need."
+    rest = "hollow: not" if tested == len(found) else "hollow: not, or of too few seeds for a test"
+    return (
+        f"{means}, with Student's 95 % intervals. Filled: told apart from 0, p below 0.05 corrected for {tested} "
+        f"({CORRECTION}); {rest}."
+    )

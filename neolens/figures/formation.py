@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import CAUSE, COPIES
 from neolens.circuits.induction import MEASURES, best, sure
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.induction import Results, checked
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
 
@@ -59,7 +59,7 @@ def formation_by_step(results: Results) -> go.Figure:
         "be passed. Below: what ablating all heads that hold the pattern adds, less what as many random heads do."
     )
     title = "<b>What forms first</b> (score, share of copies, and effect in nats a token, by training step)"
-    return style.legend_below(style.style(style.once(figure), title, caption, inner))
+    return legends.below(style.style(legends.once(figure), title, caption, inner))
 
 
 def _grid(models: Sequence[str], lengths: Sequence[int]) -> tuple[go.Figure, int]:

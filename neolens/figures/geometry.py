@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.arms import DASHES
 from neolens.figures.style import POSITION_COLOURS, Results, escape
 
@@ -35,16 +35,8 @@ def embedding_geometry(results: Results) -> go.Figure:
     )
     figure.update_annotations(font_size=13)
     for row, result in enumerate(models.values(), start=1):
-        share = result["variance_share"].cumsum("component")
-        figure.add_trace(_line(share["component"].values + 1, share.values, "variance held", "solid"), row=row, col=1)
-        for at, dash in zip(range(min(_SHOWN, result.sizes["component"])), DASHES):
-            its = result["coordinate"].sel(component=at)
-            if bool(its.notnull().any()):
-                figure.add_trace(
-                    _line(its["pos"].values, its.values, f"coordinate {at}", dash, shown=row == 1), row=row, col=2
-                )
-        alike = result["similarity"]
-        figure.add_trace(_line(alike["distance"].values, alike.values, "mean cosine", "solid"), row=row, col=3)
+        for col, lines in enumerate(_lines(result, shown=row == 1), start=1):
+            figure.add_traces(lines, rows=row, cols=col)
     figure.update_yaxes(zeroline=True)
     for col, (across, up) in enumerate(
         (("components", "share of the variance"), ("position", "coordinate"), ("distance (tokens)", "mean cosine")), 1
@@ -55,7 +47,19 @@ def embedding_geometry(results: Results) -> go.Figure:
     figure.update_yaxes(range=[-1.04, 1.04], col=3)
     title = "<b>Shape of the position embeddings</b> (share of the variance, coordinates, cosine)"
     style.style(figure, title, " ".join(_told(name, result) for name, result in models.items()), _ROW * len(models))
-    return style.legend_below(figure)
+    return legends.below(figure)
+
+
+def _lines(result: xr.Dataset, *, shown: bool) -> tuple[list[go.Scatter], ...]:
+    """The lines of each panel of one model."""
+    share, alike = result["variance_share"].cumsum("component"), result["similarity"]
+    held = _line(share["component"].values + 1, share.values, "variance held", "solid")
+    coordinates = [
+        _line(its["pos"].values, its.values, f"coordinate {at}", dash, shown=shown)
+        for at, dash in zip(range(min(_SHOWN, result.sizes["component"])), DASHES)
+        if bool((its := result["coordinate"].sel(component=at)).notnull().any())
+    ]
+    return [held], coordinates, [_line(alike["distance"].values, alike.values, "mean cosine", "solid")]
 
 
 def _line(x: object, y: object, name: str, dash: str, *, shown: bool = False) -> go.Scatter:

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import best, nearest
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 
 Results = Mapping[str, xr.Dataset]
@@ -49,8 +49,8 @@ def induction_by_length(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="score, or share", col=1)
     caption = f"{_networks(models)}. A point is a head, first layers left; bands from the lowest seed to the highest."
     title = "<b>Induction score by repeat length</b> (mean attention probability)"
-    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
-    return style.legend_below(figure)
+    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    return legends.below(figure)
 
 
 def induction_causes(results: Results) -> go.Figure:
@@ -82,8 +82,8 @@ def induction_causes(results: Results) -> go.Figure:
         "its layer (corrected p below 0.05), which may be induction heads too; below 0 it costs less than they do."
     )
     title = "<b>Pattern and cause</b> (effect of ablating a head beyond others of its layer, nats a token)"
-    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
-    return style.legend_below(figure)
+    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    return legends.below(figure)
 
 
 def copying_without(results: Results) -> go.Figure:
@@ -109,8 +109,8 @@ def copying_without(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="nats a token", col=1)
     caption = f"{_networks(models)}. A point is a head that holds the pattern, ablated alone."
     title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats a token)"
-    style.style(style.once(figure), title, caption, 250 * places[-1]["row"])
-    return style.legend_below(figure)
+    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    return legends.below(figure)
 
 
 def _line(values: xr.DataArray, name: str, line: dict[str, Any]) -> list[go.Scatter]:

@@ -12,11 +12,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from neolens.contrasts import Arm, Contrast, Measure, kind
-from neolens.figures import style
+from neolens.figures import legends, points, style
 from neolens.figures.style import CELL, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, POSITION_COLOURS, escape
 
 _COLUMNS = 3
 _PAIR_COLOURS = (INK, "#56B4E9", "#E69F00", GREY)
+_PAIR_MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+_MOST_PAIRS = len(_PAIR_COLOURS) * len(_PAIR_MARKS)
 _COLOURS = {**KIND_COLOURS, "global and local": LOCAL_COLOUR, **POSITION_COLOURS}
 
 
@@ -57,7 +59,8 @@ def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], questi
 
 def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     """What tells two arms apart: the difference of each measure over what the two measure between them, with its 95 %
-    interval; filled where the corrected p is below 0.05.
+    interval; filled where the corrected p is below 0.05. Pairs differ in their colour, and from the fifth on in their
+    mark; beyond 24 these come again, and the caption says so.
 
     The differences of measures of different units are put on one axis by dividing each by the largest value by size
     that any network of the two arms has: 1 is as large as the measure itself.
@@ -72,28 +75,27 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     figure = go.Figure()
     for number, pair in enumerate(pairs):
         its = [one for one in compared if (one.one.name, one.other.name) == pair]
-        offset = 0.22 * (number - (len(pairs) - 1) / 2)
+        offset = min(0.22, 0.8 / len(pairs)) * (number - (len(pairs) - 1) / 2)
         rows = [list(titles).index(one.measure) + offset for one in its]
-        figure.add_trace(_forest(its, rows, " less ".join(map(escape, pair)), _PAIR_COLOURS[number % 4]))
+        figure.add_trace(_forest(its, rows, " less ".join(map(escape, pair)), number))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     labels = ["<br>".join(textwrap.wrap(escape(title), 56)) for title in titles.values()]
-    figure.update_yaxes(
-        tickvals=list(range(len(titles))),
-        ticktext=labels,
-        range=[len(titles) - 0.5, -0.5],
-        automargin=True,
-        zeroline=False,
-    )
+    points.name_rows(figure, labels)
+    figure.update_yaxes(showgrid=True)
     figure.update_xaxes(title_text="difference, as a share of the largest value of the two arms", zeroline=False)
     caption = (
         "Differences seed by seed, with Student's 95 % interval; filled: p below 0.05, corrected for all of them "
         "(Benjamini and Hochberg). The unit of each is on hover."
     )
+    if len(pairs) > _MOST_PAIRS:
+        caption += (
+            f" Colours and marks come again after {_MOST_PAIRS} of the {len(pairs)} pairs: each is named on hover."
+        )
     lines = max(label.count("<br>") + 1 for label in labels)
     height = len(titles) * (max(CELL, 18 * lines + 6) + 12 * (len(pairs) - 1)) + 40
     style.style(figure, "<b>What tells arms apart</b>", caption, height=height)
     figure.update_layout(showlegend=True, title_xref="container", title_pad_l=20)
-    return style.legend_below(figure)
+    return legends.below(figure)
 
 
 def _points(one: Arm, measure: Measure, question: str) -> list[go.Scatter]:
@@ -109,15 +111,16 @@ def _points(one: Arm, measure: Measure, question: str) -> list[go.Scatter]:
     small = {"color": colour, "size": 5, "opacity": 0.45}
     shown = {"y": [name] * len(seeds), "mode": "markers", "showlegend": False}
     whole = {"y": [name], "mode": "markers", "showlegend": False, "error_x": bar}
-    points = go.Scatter(x=seeds, **shown, marker=small, name=f"{called}, networks")
+    networks = go.Scatter(x=seeds, **shown, marker=small, name=f"{called}, networks")
     mean = go.Scatter(x=[its.mean], **whole, marker={"color": colour, "size": 9}, name=called)
     return [
-        points.update(hovertemplate="%{x:.4g}<extra>%{y}</extra>"),
+        networks.update(hovertemplate="%{x:.4g}<extra>%{y}</extra>"),
         mean.update(hovertemplate=f"%{{x:.4g}} (n = {its.n})<extra>%{{y}}</extra>"),
     ]
 
 
-def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, colour: str) -> go.Scatter:
+def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, number: int) -> go.Scatter:
+    """The differences of one pair, in the colour and the mark of its number."""
     scale = np.array([_largest(one) for one in compared])
     mean, low, high = (
         np.array([getattr(one.difference, end) for one in compared]) / scale for end in ("mean", "low", "high")
@@ -126,19 +129,13 @@ def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, colo
         [escape(one.what.title), one.difference.mean, escape(one.what.unit), one.difference.n, one.p_adjusted]
         for one in compared
     ]
-    return go.Scatter(
-        x=mean,
-        y=rows,
-        mode="markers",
+    colour, mark = _PAIR_COLOURS[number % len(_PAIR_COLOURS)], number // len(_PAIR_COLOURS) % len(_PAIR_MARKS)
+    drawn = points.with_intervals(mean, low, high, rows, np.array([one.told_apart for one in compared]), colour)
+    return drawn.update(
         name=name,
+        marker_symbol=_PAIR_MARKS[mark],
         customdata=told,
         meta=["measure", "difference", "unit", "seeds", "corrected p"],
-        error_x={"array": high - mean, "arrayminus": mean - low, "color": colour, "thickness": 1.5, "width": 3},
-        marker={
-            "color": [colour if one.told_apart else "white" for one in compared],
-            "size": 9,
-            "line": {"color": colour, "width": 1.5},
-        },
         hovertemplate="%{customdata[0]}: %{customdata[1]:.3g} %{customdata[2]}, n = %{customdata[3]}<br>corrected p: "
         "%{customdata[4]:.2g}<extra>%{fullData.name}</extra>",
     )

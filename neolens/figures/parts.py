@@ -69,16 +69,9 @@ def score_parts(result: xr.Dataset, head: int) -> go.Figure:
     Raises:
         ValueError: something else, a longer prompt, or no such head.
     """
-    if not isinstance(result, xr.Dataset) or "score" not in result or "key_pos" not in result["score"].dims:
-        raise ValueError("expected what neolens.position.score_parts gives, with score by part, head, query and key")
-    if (length := result.sizes["key_pos"]) > MOST_TOKENS:
-        raise ValueError(f"a prompt of {length} tokens is too long to draw every cell: take at most {MOST_TOKENS}")
-    if head not in result["head"].values:
-        raise ValueError(f"no head {head}: heads are 0 to {int(result['head'].max())}")
-    score = result["score"].sel(head=head)
-    drawn = {str(part): score.sel(part=part) for part in score["part"].values} | {
-        "sum": score.sum("part", skipna=False)
-    }
+    score = _of_head(result, head)
+    parts = {str(part): score.sel(part=part) for part in score["part"].values}
+    drawn = parts | {"sum": score.sum("part", skipna=False)}
     columns = min(5, len(drawn))
     rows = -(-len(drawn) // columns)
     titles = [f"<b>{escape(name)}</b>" for name in drawn]
@@ -88,22 +81,37 @@ def score_parts(result: xr.Dataset, head: int) -> go.Figure:
     )  # fmt: skip
     limit = max(map(maps.largest, drawn.values()))
     for at, (name, values) in enumerate(drawn.items()):
-        cells = go.Heatmap(
-            z=values.transpose("query_pos", "key_pos").values,
-            x=result["key_pos"].values,
-            y=result["query_pos"].values,
-            coloraxis="coloraxis",
-            hovertemplate=f"{escape(name)}<br>query %{{y}}, key %{{x}}: %{{z:.3g}}<extra></extra>",
-        )
-        figure.add_trace(cells, row=at // columns + 1, col=at % columns + 1)
+        figure.add_trace(_cells(name, values), row=at // columns + 1, col=at % columns + 1)
     figure.update_xaxes(title_text="key", showgrid=False, zeroline=False, row=rows)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title_text="query", col=1)
     bar = {"title": {"text": "score"}, "thickness": 14, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": "RdBu", "cmin": -limit, "cmax": limit, "colorbar": bar})
     name = f"{result.attrs.get('layer', '')}.{head}"
-    caption = f"{escape(str(result.attrs.get('model', 'model')))}, one prompt of {length} tokens."
+    caption = f"{escape(str(result.attrs.get('model', 'model')))}, one prompt of {score.sizes['key_pos']} tokens."
     return style.style(figure, f"<b>Parts of the scores of head {name}</b> (units of the score)", caption, _MAP * rows)
+
+
+def _of_head(result: xr.Dataset, head: int) -> xr.DataArray:
+    """The parts of the scores of one head, if every cell can be drawn."""
+    if not isinstance(result, xr.Dataset) or "score" not in result or "key_pos" not in result["score"].dims:
+        raise ValueError("expected what neolens.position.score_parts gives, with score by part, head, query and key")
+    if (length := result.sizes["key_pos"]) > MOST_TOKENS:
+        raise ValueError(f"a prompt of {length} tokens is too long to draw every cell: take at most {MOST_TOKENS}")
+    if head not in result["head"].values:
+        raise ValueError(f"no head {head}: heads are 0 to {int(result['head'].max())}")
+    return result["score"].sel(head=head)
+
+
+def _cells(part: str, score: xr.DataArray) -> go.Heatmap:
+    """One part of the score of every key for every query."""
+    return go.Heatmap(
+        z=score.transpose("query_pos", "key_pos").values,
+        x=score["key_pos"].values,
+        y=score["query_pos"].values,
+        coloraxis="coloraxis",
+        hovertemplate=f"{escape(part)}<br>query %{{y}}, key %{{x}}: %{{z:.3g}}<extra></extra>",
+    )
 
 
 def _shares(share: xr.DataArray, heads: list[str]) -> go.Heatmap:

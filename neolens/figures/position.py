@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, holding, line_over_seeds, networks
 from neolens.figures.style import POSITION_COLOURS, Results, escape
 
 _WIDTH = 0.7  # of the points of one layer
+_TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # distances
 
 
 def shift_by_distance(results: Results) -> go.Figure:
@@ -45,7 +46,7 @@ def shift_by_distance(results: Results) -> go.Figure:
     figure.update_yaxes(type="log", title_text="largest change of a logit (share of their spread)", exponentformat="e")
     caption = f"{networks(models)}. Thin dotted line: what float32 rounding alone makes. Shifts above 0."
     title = "<b>Shift test</b> (largest change of a logit, share of the logits' spread)"
-    return style.legend_below(style.style(figure, title, caption, height=340))
+    return legends.below(style.style(figure, title, caption, height=340))
 
 
 def toeplitz_shares(results: Results) -> go.Figure:
@@ -62,23 +63,7 @@ def toeplitz_shares(results: Results) -> go.Figure:
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         share = result.get("toeplitz_share_corrected", result["toeplitz_share"])
-        centre = _WIDTH * ((at + 0.5) / len(models) - 0.5)
-        axes = [axis for axis in ("seed", "head") if axis in share.dims]
-        flat = share.stack(point=axes).transpose("layer", "point")
-        apart = np.linspace(-0.3, 0.3, flat.sizes["point"]) * _WIDTH / len(models)
-        labels = [dict(zip(axes, point, strict=True)) for point in flat["point"].values]
-        figure.add_trace(
-            go.Scatter(
-                x=(flat["layer"].values[:, None] + centre + apart).ravel(),
-                y=flat.values.ravel(),
-                customdata=[head_of(layer, its) for layer in flat["layer"].values for its in labels],
-                meta=["head"],
-                mode="markers",
-                name=name,
-                marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 7, "opacity": 0.7},
-                hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
-            )
-        )
+        figure.add_trace(_heads(name, share, (at, len(models)), line))
     deepest = range(max(result.sizes["layer"] for result in models.values()))
     layers = {"tickvals": list(deepest), "ticktext": list(map(str, deepest))}
     figure.update_xaxes(title_text="layer", showgrid=False, zeroline=False, **layers)
@@ -87,7 +72,26 @@ def toeplitz_shares(results: Results) -> go.Figure:
         f"{networks(models)}. A point is a head; of heads whose scores have no variance above noise there is none."
     )
     title = "<b>Toeplitz share</b> (part of the averaged scores' variance that distance explains)"
-    return style.legend_below(style.style(figure, title, caption, height=320))
+    return legends.below(style.style(figure, title, caption, height=320))
+
+
+def _heads(name: str, share: xr.DataArray, place: tuple[int, int], line: dict[str, str]) -> go.Scatter:
+    """The heads of one of several models, side by side at their layer, each a point."""
+    at, models = place
+    axes = [axis for axis in ("seed", "head") if axis in share.dims]
+    flat = share.stack(point=axes).transpose("layer", "point")
+    apart = _WIDTH * ((at + 0.5 + np.linspace(-0.3, 0.3, flat.sizes["point"])) / models - 0.5)
+    labels = [dict(zip(axes, point, strict=True)) for point in flat["point"].values]
+    return go.Scatter(
+        x=(flat["layer"].values[:, None] + apart).ravel(),
+        y=flat.values.ravel(),
+        customdata=[head_of(layer, its) for layer in flat["layer"].values for its in labels],
+        meta=["head"],
+        mode="markers",
+        name=name,
+        marker={"color": line["colour"], "symbol": SYMBOLS[line["dash"]], "size": 7, "opacity": 0.7},
+        hovertemplate=f"{name} %{{customdata}}: %{{y:.2f}}<extra></extra>",
+    )
 
 
 def distance_kernels(
@@ -109,25 +113,11 @@ def distance_kernels(
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
         for number, seed in enumerate(result["seed"].values):
-            layer, its = _drawn_head(name, result.sel(seed=seed), role, head)
-            kernel = result["kernel"].sel(seed=seed, layer=layer, head=its)
-            trace = go.Scatter(
-                x=kernel["distance"].values + 1,
-                y=(kernel - kernel.max()).values,
-                mode="lines",
-                line={"color": line["colour"], "dash": DASHES[number % len(DASHES)]},
-                name=f"{name} {head_of(layer, {'seed': seed, 'head': its})}",
-                hovertemplate=f"{name}, seed {seed}, head {layer}.{its}: %{{y:.2f}}<extra></extra>",
-                showlegend=False,
-            )
-            figure.add_trace(trace, **place)
-    ticks = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
-    figure.update_xaxes(
-        type="log",
-        title_text="distance (tokens)",
-        tickvals=[tick + 1 for tick in ticks],
-        ticktext=list(map(str, ticks)),
-    )
+            network = result.sel(seed=seed)
+            drawn_with = {"color": line["colour"], "dash": DASHES[number % len(DASHES)]}
+            figure.add_trace(_kernel(name, network, _drawn_head(name, network, role, head), drawn_with), **place)
+    ticks = {"tickvals": [tick + 1 for tick in _TICKS], "ticktext": list(map(str, _TICKS))}
+    figure.update_xaxes(type="log", title_text="distance (tokens)", **ticks)
     figure.update_yaxes(title_text="mean score less the largest", col=1)
     whose = f"of the best {escape(role.replace('_', '-'))} head"
     if head is not None or not any("score" in result for result in models.values()):
@@ -136,6 +126,21 @@ def distance_kernels(
     drawn = ", ".join(dict.fromkeys(str(trace.name) for trace in figure.data))
     caption = f"{networks(models)}. Heads: {drawn}. A line a seed; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=260 * places[-1]["row"])
+
+
+def _kernel(name: str, network: xr.Dataset, head: tuple[int, int], line: dict[str, str]) -> go.Scatter:
+    """The kernel of one head of one network."""
+    layer, its = head
+    kernel, seed = network["kernel"].sel(layer=layer, head=its), network["seed"].item()
+    return go.Scatter(
+        x=kernel["distance"].values + 1,
+        y=(kernel - kernel.max()).values,
+        mode="lines",
+        line=line,
+        name=f"{name} {head_of(layer, {'seed': seed, 'head': its})}",
+        hovertemplate=f"{name}, seed {seed}, head {layer}.{its}: %{{y:.2f}}<extra></extra>",
+        showlegend=False,
+    )
 
 
 def _drawn_head(name: str, network: xr.Dataset, role: str, head: tuple[int, int] | None) -> tuple[int, int]:

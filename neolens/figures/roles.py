@@ -50,7 +50,7 @@ def roles_by_head(results: Results) -> go.Figure:
     bar = {"title": {"text": "score"}, "thickness": 14, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": bar})
     asked = "; ".join(f"{escape(name)}: {_asked(result)}" for name, result in models.items())
-    caption = f"{asked}. {_thresholds(next(iter(models.values())))}"
+    caption = f"{asked}. {_held(models)}"
     return style.style(figure, "<b>Roles of the heads</b> (score: share of attention)", caption, inner - 50)
 
 
@@ -80,8 +80,19 @@ def _asked(result: xr.Dataset) -> str:
     return f"{prompts} prompts, {n} random tokens repeated"
 
 
+def _held(models: dict[str, xr.Dataset]) -> str:
+    """What a dot means: from which scores on, once where the models agree, else model by model."""
+    limits = {name: _thresholds(result) for name, result in models.items()}
+    if len(set(limits.values())) == 1:
+        (limit,) = set(limits.values())
+        return f"A dot: the head holds the role{limit and f', its score is at least: {limit}'}."
+    told = "; ".join(f"{escape(name)}: {limit or 'not told'}" for name, limit in limits.items())
+    return f"A dot: the head holds the role, its score is at least, in {told}."
+
+
 def _thresholds(result: xr.Dataset) -> str:
+    """Every role's threshold; nothing where the result does not tell."""
     if "threshold" not in result.coords:
-        return "A dot: the head holds the role."
-    limits = [f"{str(its['role'].item()).replace('_', '-')} {float(its):g}" for its in result["threshold"]]
-    return f"A dot: the head holds the role, its score is at least: {', '.join(map(escape, limits))}."
+        return ""
+    limits = zip(map(str, result["role"].values), result["threshold"].values.tolist(), strict=True)
+    return ", ".join(f"{escape(role.replace('_', '-'))} {limit:g}" for role, limit in limits)

@@ -8,6 +8,7 @@ leads nowhere, so that neither the page nor the browser can ask the network.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,9 @@ from neolens.results import write_whole
 
 PICTURES = (".png", ".svg", ".pdf")
 SUFFIXES = (".html", *PICTURES, ".csv")
+
+MOST_PIXELS = 16_384
+"""Of a side of a picture: what a browser draws whole, whatever the other side is."""
 
 _NOWHERE = "127.0.0.1:9"  # the port of RFC 863, where nothing listens
 _NEEDED = 'a picture needs kaleido and a Chrome or Chromium: pip install "neolens[image]" and apt-get install chromium'
@@ -39,7 +43,8 @@ def save(figure: Any, path: str | Path, *, width: int | float = 1000, scale: int
 
     Raises:
         TypeError: no plotly figure.
-        ValueError: another suffix, or a width or scale that is not above 0.
+        ValueError: another suffix, a path that is a folder or leads through a file, a width or scale that is no number
+            above 0, or a picture of less than 1 pixel or more than 16,384 a side.
         RuntimeError: kaleido or a browser is missing, or the browser failed; nothing is written then.
     """
     path = Path(path)
@@ -49,8 +54,9 @@ def save(figure: Any, path: str | Path, *, width: int | float = 1000, scale: int
     if not isinstance(figure, go.Figure):
         raise TypeError(f"{type(figure).__name__} is no figure: expected what a function of neolens.figures returns")
     for what, value in (("width", width), ("scale", scale)):
-        if not value > 0:
-            raise ValueError(f"a {what} of {value}: expected a number above 0")
+        if not 0 < value < math.inf:
+            raise ValueError(f"a {what} of {value}: expected a number above 0, and not infinite")
+    _check_place(path)
     if suffix == ".csv":
         written = data(figure).to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
     elif suffix == ".html":
@@ -66,15 +72,18 @@ def pictures(
     """Each figure as a picture, all from one browser, whose start takes longer than a drawing.
 
     Raises:
+        ValueError: one of less than 1 pixel or more than 16,384 a side.
         RuntimeError: kaleido or a browser is missing, or the browser failed.
     """
+    shape = {"format": suffix.removeprefix("."), "width": width, "scale": scale if suffix == ".png" else 1}
+    asked = [shape | {"height": figure.layout.height or 450} for figure in figures]
+    for one in asked:
+        _check_size(one["width"], one["height"], one["scale"], suffix)
     try:
         import kaleido
         from choreographer.errors import ChromeNotFoundError
     except ImportError as error:
         raise RuntimeError(f"{_NEEDED}; kaleido is missing") from error
-    shape = {"format": suffix.removeprefix("."), "width": width, "scale": scale if suffix == ".png" else 1}
-    asked = [shape | {"height": figure.layout.height or 450} for figure in figures]
 
     async def draw() -> list[bytes]:
         async with kaleido.Kaleido(plotlyjs=_plotly_script(), mathjax=False, proxy_server=_NOWHERE) as browser:
@@ -88,6 +97,33 @@ def pictures(
     except Exception as error:
         why = str(error.args[0]) if error.args else type(error).__name__
         raise RuntimeError(f"the browser that draws pictures failed: {why}; name another in BROWSER_PATH") from error
+
+
+def _check_place(path: Path) -> None:
+    """Whether a file can be there, as far as that shows before it is written."""
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder: expected the name of a file; put one behind it")
+    there = next(part for part in path.absolute().parents if part.exists())
+    if not there.is_dir():
+        raise ValueError(
+            f"{str(path)!r} leads through {there.name!r}, which is a file: expected a folder; choose another"
+        )
+
+
+def _check_size(width: int | float, height: int | float, scale: int | float, suffix: str) -> None:
+    """Whether a browser draws so large a picture: of a larger one it gives an empty one, without a word."""
+    sides = [side * scale for side in (width, height)]
+    if min(sides) >= 1 and max(sides) <= MOST_PIXELS:
+        return
+    if 1 <= sides[1] <= MOST_PIXELS:
+        fits = f"at a scale of {scale:g} a width up to {MOST_PIXELS / scale:,.0f}"
+    elif suffix == ".png":
+        wide = min(width, MOST_PIXELS)
+        fits = f"at a width of {wide:,.0f} a scale up to {math.floor(100 * MOST_PIXELS / max(wide, height)) / 100}"
+    else:
+        fits = f"a figure up to {MOST_PIXELS:,} high, or a PNG at a smaller scale"
+    asked = " x ".join(f"{side:,.0f}" for side in sides)
+    raise ValueError(f"a picture of {asked} pixels: expected 1 to {MOST_PIXELS:,} a side; {fits} would fit")
 
 
 def _plotly_script() -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import html
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,10 @@ INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 PANELS_PER_ROW = 3
 _ABOVE, _BELOW = 112, 62  # pixels for title and caption, and for the lowest axis
-_LEGEND = 58  # of a legend below
+_LINE = 17  # of a caption
 CELL = 26  # pixels: a layer of a map, or a row
 _CAPTION_WIDTH, _BESIDE_LEGEND = 120, 84  # characters of a caption, and of one beside a legend
+_BOUND = "\N{NO-BREAK SPACE}"  # between words that stay on one line
 _BAND_OPACITY = 0.18
 _SILENT = {"hoverinfo": "skip", "showlegend": False}
 
@@ -156,34 +158,46 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
     removed.
     """
     beside = any(trace.name and trace.showlegend is not False for trace in figure.data)
-    width = _BESIDE_LEGEND if beside else _CAPTION_WIDTH
-    lines = textwrap.wrap(caption, width, break_long_words=False, break_on_hyphens=False)
-    above = _ABOVE + 17 * max(len(lines) - 1, 0)
-    height += above + _BELOW
     figure.update_layout(
         template="plotly_white",
         title={
             "text": title,
-            "subtitle": {"text": "<br>".join(lines), "font": {"size": 13, "color": GREY}},
+            "subtitle": {"text": caption, "font": {"size": 13, "color": GREY}},
             **{"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 20}},
         },
         legend={
             "orientation": "h",
-            **{"x": 1, "xanchor": "right", "y": 1 - 26 / height, "yanchor": "top", "yref": "container"},
+            **{"x": 1, "xanchor": "right", "yanchor": "top", "yref": "container"},
         },
         font={"family": _FONT, "size": 13, "color": INK},
-        margin={"l": 76, "r": 24, "t": above, "b": _BELOW},
-        height=height,
+        margin={"l": 76, "r": 24, "t": _ABOVE, "b": _BELOW},
+        height=_ABOVE + height + _BELOW,
         hoverlabel={"bgcolor": "white"},
         modebar={"remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
     )
-    return figure
+    return caption_over(figure, beside_legend=beside)
 
 
-def legend_below(figure: go.Figure) -> go.Figure:
-    """The figure with its legend under the lowest axis, where many or long names have room."""
-    at = {"y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
-    return figure.update_layout(legend=at, margin_b=_BELOW + _LEGEND, height=figure.layout.height + _LEGEND)
+def caption_over(figure: go.Figure, *, beside_legend: bool) -> go.Figure:
+    """The figure with its caption broken into lines that fit beside a legend, or without one; as high as they need."""
+    title, margin = figure.layout.title, figure.layout.margin
+    text = title.subtitle.text.replace("<br>", " ")
+    lines = _lines(text, _BESIDE_LEGEND if beside_legend else _CAPTION_WIDTH)
+    above = _ABOVE + _LINE * max(len(lines) - 1, 0)
+    height = figure.layout.height + above - margin.t
+    at = {"legend_y": 1 - 26 / height, "title_subtitle_text": "<br>".join(lines)}
+    return figure.update_layout(**at, margin_t=above, height=height)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Lines of about one length where the last would be a short one; none begins with a number or a percent sign."""
+    bound = re.sub(r"(?<![,;:.]) (?=\d)|(?<=\d) (?=%)", _BOUND, text)
+    lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
+    if len(lines) > 1 and len(lines[-1]) < width / 4:
+        widths = range(len(bound) // len(lines), width + 1)
+        evened = (textwrap.wrap(bound, each, break_long_words=False, break_on_hyphens=False) for each in widths)
+        lines = next((each for each in evened if len(each) == len(lines)), lines)
+    return [line.replace(_BOUND, " ") for line in lines]
 
 
 def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatter]:
@@ -197,17 +211,6 @@ def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatte
             y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen
         ),
     ]
-
-
-def once(figure: go.Figure) -> go.Figure:
-    """The figure with every name in the legend once, and none of a trace without a point."""
-    shown: set[str] = set()
-    for trace in figure.data:
-        if trace.showlegend is None:
-            drawn = trace.y is not None and len(trace.y) and bool(np.isfinite(np.asarray(trace.y, float)).any())
-            trace.showlegend = bool(drawn) and trace.name not in shown
-            shown |= {trace.name} if drawn else set()
-    return figure
 
 
 def title(score: str) -> str:

@@ -15,9 +15,10 @@ import xarray as xr
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.style import CELL, INK, LOCAL_COLOUR, TASK_COLOURS, escape
 
+_LOWEST = -1.5  # share taken away
 _APART = 0.14  # tasks at one distance
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
@@ -56,7 +57,7 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
         "over seeds, with 95 % intervals over prompts. Dotted: the same weights with every layer held to the window."
     )
     style.style(figure, "<b>The answer is the likeliest token</b> (share of prompts)", caption, 240 * places[-1]["row"])
-    return style.legend_below(figure)
+    return legends.below(figure)
 
 
 def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
@@ -81,18 +82,7 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
         layers = [f"{layer} {style.span(result, layer)}" for layer in result["layer"].values.tolist()]
         for col, place in enumerate(_TITLES, start=1):
             axis = _Axis([result])
-            figure.add_trace(
-                go.Heatmap(
-                    z=share.sel(pos=place).values,
-                    x=axis.x(result),
-                    y=layers,
-                    coloraxis="coloraxis",
-                    customdata=np.tile(result["distance"].values, (len(layers), 1)),
-                    hovertemplate="before layer %{y}, distance %{customdata}: %{z:.3f}<extra></extra>",
-                ),
-                row=row,
-                col=col,
-            )
+            figure.add_trace(_map(share.sel(pos=place), axis.x(result), layers), row=row, col=col)
             axis.draw(figure, {"row": row, "col": col}, title=row == len(models), label=False)
             figure.update_yaxes(type="category", autorange="reversed", showticklabels=col == 1, row=row, col=col)
     figure.update_yaxes(title_text="before layer", col=1)
@@ -101,6 +91,18 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     caption = "The clean residual stream in the run with another source; mean over prompts, then over seeds."
     title = "<b>Where the answer stands</b> (share of what the source makes of the logit difference)"
     return style.style(figure, title, caption, len(models) * (CELL * deepest + 64))
+
+
+def _map(share: xr.DataArray, x: list[float], layers: list[str]) -> go.Heatmap:
+    """Where the answer stands: one place, before every layer."""
+    return go.Heatmap(
+        z=share.values,
+        x=x,
+        y=layers,
+        coloraxis="coloraxis",
+        customdata=np.tile(share["distance"].values, (len(layers), 1)),
+        hovertemplate="before layer %{y}, distance %{customdata}: %{z:.3f}<extra></extra>",
+    )
 
 
 def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
@@ -118,6 +120,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     deepest = max(result.sizes["layer"] for result in models.values())
     colours = sample_colorscale("Turbo", np.linspace(0.08, 0.92, deepest).tolist())
     shown: set[str] = set()
+    lowest = 0.0
     for result, place in zip(models.values(), places, strict=True):
         axis = _Axis([result])
         lines = {f"layer {layer}": result["localised"].sel(layer=layer) for layer in result["layer"].values.tolist()}
@@ -127,6 +130,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
                 continue
             carried = result["clean"] - result["corrupted"]
             taken = ((carried - values).mean("prompt") / carried.mean("prompt")).transpose("seed", "distance")
+            lowest = min(lowest, float(taken.min()))
             figure.add_traces(
                 _lines(axis.x(result), taken, name, colour, name not in shown), rows=place["row"], cols=place["col"]
             )
@@ -139,8 +143,11 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
         "A colour a layer, held to the window by itself; ink: every layer at once. Solid, dotted, dashed: the seeds in "
         "order. Below 0, the network does better so."
     )
+    if lowest < _LOWEST:  # of a network that hardly answers: one line would flatten all the others
+        figure.update_yaxes(range=[_LOWEST - 0.1, 1.3])
+        caption += f" Cut off at {_LOWEST:g}; the lowest is {lowest:.1f}."
     style.style(figure, title, caption, 260 * places[-1]["row"])
-    return style.legend_below(figure)
+    return legends.below(figure)
 
 
 class _Axis:
