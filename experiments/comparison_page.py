@@ -62,7 +62,7 @@ def summary(
     on_attention, on_positions = contrasts
     yield report.Heading("Summary")
     for question, sentences in words.summary(found, contrasts).items():
-        yield report.Note("\n\n".join([question, *sentences]), "finding")
+        yield report.Note("\n\n".join(sentences), "finding", title=question)
     if warnings := words.warnings(found, noted["left_out"]):
         yield report.Note("\n\n".join(warnings), "warning")
     arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found))

@@ -25,6 +25,12 @@ def view(token: str = "a") -> views.View:
     return views.attention_view([token], torch.ones(1, 1, 1), ["1.0 local 16"])
 
 
+def test_a_note_stands_under_its_title_or_under_its_kind():
+    assert "<strong>Finding</strong><p>text</p>" in report.Note("text", "finding").html("name")
+    titled = report.Note("text", "finding", title="a < b?").html("name")
+    assert titled == '<aside class="finding"><strong class="title">a &lt; b?</strong><p>text</p></aside>'
+
+
 def everything() -> list[report.Block]:
     """One block of every kind, with a hostile text in each."""
     escaped = figures.escape(HOSTILE)

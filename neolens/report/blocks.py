@@ -48,13 +48,16 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Note:
-    """Text set apart: a remark, a warning, or a finding."""
+    """Text set apart: a remark, a warning, or a finding; under a title of its own instead of its kind, if it has one."""
 
     text: str
     kind: Literal["note", "warning", "finding"] = "note"
+    title: str = ""
 
     def html(self, name: str) -> str:
-        return f'<aside class="{self.kind}"><strong>{self.kind.title()}</strong>{_paragraphs(self.text)}</aside>'
+        titled = f'<strong class="title">{html.escape(self.title)}</strong>'
+        head = titled if self.title else f"<strong>{self.kind.title()}</strong>"
+        return f'<aside class="{self.kind}">{head}{_paragraphs(self.text)}</aside>'
 
 
 @dataclass(frozen=True)
