@@ -48,7 +48,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Note:
-    """Text set apart: a remark, a warning, or a finding; under a title of its own instead of its kind, if it has one."""
+    """Text set apart: a remark, a warning, or a finding; under its title if it has one, else under its kind."""
 
     text: str
     kind: Literal["note", "warning", "finding"] = "note"
