@@ -111,6 +111,9 @@ def test_the_wheel_holds_neolens_alone_with_the_lab_and_the_pages_files(tmp_path
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"neolens"}
     for needed in ("lab/weights/gpt-neo@0/model.safetensors", "lab/weights/nope@2/tokenizer.json", "report/page.css"):
         assert f"neolens/{needed}" in names
+    scripts = {str(path.relative_to(ROOT)) for kind in ("js", "css") for path in (ROOT / "neolens").rglob(f"*.{kind}")}
+    assert len(scripts) >= 7
+    assert scripts <= set(names)
     assert sum(name.endswith("/model.safetensors") for name in names) == 18 + 36
     assert not any("unfinished" in name or name.endswith((".bin", ".pt", ".pkl")) for name in names)
 
