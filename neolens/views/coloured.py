@@ -33,7 +33,8 @@ def tokens(
 ) -> View:
     """The tokens of one prompt, each in the colour of its value.
 
-    Colours go from 0 to the largest value; where any is below 0 they diverge, from minus to plus the largest by size.
+    Colours go from 0 to the largest value; where some are below 0 they diverge, from minus to plus the largest by size;
+    where none is above, such as log probabilities, they go from the lowest to 0.
     Several values a token share one scale, each metric has its own. NaN is not coloured. The value, to four digits, is
     told on hover. `table` of the view has the columns pos, token, and one for each choice.
 
@@ -81,7 +82,7 @@ def _choices(given: Values, limit: float | None) -> list[dict[str, Any]]:
         low, high = ends[given.metrics[at]]
         end = limit or max(-low, high) or 1.0
         shown = [float(f"{value:.4g}") if value == value else None for value in row.tolist()]
-        limits = {"low": -end if low < 0 else 0.0, "high": end}
+        limits = {"low": -end if low < 0 else 0.0, "high": end if high > 0 or low == 0 else 0.0}
         chosen.append({"name": given.names[at], "unit": given.units[at], **limits, "values": shown})
     return chosen
 
