@@ -212,3 +212,10 @@ def tell(noted: Mapping[str, Any], page: Path) -> None:
     for sentence in noted["warnings"]:
         typer.echo(f"Warning: {sentence}", err=True)
     typer.echo(f"Done in {noted['seconds']} s. Open {page}")
+
+
+def end(noted: Mapping[str, Any]) -> None:
+    """End with exit code 1 where the record says that a law that must hold exactly is broken."""
+    if not noted["laws_hold"]:
+        typer.echo("A law that must hold exactly is broken: see the report.", err=True)
+        raise typer.Exit(1)

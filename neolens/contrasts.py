@@ -136,9 +136,8 @@ def recorded(one: Contrast) -> dict[str, Any]:
 
 def told_apart(compared: Sequence[Contrast]) -> list[str]:
     """Of every pair, the measures in which it is told apart, and those in which it is not."""
-    said, tested = [], int(sum(np.isfinite(one.p_adjusted) for one in compared))
-    for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
-        its = [one for one in compared if (one.one.name, one.other.name) == pair]
+    said, tested = [], _tested(compared)
+    for its in _by_pair(compared):
         who = _who(its[0])
         if not any(np.isfinite(one.p_adjusted) for one in its):
             each = [f"{one.what.title} {one.difference.mean:+.2f}" for one in its]
@@ -160,9 +159,8 @@ def told_apart(compared: Sequence[Contrast]) -> list[str]:
 def in_short(compared: Sequence[Contrast]) -> list[str]:
     """Of every pair that can be tested, what tells it apart, out of how many measures, and what comes nearest to that;
     the rest stands in tables."""
-    said, tested = [], int(sum(np.isfinite(one.p_adjusted) for one in compared))
-    for pair in dict.fromkeys((one.one.name, one.other.name) for one in compared):
-        its = [one for one in compared if (one.one.name, one.other.name) == pair]
+    said, tested = [], _tested(compared)
+    for its in _by_pair(compared):
         tried = sorted((one for one in its if np.isfinite(one.p_adjusted)), key=lambda one: one.p_adjusted)
         if not tried:
             continue
@@ -200,6 +198,17 @@ def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
         arms = f"{one.one.name} less {one.other.name}"
         rows.append([one.what.title, arms, its.mean, its.low, its.high, its.n, one.p_adjusted, besides])
     return header, rows
+
+
+def _by_pair(compared: Sequence[Contrast]) -> list[list[Contrast]]:
+    pairs: dict[tuple[str, str], list[Contrast]] = {}
+    for one in compared:
+        pairs.setdefault((one.one.name, one.other.name), []).append(one)
+    return list(pairs.values())
+
+
+def _tested(compared: Sequence[Contrast]) -> int:
+    return sum(bool(np.isfinite(one.p_adjusted)) for one in compared)
 
 
 def _many(count: int, what: str) -> str:

@@ -2,15 +2,16 @@
 
 import base64
 import json
-import time
 import zlib
 
 import numpy as np
 import pytest
 import torch
+from circuitsvis.attention import attention_heads
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.common import alternating, median_ratio
 from neolens import views
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, offline
 from neolens.views import packing
@@ -112,18 +113,24 @@ def test_heads_carry_their_own_colours_and_labels():
     ]
 
 
-BARS = {"12 x 300": (300, 1e6, 1.0), "12 x 1,024": (1024, 8e6, None)}
+BARS = {"12 x 300": (300, 1e6), "12 x 1,024": (1024, 8e6)}
 
 
-@pytest.mark.parametrize(("length", "most_bytes", "most_seconds"), BARS.values(), ids=BARS)
+@pytest.mark.parametrize(("length", "most_bytes"), BARS.values(), ids=BARS)
 @pytest.mark.parametrize("spread", [1.0, 4.0])
-def test_twelve_heads_of_incompressible_patterns_stay_within_their_bars(length, most_bytes, most_seconds, spread):
+def test_twelve_heads_of_incompressible_patterns_stay_within_their_bars(length, most_bytes, spread):
     pattern, labels = random_pattern(12, length, spread=spread), [f"0.{head} global" for head in range(12)]
-    began = time.process_time()
     page = str(views.attention_view(words(length), pattern, labels))
-    seconds = time.process_time() - began
     assert len(page.encode()) <= most_bytes
-    assert most_seconds is None or seconds <= most_seconds
+
+
+def test_a_compact_picture_is_built_in_half_of_the_time_of_circuitsviss_at_most():
+    pattern, labels = random_pattern(12, 300), [f"0.{head} global" for head in range(12)]
+    runs = {
+        "ours": lambda: str(views.attention_view(words(300), pattern, labels)),
+        "theirs": lambda: str(attention_heads(pattern, words(300), labels)),
+    }
+    assert median_ratio(alternating(runs, rounds=3), "ours", "theirs") <= 0.5
 
 
 PICTURES = {

@@ -81,7 +81,8 @@ def pictures(
         _check_size(one["width"], one["height"], one["scale"], suffix)
     try:
         import kaleido
-        from choreographer.errors import ChromeNotFoundError
+        from choreographer.errors import ChromeNotFoundError, DevtoolsProtocolError
+        from kaleido.errors import KaleidoError
     except ImportError as error:
         raise RuntimeError(f"{_NEEDED}; kaleido is missing") from error
 
@@ -94,7 +95,7 @@ def pictures(
             return thread.submit(lambda: asyncio.run(draw())).result()
     except ChromeNotFoundError as error:
         raise RuntimeError(f"{_NEEDED}, or name it in BROWSER_PATH; no browser is found") from error
-    except Exception as error:
+    except (RuntimeError, OSError, KaleidoError, DevtoolsProtocolError) as error:  # of starting, talking, and drawing
         why = str(error.args[0]) if error.args else type(error).__name__
         raise RuntimeError(f"the browser that draws pictures failed: {why}; name another in BROWSER_PATH") from error
 
