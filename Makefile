@@ -1,10 +1,11 @@
 # make setup: .venv with the project and all that tests need.  make demo: the whole question, on the lab models.
-# make test, make lint, make bench, make docs set up first if need be.
+# make test, make typed, make lint, make bench, make docs set up first if need be.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS := -n 2 --dist worksteal
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test typed lint bench docs clean
 
 setup: $(READY)
 
@@ -21,8 +22,12 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/python -m experiments.compare
 
+# Two processes, each on one core; typed also checks every array's shape and dtype at run time, as CI does.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+typed: $(READY)
+	$(BIN)/python -m pytest $(WORKERS) --jaxtyping-packages=neolens,beartype.beartype
 
 lint: $(READY)
 	$(BIN)/ruff check .
