@@ -90,13 +90,13 @@ class Metric:
 
 
 def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
-    return logits[:, 0] - logits[:, 1]
+    answer, distractor = _exact(logits[:, :2]).unbind(1)
+    return answer - distractor
 
 
 def _log_probability(logits: Tensor, expected: Expected) -> Tensor:
-    answer = logits.gather(1, expected.answers[:, None])[:, 0]
-    exact = torch.promote_types(logits.dtype, torch.float32)
-    return answer.to(exact) - torch.logsumexp(logits.to(exact), dim=-1)
+    logits = _exact(logits)
+    return logits.gather(1, expected.answers[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
 
 
 def _probability(logits: Tensor, expected: Expected) -> Tensor:
@@ -105,7 +105,7 @@ def _probability(logits: Tensor, expected: Expected) -> Tensor:
 
 def _rank(logits: Tensor, expected: Expected) -> Tensor:
     answer = logits.gather(1, expected.answers[:, None])
-    return (logits > answer).sum(1).to(logits.dtype)
+    return (logits > answer).sum(1).to(_exact(answer).dtype)
 
 
 def _kl_divergence(logits: Tensor, expected: Expected) -> Tensor:
@@ -134,7 +134,12 @@ def _mean_loss(logits: Tensor, asked: Asked) -> Tensor:
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+    return torch.log_softmax(_exact(logits), dim=-1)
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """The logits in float32 at least: a metric is not rounded to half precision once more."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _of_last(name: str, of_token: OfToken, **reads: Any) -> Metric:

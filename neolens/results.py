@@ -24,6 +24,7 @@ from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
 from neolens.network.fingerprint import fingerprint
+from neolens.network.weights import dtype_of
 
 AXES = (
     "prompt", "pos", "query_pos", "key_pos", "layer", "head", "role", "group", "distance", "metric", "seed", "model",
@@ -91,7 +92,7 @@ def provenance(model: Any, anatomy: Facts, **more: Any) -> dict[str, Any]:
         "anatomy": json.dumps(asdict(anatomy)),
         **({} if treatment is None else {"treatment": in_words(treatment)}),
         "versions": json.dumps(versions()),
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "dtype": str(dtype_of(model)).removeprefix("torch."),
         "device": str(model.cfg.device),
         **{name: value for name, value in more.items() if value is not None},
     }

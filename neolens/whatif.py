@@ -9,13 +9,14 @@ would have made of the other architecture.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import operator
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from neolens.models.catalogue import near_misses
-from neolens.models.facts import Anatomy, AttentionSpan, from_config
+from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treatments import (
     EXACT,
     OF_ABSOLUTE,
@@ -56,8 +57,10 @@ def what_if(model: Any, *, windows: Any = None, positions: Any = None) -> Abstra
     """A context in which the model has the same weights, but other windows or another treatment of positions.
 
     Inside, the hooked model, `generate` and every function of neolens follow, and `neolens.anatomy(model)` says what
-    is in force; afterwards, whatever happened, the model is as it was. Contexts nest: windows add to those in force,
-    a treatment replaces the one in force.
+    is in force; afterwards, whatever happened (an error, Ctrl-C), the model is as it was. Contexts nest: windows add to
+    those in force, a treatment replaces the one in force. Left in another order than entered, each takes its own change
+    away. A copy of the model made inside is as the model was loaded. The model belongs to the thread that entered;
+    every other use of it is refused meanwhile.
 
     Args:
         model: a model from `neolens.load`.
@@ -72,59 +75,47 @@ def what_if(model: Any, *, windows: Any = None, positions: Any = None) -> Abstra
     Raises:
         TypeError: not a model from `neolens.load`, or a value of a type that cannot be meant.
         ValueError: neither is given, no such layer, window or word, or a treatment that this model cannot take.
+        RuntimeError: on entering, while another thread uses the model.
     """
-    _changed(model, windows, positions)  # what is wrong is refused here, before the context is entered
-    return _in_force(model, windows, positions)
+    change = _change(model, windows, positions)  # what is wrong is refused here, before the context is entered
+    return model._neolens_state.hold("what_if", exclusive=True, change=change, value=model)
 
 
-@contextmanager
-def _in_force(model: Any, windows: Any, positions: Any) -> Iterator[Any]:
-    from neolens.models.bridge import FOLLOWS, put_in_force
-
-    changed, before = _changed(model, windows, positions), model.anatomy
-    told = {name: getattr(model.cfg, name) for name in FOLLOWS}
-    try:
-        put_in_force(model, changed)
-        yield model
-    finally:
-        put_in_force(model, before)
-        for name, value in told.items():
-            setattr(model.cfg, name, value)
-
-
-def _changed(model: Any, windows: Any, positions: Any) -> Anatomy:
-    """The anatomy that is to be in force."""
+def _change(model: Any, windows: Any, positions: Any) -> Callable[[Anatomy], Anatomy]:
+    """The anatomy in force before the context -> that inside it."""
     from neolens.models.bridge import Bridge
 
     if not isinstance(model, Bridge):
         raise TypeError(f"expected a model from neolens.load, got {type(model).__name__}")
     if windows is None and positions is None:
         raise ValueError("nothing is changed: give windows (such as 16), positions (such as 'zero') or both")
-    facts = model.anatomy
-    if windows is not None:
-        facts = replace(facts, attention=_spans(facts, windows))
-    if positions is not None:
-        built = from_config(model.original_model.config, facts.name)
-        treatment = treatment_of(positions)
-        context = _context(treatment, built)
-        facts = replace(facts, position=replace(facts.position, treatment=treatment), context=context)
-    return facts
+    spans = {} if windows is None else _spans(model.anatomy, windows)
+    treated = {} if positions is None else _treated(model._neolens_state.loaded, treatment_of(positions))
+
+    def change(before: Anatomy) -> Anatomy:
+        attention = tuple(spans.get(layer, span) for layer, span in enumerate(before.attention))
+        return replace(before, attention=attention, **treated)
+
+    return change
 
 
-def _spans(facts: Anatomy, windows: Any) -> tuple[AttentionSpan, ...]:
-    """One span a layer: those asked for, and elsewhere those in force."""
+def _treated(built: Anatomy, treatment: Treatment) -> dict[str, Any]:
+    """The fields of an anatomy that a treatment of positions changes."""
+    return {"position": replace(built.position, treatment=treatment), "context": _context(treatment, built)}
+
+
+def _spans(facts: Anatomy, windows: Any) -> dict[int, AttentionSpan]:
+    """Layer -> its span, for the layers that are changed."""
     if not isinstance(windows, Mapping):
-        return (_span(windows),) * facts.layers
+        return dict.fromkeys(range(facts.layers), _span(windows))
     if not windows:
         raise ValueError("windows is an empty mapping: give at least one layer, such as {1: 'global'}")
-    spans = list(facts.attention)
-    for layer, window in windows.items():
+    for layer in windows:
         if isinstance(layer, bool) or not hasattr(layer, "__index__"):
             raise TypeError(f"{layer!r} is not a layer: expected a whole number, 0 to {facts.layers - 1}")
         if not 0 <= layer < facts.layers:
             raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
-        spans[layer] = _span(window)
-    return tuple(spans)
+    return {operator.index(layer): _span(window) for layer, window in windows.items()}
 
 
 def _span(window: Any) -> AttentionSpan:

@@ -18,6 +18,7 @@ from torch import Tensor
 import neolens
 import oracles
 import tiny
+from neolens.models import AttentionSpan
 from neolens.network import PatternBlock
 from neolens.position import toeplitz
 from neolens.whatif import what_if
@@ -116,7 +117,8 @@ def fed(scores: Tensor, block=None, window=None) -> dict[str, Tensor]:
     prompts, heads, length, _ = scores.shape
     seen = oracles.visible(length, window)
     scores = scores.masked_fill(~seen, -torch.inf)
-    layer = MODULE._Layer(prompts, heads, length)
+    span = AttentionSpan("global") if window is None else AttentionSpan("local", window)
+    layer = MODULE._Layer(prompts, heads, length, span)
     for first in range(0, length, block or length):
         last = min(first + (block or length), length)
         start = 0 if window is None else max(0, first - window + 1)

@@ -52,16 +52,16 @@ def hooked(
                 progress(len(some))
 
 
-def refuse_deaf(model: Any, facts: Anatomy, how: How) -> None:
-    """Nothing, if the model's scores can be changed where a part of its attention is to be cut.
+def check_hooks_work(model: Any, facts: Anatomy, how: How) -> None:
+    """Check that the model's attention scores can be changed, where a part of its attention is to be masked.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: a change of them would have no effect.
     """
     ours = isinstance(getattr(model, "anatomy", None), Anatomy)
     if isinstance(how, Cut) and facts.family == "gpt_neo" and not ours:
         raise ValueError(
-            f"how={how!r}: TransformerLens's own bridge of GPT-Neo takes no notice of changed scores; load the model "
+            f"how={how!r}: TransformerLens's own bridge of GPT-Neo ignores changed scores; load the model "
             "with neolens.load"
         )
 

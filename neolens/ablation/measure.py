@@ -8,22 +8,36 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from tqdm import tqdm
 
 from neolens import network, results
 from neolens.ablation.asked import Asked, asked
 from neolens.ablation.groups import kind_of, written
-from neolens.ablation.hooked import hooked, refuse_deaf
+from neolens.ablation.hooked import check_hooks_work, hooked
 from neolens.ablation.replayed import replayed
 from neolens.metrics import loss
 from neolens.models import anatomy
+from neolens.network import measurement
 from neolens.patching.measure import MAX_MEMORY, chosen_engine
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import Prompts
 
 
+def _few_groups(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Some groups of a call, from the first to the last."""
+    groups = arguments["groups"]
+    if not isinstance(groups, Mapping):
+        return arguments
+    step = max(1, len(groups) // _SAMPLE)
+    return arguments | {"groups": {name: groups[name] for name in list(groups)[::step]}}
+
+
+_SAMPLE = 4
+"""Groups that are ablated again in float32, or a few more."""
+
+
+@measurement(narrow=_few_groups)
 def ablate(
     model: Any,
     tokens: Prompts | PromptPairs,
@@ -83,13 +97,11 @@ def ablate(
             pairs.check(model)
     call = asked(facts, tokens, groups, how, metric, reference, positions, answers, distractors, seed)
     chosen = chosen_engine(model, engine, max_memory)
-    refuse_deaf(model, facts, call.how)
-    if chosen == "replay":
-        network.refuse_hooks(model, ", or take engine='hooks'")
+    check_hooks_work(model, facts, call.how)
     shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
     ablated, baseline = np.full(shape, np.nan, np.float32), np.full(shape[1:], np.nan, np.float32)
     runs = shape[0] * shape[1]
-    with tqdm(total=runs, desc="ablating", unit="run", disable=not progress, delay=1) as bar, torch.no_grad():
+    with tqdm(total=runs, desc="ablating", unit="run", disable=not progress, delay=1) as bar:
         if chosen == "replay":
             replayed(network.weights_of(model), call, ablated, baseline, max_memory=max_memory, progress=bar.update)
         else:

@@ -68,7 +68,7 @@ class _Prompts:
         recorded = record(weights, self.tokens[:, :until], sites, facts.attention, set(self.begins.tolist()))
         heads = membership(asked).to(device)
         if isinstance(asked.how, Cut):
-            change: CutOff | Replaced = CutOff(heads, asked.how, facts.attention, facts.scale)
+            change: CutOff | Replaced = CutOff(heads, asked.how, facts)
         else:
             change = Replaced(heads, values)
         self.trunk = Trunk(weights, recorded, facts.attention, change, until, self.read)

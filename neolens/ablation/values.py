@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neolens.ablation.asked import Asked
 from neolens.ablation.how import Beyond, Cut
-from neolens.models.facts import AttentionSpan
+from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.spans import seen
 from neolens.network import Weights, attend, residual
 from neolens.network.blockwise import fused
@@ -55,8 +55,7 @@ class CutOff:
 
     heads: Bool[Tensor, "group layer head"]
     how: Cut
-    spans: Sequence[AttentionSpan]
-    scale: float
+    facts: Anatomy
 
     def __call__(self, computed: Heads) -> Tensor:
         assert computed.qkv is not None
@@ -64,13 +63,15 @@ class CutOff:
         if not len(rows):
             return computed.z
         q, k, v = (x[rows, heads][:, None] for x in computed.qkv)
-        span, nearest = remaining(self.spans[computed.layer], self.how)
+        span, nearest = remaining(self.facts.attention[computed.layer], self.how)
+        scale, upcast = self.facts.scale, self.facts.upcasts_scores
         if isinstance(computed.queries, range):
-            z = attend(q, k, v, span, scale=self.scale, nearest=nearest)
+            z = attend(q, k, v, span, scale=scale, upcast=upcast, nearest=nearest)
         else:
             where = computed.queries[rows]
             back = where[:, :, None] - torch.arange(computed.keys.start, computed.keys.stop, device=where.device)
-            z = fused(q, k, v, (seen(where, computed.keys, span) & (back >= nearest))[:, None], self.scale)
+            mask = (seen(where, computed.keys, span) & (back >= nearest))[:, None]
+            z = fused(q, k, v, mask, scale, upcast=upcast)
         computed.z[rows, heads] = z[:, 0]
         return computed.z
 

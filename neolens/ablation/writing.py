@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neolens.ablation.groups import checked
-from neolens.ablation.hooked import hooks_of, refuse_deaf
+from neolens.ablation.hooked import check_hooks_work, hooks_of
 from neolens.ablation.how import HOWS, Cut, How, checked_how, refuse_seed, warn_of_few
 from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
@@ -75,7 +75,7 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
     """
     facts = anatomy(model)
     chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
-    refuse_deaf(model, facts, way)
+    check_hooks_work(model, facts, way)
     values = _values(model, facts, way, {layer for layer, _ in chosen}, reference, seed)
     with model.hooks(fwd_hooks=hooks_of(facts, chosen, way, values)):
         yield model
@@ -121,7 +121,7 @@ def continuations(
                 f"prompt {number} has {len(one.ids)} tokens: with {new_tokens} more it does not fit the "
                 f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
             )
-    refuse_deaf(model, facts, way)
+    check_hooks_work(model, facts, way)
     layers = {layer for heads in chosen.values() for layer, _ in heads}
     values = _values(model, facts, way, layers, reference, seed)
     written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}

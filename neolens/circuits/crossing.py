@@ -22,7 +22,7 @@ from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
-from neolens.network import logits, residual, weights_of
+from neolens.network import logits, measurement, residual, weights_of
 from neolens.patching import patch
 from neolens.prompts import PromptPairs, indirect_object, induction, recall
 from neolens.whatif import what_if
@@ -85,6 +85,7 @@ def planted(model: Any, task: str, distance: int, prompts: int, seed: int) -> Pr
     return PromptPairs.from_tokens(pairs.clean, corrupted, pairs.answers, pairs.distractors, places)
 
 
+@measurement(exclusive=True)
 def crossing(model: Any, pairs: PromptPairs, window: int) -> xr.Dataset:
     """Everything that is asked of one model with prompts of one task and distance.
 
@@ -163,7 +164,6 @@ def _one_layer_changed(facts: Anatomy, window: int) -> Iterator[tuple[str, int, 
             yield "globalised", layer, {layer: "global"}
 
 
-@torch.no_grad()
 def _carried(model: Any, pairs: PromptPairs) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, " prompt"]]:
     """What the source moves of the logit difference, and the rank of the answer in the clean run, of each prompt."""
     assert pairs.distractors is not None

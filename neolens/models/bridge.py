@@ -6,58 +6,70 @@ registered and no class is changed, so a model booted beside ours by Transformer
 
 from __future__ import annotations
 
-import difflib
-import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from neolens.models.components import (
+    CloningHookPoint,
+    EditableHookPoint,
+    InPlaceEditHookPoint,
     JointAttention,
-    NoticingHookPoint,
-    OwnTensorHookPoint,
     PositionEmbedding,
     RotaryAttention,
     RotaryEmbedding,
     SequentialBlock,
     WindowedAttention,
+    reading_a_copy,
+    without_parameters,
 )
 from neolens.models.facts import Anatomy
+from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
+from neolens.models.modifications import hooked_points, modified_modules, structure_of
+from neolens.models.state import ModelState
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 
-
-class HookNameError(KeyError, ValueError):
-    """A hook name that this model does not have, with the reason."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+Names = str | Sequence[str] | Callable[[str], bool] | None
 
 
-class HookDict(dict[str, HookPoint]):
-    """Hook points by name; asking for one that does not exist says why it does not."""
+def _follows_state(name: str, value: Callable[[Anatomy], Any]) -> property:
+    """A field of the config that is computed from the anatomy in force and cannot be set."""
 
-    def __init__(self, points: dict[str, HookPoint], anatomy: Anatomy):
-        super().__init__(points)
-        self.anatomy = anatomy
+    def refuse(config: LiveConfig, _: Any) -> None:
+        raise AttributeError(f"cfg.{name} says what is in force and cannot be set: use neolens.what_if(model, ...)")
 
-    def __missing__(self, name: str) -> HookPoint:
-        raise HookNameError(absence(name, self.anatomy, list(self)))
+    return property(lambda config: value(config._neolens_state.anatomy), refuse)
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if default is None else super().get(name, default)
+
+class LiveConfig(TransformerBridgeConfig):
+    """A config whose fields about attention and context say what is in force on the model."""
+
+    _neolens_state: ModelState
+
+    attn_types = _follows_state("attn_types", lambda anatomy: [span.kind for span in anatomy.attention])
+    use_local_attn = _follows_state("use_local_attn", lambda anatomy: bool(anatomy.windows))
+    window_size = _follows_state("window_size", lambda anatomy: next(iter(anatomy.windows), None))
+    n_ctx = _follows_state("n_ctx", lambda anatomy: anatomy.context)
 
 
 class Bridge(TransformerBridge):
-    """A TransformerBridge that knows its anatomy and refuses hook names that cannot act, with the reason."""
+    """A TransformerBridge with an anatomy, on which every hook takes effect or is refused with the reason."""
 
-    anatomy: Anatomy
+    _neolens_state: ModelState
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The architecture in force."""
+        return self._neolens_state.anatomy
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: not the closures that tie hooks to this model's blocks; a pass makes them anew."""
@@ -67,62 +79,172 @@ class Bridge(TransformerBridge):
         return self.__dict__
 
     @property
-    def hook_dict(self) -> dict[str, HookPoint]:
-        """All hook points that fire, by name, aliases included; any other name is refused with the reason."""
-        points = super().hook_dict
-        return HookDict({name: points[name] for name in points if not _says_nothing(name, self.anatomy)}, self.anatomy)
-
-    @property
     def W_pos(self) -> Tensor:
         """The position embeddings as they were learned, all of them, whatever is in force."""
         return self.pos_embed.W_pos if self.anatomy.position.kind == "absolute" else super().W_pos
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Bridge:
+        """A cast or a move, after which the config says what the dtype is."""
+        super()._apply(fn, recurse)
+        self.cfg.dtype = self.embed.weight.dtype
+        return self
+
+    # Hook points -----------------------------------------------------------------------------------
+
+    @property
+    def switches(self) -> frozenset[str]:
+        """Which of TransformerLens's switches are on."""
+        return frozenset(name for name in SWITCHES if getattr(self.cfg, name))
+
+    @property
+    def hook_dict(self) -> dict[str, HookPoint]:
+        """All hook points by name, aliases included, but for those that never fire; any other name is refused with the
+        reason."""
+        points = {name: point for name, point in super().hook_dict.items() if why_absent(name, self.anatomy) is None}
+        return HookDict(points, lambda name, names: absence(name, self.anatomy, names))
+
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
-        """As in TransformerLens; a name that cannot act is refused with the reason."""
-        if isinstance(name, str):
-            self.hook_dict[name]
+        """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        self._check_names([name])
         super().add_hook(name, *args, **kwargs)
 
+    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        self._check_names([name for name, _ in (*fwd_hooks, *bwd_hooks)])
+        return super().hooks(list(fwd_hooks), list(bwd_hooks), *args, **kwargs)
 
-_ROTATED = ("hook_rot_q", "hook_rot_k")
+    def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        names = [name for name, _ in (*fwd_hooks, *bwd_hooks)]
+        self._check_names(names)
+        self._check_layers_run(names, kwargs.get("start_at_layer"), kwargs.get("stop_at_layer"))
+        with self._neolens_state.hold("run_with_hooks", exclusive=True):
+            return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), *args, **kwargs)
+
+    def run_with_cache(
+        self,
+        input: Any,
+        return_cache_object: bool = True,
+        remove_batch_dim: bool = False,
+        names_filter: Names = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As in TransformerLens; the cache holds what was computed, also where an edit in place changes it later."""
+        self._check_names(_listed(names_filter))
+        if names_filter is None:
+            names_filter = {name for name, point in self.hook_dict.items() if point.never_fires is None}.__contains__
+        points = [point for point in self._points() if not point.caches_clones]
+        with self._neolens_state.hold("run_with_cache", exclusive=True):
+            try:
+                for point in points if hooked_points(self) or modified_modules(self) else []:
+                    point.caches_clones = True
+                return super().run_with_cache(
+                    input, return_cache_object, remove_batch_dim, names_filter=names_filter, **kwargs
+                )
+            finally:
+                for point in points:
+                    point.caches_clones = False
+
+    def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens; what is cached is a copy, which no later edit in place changes."""
+        self._check_names(_listed(names_filter))
+        cache, forward, backward = super().get_caching_hooks(names_filter, *args, **kwargs)
+        return cache, [(name, reading_a_copy(hook)) for name, hook in forward], backward
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens.
+
+        Raises:
+            HookNameError: a hook on a point that does not fire.
+            ThreadConflictError: another thread is within `neolens.what_if` on this model.
+        """
+        for point in self._points():
+            if point.never_fires is not None and point._forward_hooks:
+                raise HookNameError(point.never_fires)
+        with self._neolens_state.hold("a forward pass"):
+            return super().forward(*args, **kwargs)
+
+    def _points(self) -> list[EditableHookPoint]:
+        """Every hook point once, those that do not fire included."""
+        return list({id(point): point for point in self._hook_registry.values()}.values())
+
+    def _check_names(self, names: Sequence[str | Callable[[str], bool]]) -> None:
+        """Raise for a name, or for a filter of names, that chooses no hook point that fires."""
+        points = self.hook_dict if names else {}
+        firing = [name for name, point in points.items() if point.never_fires is None]
+        for name in names:
+            if isinstance(name, str) and points[name].never_fires is not None:
+                raise HookNameError(points[name].never_fires)
+            if callable(name) and not any(map(name, firing)):
+                silent = [point.never_fires for other, point in points.items() if name(other)]
+                anywhere = (
+                    f"the filter chooses no hook point of {self.anatomy.name}: names are those of model.hook_dict"
+                )
+                raise HookNameError(silent[0] if silent else anywhere)
+
+    def _check_layers_run(self, names: Sequence[Any], start: int | None, stop: int | None) -> None:
+        """Raise for a hook in a layer that `start_at_layer` or `stop_at_layer` leaves out."""
+        layers = self.anatomy.layers
+        first, last = (layers + at if at is not None and at < 0 else at for at in (start, stop))
+        for name in names:
+            if isinstance(name, str) and name.startswith("blocks."):
+                layer = int(name.split(".")[1])
+                if layer < (first or 0) or (last is not None and layer >= last):
+                    raise HookNameError(
+                        f"a hook at {name} would have no effect: the run has layers {first or 0} to "
+                        f"{(layers if last is None else last) - 1} (start_at_layer={start}, stop_at_layer={stop})"
+                    )
+
+    # Switches --------------------------------------------------------------------------------------
+
+    def set_use_attn_result(self, use_attn_result: bool) -> None:
+        """As in TransformerLens; refused while a hook is on a point that would stop firing."""
+        self._switch("use_attn_result", use_attn_result, super().set_use_attn_result)
+
+    def set_use_attn_in(self, use_attn_in: bool) -> None:
+        """As in TransformerLens; refused while a hook is on a point that would stop firing."""
+        self._switch("use_attn_in", use_attn_in, super().set_use_attn_in)
+
+    def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
+        """As in TransformerLens; refused while a hook is on a point that would stop firing."""
+        self._switch("use_split_qkv_input", use_split_qkv_input, super().set_use_split_qkv_input)
+
+    def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
+        """As in TransformerLens; refused while a hook is on a point that would stop firing."""
+        self._switch("use_hook_mlp_in", use_hook_mlp_in, super().set_use_hook_mlp_in)
+
+    def _switch(self, switch: str, on: bool, set_switch: Callable[[bool], None]) -> None:
+        switches = self.switches | {switch} if on else self.switches - {switch}
+        for point in self._points():
+            silent = why_silent(str(point.name), self.anatomy, switches)
+            if silent is not None and point.never_fires is None and point._forward_hooks:
+                raise HookNameError(f"set_{switch}({on}) would leave a hook without effect: {silent}; remove it first")
+        set_switch(on)
+        self._mark_points()
+
+    def _mark_points(self) -> None:
+        """Note at each point why it does not fire, or why edits are lost, with the switches as they are."""
+        for point in self._points():
+            point.never_fires = why_silent(str(point.name), self.anatomy, self.switches)
+            point.edits_are_lost = why_ignored(str(point.name), self.switches)
+
+    def enable_compatibility_mode(self, *args: Any, **kwargs: Any) -> None:
+        """As in TransformerLens."""
+        super().enable_compatibility_mode(*args, **kwargs)
+        self._complete()
+
+    def _complete(self) -> None:
+        """What has to be done again when TransformerLens has rebuilt its components or hook points."""
+        for module in self.modules():
+            if type(module) is HookPoint:
+                module.__class__ = EditableHookPoint
+        self._mark_points()
+        self._neolens_state.structure = structure_of(self)
 
 
-def _says_nothing(name: str, anatomy: Anatomy) -> bool:
-    """Hook points that TransformerLens registers but never calls, where an edit would silently do nothing, and those
-    of a rotation that a network without rotated dimensions does not do."""
-    if name.endswith(("attn.qkv.hook_in", "attn.qkv.hook_out")):
-        return True
-    if name.endswith(_ROTATED) and anatomy.position.kind != "rotary":
-        return True
-    return anatomy.family == "gpt_neox" and name in ("hook_pos_embed", "rotary_emb.hook_out", "rotary_emb.hook_in")
-
-
-def absence(name: str, anatomy: Anatomy, names: list[str]) -> str:
-    """Why a model of this anatomy has no hook point `name`."""
-    layer = re.match(r"blocks\.(-?\d+)\.", name)
-    if layer and not 0 <= int(layer[1]) < anatomy.layers:
-        return f"no layer {layer[1]} in {anatomy.name}: layers are 0 to {anatomy.layers - 1} (asked for {name})"
-    if name.endswith("hook_resid_mid") and anatomy.parallel:
-        return (
-            f"{anatomy.name} has no {name}: attention and MLP run in parallel, so no residual stream lies between "
-            "them; use hook_resid_pre, hook_attn_out or hook_resid_post"
-        )
-    if name == "hook_pos_embed" and anatomy.position.kind != "absolute":
-        if anatomy.position.kind == "none":
-            return f"{anatomy.name} has no hook_pos_embed: it has no position encoding at all"
-        return (
-            f"{anatomy.name} has no hook_pos_embed: positions are {anatomy.position.kind}, none is added to the "
-            "residual stream; use attn.hook_rot_q and attn.hook_rot_k"
-        )
-    if name.endswith(_ROTATED) and anatomy.position.kind != "rotary":
-        kind = {"none": "there is no position encoding"}.get(anatomy.position.kind, "positions are absolute")
-        return f"{anatomy.name} has no {name}: {kind}, q and k are not rotated; use hook_q and hook_k"
-    if ".qkv." in name:
-        return f"{anatomy.name} has no {name}: TransformerLens splits the joint projection; use hook_q, hook_k, hook_v"
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
-    return f"{anatomy.name} has no hook {name!r}: " + (
-        f"did you mean {' or '.join(close)}?" if close else "names are those of model.hook_dict"
-    )
+def _listed(names: Names) -> Sequence[Any]:
+    """One name or filter, several, or none, as a list."""
+    return [] if names is None else names if isinstance(names, (list, tuple)) else [names]
 
 
 def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | None = None) -> Bridge:
@@ -137,31 +259,20 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         model_name=anatomy.name,
         post_adapter_hook=lambda adapter: _place_components(adapter, anatomy),
     )
+    _complete_cfg(bridge.cfg, anatomy)
+    state = ModelState(anatomy, anatomy.name)
+    object.__setattr__(bridge.cfg, "_neolens_state", state)
+    bridge.cfg.__class__ = LiveConfig
     bridge.__class__ = Bridge
-    _tell_the_truth(bridge.cfg, anatomy)
-    put_in_force(bridge, anatomy)
+    bridge._neolens_state = state
+    for name in {"pos_embed", "rotary_emb"} & {*bridge._modules}:
+        bridge._modules[name].state = state
+    for layer, block in enumerate(bridge.blocks):
+        block.attn.state, block.attn.layer = state, layer
+        if "qkv" in block.attn._modules:
+            without_parameters(block.attn.qkv.original_component)
+    bridge._complete()
     return bridge
-
-
-FOLLOWS = ("attn_types", "use_local_attn", "window_size", "n_ctx")
-"""Fields of the config that say what is in force."""
-
-
-def put_in_force(bridge: Bridge, anatomy: Anatomy) -> None:
-    """Make the hooked model attend and count positions as `anatomy` says, and let its config say so too."""
-    bridge.anatomy = anatomy
-    for block, span in zip(bridge.blocks, anatomy.attention, strict=True):
-        block.attn.span = span
-        if anatomy.position.kind == "rotary":
-            block.attn.treatment = anatomy.position.treatment
-    if anatomy.position.kind != "none":
-        positions = bridge.pos_embed if anatomy.position.kind == "absolute" else bridge.rotary_emb
-        positions.treatment = anatomy.position.treatment
-    cfg = bridge.cfg
-    cfg.attn_types = [span.kind for span in anatomy.attention]
-    cfg.use_local_attn = bool(anatomy.windows)
-    cfg.window_size = anatomy.windows[0] if anatomy.windows else None
-    cfg.n_ctx = anatomy.context
 
 
 def _place_components(adapter: Any, anatomy: Anatomy) -> None:
@@ -170,8 +281,8 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
     parts = dict(blocks.submodules)
     for norm in (parts["ln1"], parts["ln2"], mapping["ln_final"]):
         norm.use_native_layernorm_autograd = True
-        norm.hook_in = OwnTensorHookPoint()
-        norm.hook_scale, norm.hook_normalized = NoticingHookPoint(), NoticingHookPoint()
+        norm.hook_in = CloningHookPoint()
+        norm.hook_scale, norm.hook_normalized = InPlaceEditHookPoint(), InPlaceEditHookPoint()
     if anatomy.family == "gpt_neo":
         parts["attn"] = WindowedAttention("attn.attention", cfg, parts["attn"].submodules)
     elif anatomy.family == "gpt2":
@@ -184,9 +295,9 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
             submodules=_fused(parts["attn"]),
             requires_attention_mask=True,
         )
-        parts["attn"].hook_cos, parts["attn"].hook_sin = OwnTensorHookPoint(), OwnTensorHookPoint()
+        parts["attn"].hook_cos, parts["attn"].hook_sin = CloningHookPoint(), CloningHookPoint()
     for linear in ("q", "k", "v"):
-        parts["attn"].submodules[linear].hook_in = OwnTensorHookPoint()
+        parts["attn"].submodules[linear].hook_in = CloningHookPoint()
     if "pos_embed" in mapping:
         mapping["pos_embed"] = PositionEmbedding(mapping["pos_embed"].name)
     if "rotary_emb" in mapping:
@@ -195,14 +306,14 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
         mapping["blocks"] = type(blocks)(blocks.name, submodules=parts)
     else:
         mapping["blocks"] = SequentialBlock(blocks.name, cfg, parts, returns_pattern=anatomy.family == "gpt_neo")
-    mapping["blocks"].hook_mlp_in = OwnTensorHookPoint()
+    mapping["blocks"].hook_mlp_in = CloningHookPoint()
 
 
 def _fused(attention: Any) -> dict[str, Any]:
     return {name: attention.submodules[name] for name in ("qkv", "o")}
 
 
-def _tell_the_truth(cfg: Any, anatomy: Anatomy) -> None:
+def _complete_cfg(cfg: Any, anatomy: Anatomy) -> None:
     """Write into the config what TransformerLens leaves at its defaults."""
     cfg.use_attn_scale = anatomy.scale != 1.0
     cfg.attn_scale = 1 / anatomy.scale

@@ -3,14 +3,16 @@
 What is wrong upstream (4.3.0), and mended here without touching anything global: GPT-Neo's attention fires
 `hook_attn_scores` and `hook_pattern` after Hugging Face has used their values; `hook_resid_mid` is an alias of the
 second layer norm's input, so a returned edit misses the skip connection, and an edit of `hook_mlp_in` in place
-reaches it; Pythia's `hook_rot_q` and `hook_rot_k`
-never fire; `hook_pos_embed` is an expanded view that cannot be edited in place; dropout inside attention is lost
-in training mode. The arithmetic is that of Hugging Face's eager attention, operation by operation, so that logits
-stay the same to the bit. Each component holds what `neolens.what_if` changes: `span`, `treatment`.
+reaches it; Pythia's `hook_rot_q` and `hook_rot_k` never fire; with a switch on, some points stop firing and some edits
+are lost; `hook_pos_embed` is an expanded view that cannot be edited in place; dropout inside attention is lost in
+training mode; the joint projection of q, k and v stays as parameters that nothing reads. The arithmetic is that of
+Hugging Face's eager attention, operation by operation, so that logits stay the same to the bit. What `neolens.what_if`
+changes, each component reads from the model's state: `span`, `treatment`.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -27,20 +29,61 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 
 from neolens.models.facts import AttentionSpan
+from neolens.models.hook_names import HookNameError
 from neolens.models.spans import visible
+from neolens.models.state import ModelState
 from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.models.treatments import Treatment
 
 
-class OwnTensorHookPoint(HookPoint):
-    """A hook point that hands its hooks a tensor of their own, so that an edit in place stays on this branch."""
+class EditableHookPoint(HookPoint):
+    """A hook point whose hooks take effect whatever they return, or are refused.
+
+    A returned tensor is made contiguous, as the activation was (Hugging Face's `Conv1D` takes a view of it). Where a
+    point does not fire, or an edit would be lost, the reason is kept here and says so.
+    """
+
+    never_fires: str | None = None
+    """Why no hook would run here at the moment."""
+    edits_are_lost: str | None = None
+    """Why a hook may only read here at the moment."""
+    caches_clones: bool = False
+    """Whether hooks that are added read a copy, which no later edit in place can change."""
+
+    def add_hook(self, hook: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.never_fires is not None:
+            raise HookNameError(self.never_fires)
+        return super().add_hook(reading_a_copy(hook) if self.caches_clones else hook, *args, **kwargs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._forward_hooks:
+            return super().__call__(x)
+        before = None if self.edits_are_lost is None else x.detach().clone()
+        output = super().__call__(x)
+        if before is not None and not (output.shape == before.shape and torch.equal(output, before)):
+            raise HookNameError(str(self.edits_are_lost))
+        return output if output is x else output.contiguous()
+
+
+def reading_a_copy(hook: Any) -> Any:
+    """A hook that reads: it is handed a copy of the activation, and what it returns is ignored."""
+
+    @functools.wraps(hook)
+    def read(x: Tensor, hook: Any, *, _read: Any = hook) -> None:
+        _read(x.clone(), hook=hook)
+
+    return read
+
+
+class CloningHookPoint(EditableHookPoint):
+    """A hook point that hands its hooks a copy, so that an edit in place changes this branch alone."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.clone() if self._forward_hooks else x
 
 
-class NoticingHookPoint(HookPoint):
-    """A hook point whose output is a new tensor where a hook edited in place; upstream tells an edit by identity."""
+class InPlaceEditHookPoint(EditableHookPoint):
+    """A hook point whose output is a new tensor where a hook edited in place; upstream detects edits by identity."""
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self._forward_hooks:
@@ -50,7 +93,7 @@ class NoticingHookPoint(HookPoint):
         return x.clone() if output is x and not torch.equal(before, x) else output
 
 
-class _ForgetsPattern:
+class _DropsCachedPattern:
     """Upstream keeps each layer's last pattern, with its graph, until the next pass; no hook needs it."""
 
     def _process_output(self, output: Any) -> Any:
@@ -59,10 +102,31 @@ class _ForgetsPattern:
         return output
 
 
-class _SeesSpan:
-    """Upstream hides what comes later; here also what lies further back than the layer's window."""
+class _ReadsState:
+    """A component that computes what is in force on the model."""
 
-    span: AttentionSpan = AttentionSpan("global")
+    state: ModelState
+
+    @property
+    def treatment(self) -> Treatment | None:
+        """What is done to positions."""
+        return self.state.anatomy.position.treatment
+
+
+class _WindowMask(_ReadsState):
+    """Scores of keys that a query does not see have one value, the same in the three families: the dtype's lowest, or
+    -inf in compatibility mode.
+
+    Upstream adds Hugging Face's mask, which hides later keys and padding; a window hides what is further back. Where
+    every key of a query is hidden (padding), the pattern is uniform, in compatibility mode 0.
+    """
+
+    layer: int
+
+    @property
+    def span(self) -> AttentionSpan:
+        """Which keys this layer's queries see."""
+        return self.state.anatomy.attention[self.layer]
 
     def _apply_reconstruct_attention_mask(
         self, attn_scores: Tensor, attention_mask: Tensor | None, seq_len: int, q_seq_len: int | None = None
@@ -70,19 +134,29 @@ class _SeesSpan:
         scores = super()._apply_reconstruct_attention_mask(  # type: ignore[misc]
             attn_scores=attn_scores, attention_mask=attention_mask, seq_len=seq_len, q_seq_len=q_seq_len
         )
-        if self.span.window is None:
-            return scores
         lowest = -torch.inf if self.compatibility_mode else torch.finfo(scores.dtype).min  # type: ignore[attr-defined]
-        return scores.masked_fill(~_seen(scores, self.span), lowest)
+        return scores.masked_fill(~_attention_mask(scores, self.span, attention_mask), lowest)
+
+    def _compute_per_head_result(self, z_4d: Tensor, n_heads: int, d_head: int) -> Tensor:
+        """The sum of what the heads write; upstream does not fire `o.hook_out` here."""
+        summed = super()._compute_per_head_result(z_4d, n_heads, d_head)  # type: ignore[misc]
+        return self.o.hook_out(summed)  # type: ignore[attr-defined]
 
 
-def _seen(scores: Tensor, span: AttentionSpan) -> Tensor:
-    """[query, key]: which keys the queries see, which are the last of them (the earlier ones come from a cache)."""
+def _attention_mask(scores: Tensor, span: AttentionSpan, mask: Tensor | None) -> Tensor:
+    """Whether the query sees the key: within the span, and not hidden by the mask of the caller (padding).
+
+    The queries are the last of the keys; the earlier keys come from a cache.
+    """
     queries, keys = scores.shape[-2:]
-    return visible(range(keys - queries, keys), range(keys), span, device=scores.device)
+    seen = visible(range(keys - queries, keys), range(keys), span, device=scores.device)
+    if mask is None:
+        return seen
+    mask = mask[..., -queries:, :keys] if mask.ndim >= 3 else mask[..., :keys]
+    return seen & (mask > torch.finfo(mask.dtype).min if mask.is_floating_point() else mask.bool())
 
 
-class JointAttention(_SeesSpan, _ForgetsPattern, JointQKVAttentionBridge):
+class JointAttention(_WindowMask, _DropsCachedPattern, JointQKVAttentionBridge):
     """GPT-2 attention: as upstream, with the dropout on its output that Hugging Face applies in training."""
 
     def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -90,10 +164,8 @@ class JointAttention(_SeesSpan, _ForgetsPattern, JointQKVAttentionBridge):
         return self.original_component.resid_dropout(out), pattern
 
 
-class RotaryAttention(_SeesSpan, _ForgetsPattern, JointQKVPositionEmbeddingsAttentionBridge):
+class RotaryAttention(_WindowMask, _DropsCachedPattern, JointQKVPositionEmbeddingsAttentionBridge):
     """Pythia attention: `hook_rot_q` and `hook_rot_k` fire on the rotated vectors that the scores are made of."""
-
-    treatment: Treatment | None = None
 
     def _apply_rotary_pos_emb(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         q, k = super()._apply_rotary_pos_emb(q, k, cos, sin)
@@ -107,11 +179,29 @@ class RotaryAttention(_SeesSpan, _ForgetsPattern, JointQKVPositionEmbeddingsAtte
         return nn.functional.dropout(attn_weights, p=rate, training=self.training)
 
 
-class WindowedAttention(PositionEmbeddingsAttentionBridge):
+class SplitProjection(nn.Module):
+    """The joint projection of q, k and v after it was split: it has no parameters, since an edit of them would do
+    nothing (a cast of the model, and in Pythia the split itself, copies the parts)."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            raise AttributeError(f"the joint projection was split: use the {name} of attn.q, attn.k and attn.v")
+        return super().__getattr__(name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("the joint projection was split: call attn.q, attn.k and attn.v")
+
+
+def without_parameters(joint: nn.Module) -> None:
+    """Turn a joint projection into a `SplitProjection`, wherever it is referred to."""
+    joint._parameters.clear()
+    joint.__class__ = SplitProjection
+
+
+class WindowedAttention(_WindowMask, PositionEmbeddingsAttentionBridge):
     """GPT-Neo attention, global or local, step by step: scores in fp32 and unscaled, hooks where the values are."""
 
     rope_optional = True
-    span: AttentionSpan = AttentionSpan("global")
 
     def __init__(self, name: str, config: Any, submodules: dict[str, Any]):
         super().__init__(name, config, submodules)
@@ -129,8 +219,8 @@ class WindowedAttention(PositionEmbeddingsAttentionBridge):
         q, k, v = (x.transpose(1, 2) for x in self._project(hidden_states))
         k, v = self._update_kv_cache(k, v, **kwargs)
         scores = torch.matmul(q.to(torch.float32), k.to(torch.float32).transpose(-1, -2))
-        scores = self.hook_attn_scores(self._mask(scores, attention_mask))
-        pattern = nn.functional.softmax(scores, dim=-1).to(v.dtype)
+        scores = self._apply_reconstruct_attention_mask(scores, attention_mask, k.shape[2], q.shape[2])
+        pattern = self._masked_softmax(self.hook_attn_scores(scores)).to(v.dtype)
         pattern = self.hook_pattern(self.original_component.attn_dropout(pattern))
         z = torch.matmul(pattern, v).transpose(1, 2).contiguous()
         out = self.original_component.resid_dropout(self._project_out(z))
@@ -149,10 +239,6 @@ class WindowedAttention(PositionEmbeddingsAttentionBridge):
         else:
             return [linear(x).view(*x.shape[:-1], heads, d_head) for linear in linears]
         return [self._project_per_head_qkv(linear, y, heads, d_head) for linear, y in zip(linears, inputs)]
-
-    def _mask(self, scores: Tensor, attention_mask: Tensor | None) -> Tensor:
-        scores = scores.masked_fill(~_seen(scores, self.span), torch.finfo(scores.dtype).min)
-        return scores if attention_mask is None else scores + attention_mask
 
     def _project_out(self, z: Tensor) -> Tensor:
         heads, d_head = self.config.n_heads, self.config.d_head
@@ -199,10 +285,8 @@ class SequentialBlock(BlockBridge):
         return (post, pattern) if self.returns_pattern else post
 
 
-class PositionEmbedding(PosEmbedBridge):
+class PositionEmbedding(_ReadsState, PosEmbedBridge):
     """Learned position embeddings, one tensor a prompt, so that a hook may edit it in place."""
-
-    treatment: Treatment | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         batch, self._current_batch_size = getattr(self, "_current_batch_size", None), None
@@ -216,10 +300,8 @@ class PositionEmbedding(PosEmbedBridge):
         return self.hook_out(output)
 
 
-class RotaryEmbedding(RotaryEmbeddingBridge):
+class RotaryEmbedding(_ReadsState, RotaryEmbeddingBridge):
     """The tables by which q and k are turned: at the positions, and in the bands, that are in force."""
-
-    treatment: Treatment | None = None
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         tables = self.original_component(self.hook_in(x), placed(self.treatment, position_ids))

@@ -104,6 +104,12 @@ class Anatomy:
         """The distinct windows of the local layers, ascending; empty where every layer is global."""
         return tuple(sorted({span.window for span in self.attention if span.window is not None}))
 
+    @property
+    def upcasts_scores(self) -> bool:
+        """Whether scores and softmax are computed in float32 in half precision too, as Hugging Face does for GPT-Neo;
+        else in the dtype of the model, in which they can overflow."""
+        return self.family == "gpt_neo"
+
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
         return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)

@@ -1,12 +1,13 @@
 """The pure forward pass: weights, tokens, spans and positions in; residual stream, patterns and logits out."""
 
 from neolens.models.spans import visible
-from neolens.network.agreement import refuse_hooks, standing_hooks, verify
+from neolens.network.agreement import check_unchanged, hooks_on, verify
 from neolens.network.blockwise import Edit, Observer, PatternBlock, attend
 from neolens.network.fingerprint import fingerprint
 from neolens.network.forward import logits, residual
+from neolens.network.measurement import measurement
 from neolens.network.patterns import head_patterns, patterns
-from neolens.network.weights import Weights, cast, weights_of
+from neolens.network.weights import Weights, cast, dtype_of, weights_of
 
 __all__ = [
     "Edit",
@@ -15,13 +16,15 @@ __all__ = [
     "Weights",
     "attend",
     "cast",
+    "check_unchanged",
+    "dtype_of",
     "fingerprint",
     "head_patterns",
+    "hooks_on",
     "logits",
+    "measurement",
     "patterns",
-    "refuse_hooks",
     "residual",
-    "standing_hooks",
     "verify",
     "visible",
     "weights_of",

@@ -1,5 +1,7 @@
-"""Does the pure forward pass say what the hooked model says? It runs none of the model's hooks, so there may be none;
-and whoever wants to be sure can have both run on the same prompts.
+"""Whether the pure forward pass computes what the hooked model computes.
+
+The pure pass reads the model's weights and runs nothing else, so nothing else may be on the model; and both can be run
+on the same prompts and compared.
 """
 
 from __future__ import annotations
@@ -10,39 +12,56 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.models.modifications import hooked_points, modified_modules
+from neolens.models.state import state_of
 from neolens.network.forward import logits, residual
-from neolens.network.weights import weights_of
+from neolens.network.weights import dtype_of, weights_of
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""The largest difference of a logit as a share of the logits' spread that rounding explains, with a margin. Rotary
+"""The largest difference of a logit as a share of the range of the logits that rounding explains, with a margin. Rotary
 angles are taken in float32 even in a float64 model."""
 
 
-def standing_hooks(model: Any) -> list[str]:
-    """The names of all points of a model on which a forward hook stands, any of their names."""
-    points = model.hook_dict
-    return sorted(name for name in points if points[name].has_hooks(dir="fwd"))
+def hooks_on(model: Any) -> list[str]:
+    """The names of all hook points with a forward hook, any of their names, and of all modules with a torch hook, a
+    parametrization, or a type that is not the one they were loaded with."""
+    return hooked_points(model) + modified_modules(model, state_of(model).structure)
 
 
-def refuse_hooks(model: Any, otherwise: str = "") -> None:
-    """Nothing, if no forward hook stands on the model.
+def check_unchanged(model: Any, otherwise: str = "") -> None:
+    """Check that the model is its weights alone: no hooks, no parametrizations, no replaced modules, one dtype.
 
     Args:
-        otherwise: what else could be done about it, at the end of the error.
+        otherwise: what else the user could do, at the end of the error.
 
     Raises:
-        ValueError: one does; the pure forward pass would not run it.
+        ValueError: something changes the model that the pure forward pass would not run.
     """
-    if standing := standing_hooks(model):
+    if names := hooked_points(model):
         raise ValueError(
-            f"the model has hooks at {', '.join(standing[:3])}{', ...' if len(standing) > 3 else ''}, which would not "
-            f"be run here: remove them with model.reset_hooks(including_permanent=True){otherwise}"
+            f"the model has hooks at {_some(names)}, which would not be run here: remove them with "
+            f"model.reset_hooks(including_permanent=True){otherwise}"
         )
+    if names := modified_modules(model, state_of(model).structure):
+        raise ValueError(
+            f"{_some(names)} has a torch hook, a parametrization or another module in its place, which would not be "
+            f"run here: remove it{otherwise}"
+        )
+    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"the weights have several dtypes ({', '.join(sorted(dtypes))}): expected one; cast the whole model, for "
+            "example with model.float()"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
 @torch.no_grad()
 def disagreement(model: Any, tokens: Int[Tensor, "prompt pos"]) -> float:
-    """The largest difference of a logit between the hooked model and the pure forward pass, over the logits' spread."""
+    """The largest difference of a logit between the hooked model and the pure forward pass, over the logits' range."""
     weights = weights_of(model)
     tokens = tokens.to(weights.embedding.device)
     hooked = model(tokens).double()
@@ -51,15 +70,14 @@ def disagreement(model: Any, tokens: Int[Tensor, "prompt pos"]) -> float:
 
 
 def verify(model: Any, tokens: Int[Tensor, "prompt pos"]) -> None:
-    """Nothing, if the pure forward pass gives the hooked model's logits on these prompts, up to rounding.
+    """Check that the pure forward pass gives the hooked model's logits on these prompts, up to rounding.
 
     Raises:
-        AssertionError: it does not: a fault of neolens, or a module of the model that was replaced.
+        AssertionError: it does not, which is a fault of neolens.
     """
-    bound, found = TOLERANCE[model.cfg.dtype], disagreement(model, tokens)
-    if not found <= bound:
+    bound, difference = TOLERANCE[dtype_of(model)], disagreement(model, tokens)
+    if not difference <= bound:
         raise AssertionError(
-            f"the pure forward pass differs from the hooked model by {found:.1e} of the logits' spread, expected at "
-            f"most {bound:.0e}: has a module of the model been replaced? If not, this is a fault of neolens; "
-            "engine='hooks' runs the model itself"
+            f"the pure forward pass differs from the hooked model by {difference:.1e} of the logits' range, expected "
+            f"at most {bound:.0e}: this is a fault of neolens; engine='hooks' runs the model itself"
         )

@@ -65,6 +65,7 @@ def attend(
     span: AttentionSpan,
     *,
     scale: float = 1.0,
+    upcast: bool = True,
     nearest: int = 0,
     layer: int = 0,
     observer: Observer | None = None,
@@ -74,11 +75,12 @@ def attend(
 ) -> Float[Tensor, "prompt head query_pos d_value"]:
     """z = softmax(scale * q k^T within the span) v, a block of queries at a time; queries are those of the last keys.
 
-    Scores and softmax are computed in fp32 for half-precision inputs (as Hugging Face does for GPT-Neo and Pythia).
-    An `edit` of `attn_scores` or `pattern` is handed one block at a time. Where nobody looks at the pattern, torch's
-    fused attention computes the same in a third of the time.
+    An `edit` of `attn_scores` or `pattern` is handed one block at a time. In single and double precision, and where
+    there is no observer or edit, torch's fused attention computes the same in a third of the time.
 
     Args:
+        upcast: of half-precision inputs, whether scores and softmax are computed in float32 (as Hugging Face does for
+            GPT-Neo), or in the inputs' dtype, in which they can overflow (GPT-2, Pythia).
         nearest: keys nearer than so many tokens are not seen; a query that sees none has z = 0.
         scores_too: whether the observer is handed the scores besides the pattern.
     """
@@ -93,10 +95,10 @@ def attend(
         parts = (q[:, :, first - offset : last - offset], k[:, :, start:last], v[:, :, start:last])
         into = slice(first - offset, last - offset)
         if observer is None and edit is None:
-            z[:, into] = fused(*parts, seen, scale).transpose(1, 2)
+            z[:, into] = fused(*parts, seen, scale, upcast=upcast).transpose(1, 2)
             continue
-        scores = edited(edit, "attn_scores", layer, masked_scores(*parts[:2], seen, scale))
-        pattern = edited(edit, "pattern", layer, softmax_of_seen(scores, seen))
+        scores = edited(edit, "attn_scores", layer, masked_scores(*parts[:2], seen, scale, upcast=upcast))
+        pattern = edited(edit, "pattern", layer, softmax_of_seen(scores, seen).to(v.dtype))
         handed = scores if scores_too else None
         del scores  # gone before the observer takes its room, unless that is handed them
         if observer is not None:
@@ -111,12 +113,16 @@ def fused(
     v: Float[Tensor, "prompt head key_pos d_value"],
     seen: Bool[Tensor, "*rows query_pos key_pos"],
     scale: float,
+    *,
+    upcast: bool = True,
 ) -> Float[Tensor, "prompt head query_pos d_value"]:
-    """softmax(scale q k^T, where seen) v in fp32 at least; 0 for a query that sees no key."""
-    exact = torch.promote_types(q.dtype, torch.float32)
-    z = F.scaled_dot_product_attention(q.to(exact), k.to(exact), v.to(exact), attn_mask=seen, scale=scale)
+    """softmax(scale q k^T, where seen) v; 0 for a query that sees no key. In half precision step by step, each rounded
+    as in the model."""
+    if q.dtype.itemsize == 2:
+        return softmax_of_seen(masked_scores(q, k, seen, scale, upcast=upcast), seen).to(v.dtype) @ v
+    z = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
     blind = ~seen.any(-1, keepdim=True)
-    return (z.masked_fill(blind, 0.0) if blind.any() else z).to(q.dtype)
+    return z.masked_fill(blind, 0.0) if blind.any() else z
 
 
 def masked_scores(
@@ -124,10 +130,12 @@ def masked_scores(
     k: Float[Tensor, "prompt head key_pos d_head"],
     seen: Bool[Tensor, "*rows query_pos key_pos"],
     scale: float,
+    *,
+    upcast: bool = True,
 ) -> Float[Tensor, "prompt head query_pos key_pos"]:
-    """scale q k^T in fp32 at least, -inf where a key is not seen."""
-    exact = torch.promote_types(q.dtype, torch.float32)
-    scores = torch.matmul(q.to(exact), k.to(exact).transpose(-1, -2))
+    """scale q k^T, -inf where a key is not seen."""
+    dtype = torch.promote_types(q.dtype, torch.float32) if upcast else q.dtype
+    scores = torch.matmul(q.to(dtype), k.to(dtype).transpose(-1, -2))
     if scale != 1.0:
         scores = scores * scale
     return scores.masked_fill_(~seen, -torch.inf)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from neolens.models.facts import AttentionSpan, Position
+from neolens.models.facts import AttentionSpan
 from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
 from neolens.network.products import apply, blocks
@@ -52,7 +52,7 @@ def residual(
     if positions is None:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
     x = embed(weights, tokens, positions, edit=edit)
-    rotation = rotations(weights.anatomy.position, positions, x.dtype)
+    rotation = rotations(weights, positions, x.dtype)
     if rotation is not None and positions.ndim > 1:
         rotation = rotation[:, None]  # alike in every head
     for index, span in enumerate(spans):
@@ -100,17 +100,21 @@ class Rotation:
         return Rotation(self.cos[which], self.sin[which], self.rest)
 
 
-def rotations(position: Position, positions: Real[Tensor, "*pos"], dtype: torch.dtype) -> Rotation | None:
+def rotations(weights: Weights, positions: Real[Tensor, "*pos"], dtype: torch.dtype) -> Rotation | None:
     """How q and k are turned at these positions; None where nothing is rotated.
 
     Angles are taken in float32, as Hugging Face takes them, but in float64 for positions that are float64.
     """
+    position = weights.anatomy.position
     if position.base is None:
         return None
     dims, exact = position.rotary_dims, positions.dtype if positions.is_floating_point() else torch.float32
-    pair = torch.arange(0, dims, 2, dtype=exact, device=positions.device)
-    places = placed(position.treatment, positions)
-    angles = places[..., None].to(exact) * (1.0 / (position.base ** (pair / dims)))
+    if weights.frequencies is None:
+        pair = torch.arange(0, dims, 2, dtype=exact, device=positions.device)
+        frequencies = 1.0 / (position.base ** (pair / dims))
+    else:
+        frequencies = weights.frequencies.to(exact)
+    angles = placed(position.treatment, positions)[..., None].to(exact) * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     cos, sin = turned(position.treatment, angles.cos(), angles.sin())
     return Rotation(cos.to(dtype), sin.to(dtype), keeps_rest(position.treatment))
@@ -173,6 +177,7 @@ def _attention(
     z = attend(
         *(q, k, v, span),
         scale=facts.scale,
+        upcast=facts.upcasts_scores,
         layer=at.index,
         observer=at.observer,
         edit=at.edit,
@@ -197,12 +202,10 @@ def _add_mlp(
     at: _Place, x: Float[Tensor, "prompt pos d_model"], attn_out: Float[Tensor, "prompt pos d_model"]
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The block's output: the MLP reads the stream after attention, or before it in a parallel block."""
-    layer = at.layer
-    mid = x + attn_out
-    read = x
-    if not at.weights.anatomy.parallel:
-        read = mid = at("resid_mid", mid)
-    return mid + at("mlp_out", mlp(at.weights, layer, read))
+    if at.weights.anatomy.parallel:  # in the order of Hugging Face, which rounding depends on
+        return at("mlp_out", mlp(at.weights, at.layer, x)) + attn_out + x
+    mid = at("resid_mid", x + attn_out)
+    return mid + at("mlp_out", mlp(at.weights, at.layer, mid))
 
 
 def mlp(weights: Weights, layer: Layer, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:

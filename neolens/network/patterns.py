@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neolens.network.blockwise import PatternBlock
 from neolens.network.forward import residual
+from neolens.network.measurement import measurement
 from neolens.network.weights import weights_of
 
 
@@ -27,7 +28,7 @@ def patterns(model: Any, tokens: Int[Tensor, " pos"], layer: int) -> Float[Tenso
     return head_patterns(model, tokens, {layer: range(weights_of(model).anatomy.heads)})[layer]
 
 
-@torch.no_grad()
+@measurement(error=False)
 def head_patterns(
     model: Any, tokens: Int[Tensor, " pos"], heads: Mapping[int, Sequence[int]]
 ) -> dict[int, Float[Tensor, "head query_pos key_pos"]]:

@@ -84,7 +84,17 @@ def _block(linear: Linear, x: Tensor, activation: str | None) -> Tensor:
 
 def _plain(linear: Linear, x: Tensor, activation: str | None) -> Tensor:
     y = F.linear(x, linear.weight, linear.bias)
-    return y if activation is None else ACTIVATIONS[activation](y)
+    if activation is None:
+        return y
+    return _operation_by_operation(activation)(y) if y.dtype.itemsize == 2 else ACTIVATIONS[activation](y)
+
+
+@cache
+def _operation_by_operation(activation: str) -> Callable[[Tensor], Tensor]:
+    """The activation as Hugging Face computes it, which in half precision rounds after every operation."""
+    from transformers.activations import ACT2FN
+
+    return ACT2FN[activation]
 
 
 def _fits(weight: Tensor, x: Tensor, rows: int) -> bool:

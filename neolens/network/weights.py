@@ -8,13 +8,14 @@ layout); GPT-2's stored [d_in, d_out] matrices appear as transposed views.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from neolens.models.facts import Anatomy
+from neolens.models.facts import Anatomy, Position
 from neolens.models.loading import anatomy as anatomy_of
 
 
@@ -58,6 +59,14 @@ class Weights:
     layers: tuple[Layer, ...]
     norm_final: Norm
     unembedding: Linear
+    frequencies: Float[Tensor, " band"] | None = None
+    """Of the rotation, in radians per position, where they are not those that its base gives (in a model cast to half
+    precision they are rounded, too)."""
+
+
+def dtype_of(model: Any) -> torch.dtype:
+    """The dtype of a model's weights, whatever its config says."""
+    return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
 
 
 def weights_of(model: Any) -> Weights:
@@ -65,6 +74,7 @@ def weights_of(model: Any) -> Weights:
 
     Raises:
         TypeError: not a hooked model (a TransformerBridge).
+        ValueError: a module that neolens cannot read, such as an adapter in the place of a linear map.
     """
     if not hasattr(model, "blocks") or not hasattr(model, "unembed"):
         raise TypeError(f"expected a model from neolens.load, got {type(model).__name__}")
@@ -76,6 +86,7 @@ def weights_of(model: Any) -> Weights:
         layers=tuple(_layer(block) for block in model.blocks),
         norm_final=_norm(model.ln_final),
         unembedding=_linear(model.unembed),
+        frequencies=_frequencies(model.rotary_emb, facts.position) if facts.position.kind == "rotary" else None,
     )
 
 
@@ -92,7 +103,8 @@ def _cast(part: Any, dtype: torch.dtype, done: dict[int, Tensor]) -> Any:
     if isinstance(part, tuple):
         return tuple(_cast(item, dtype, done) for item in part)
     if isinstance(part, (Weights, Layer, Linear, Norm)):
-        return replace(part, **{its.name: _cast(getattr(part, its.name), dtype, done) for its in fields(part)})
+        names = [field.name for field in fields(part) if field.name != "frequencies"]  # those stay in float32
+        return replace(part, **{name: _cast(getattr(part, name), dtype, done) for name in names})
     return part
 
 
@@ -110,10 +122,34 @@ def _layer(block: Any) -> Layer:
     )
 
 
+def _frequencies(component: Any, position: Position) -> Float[Tensor, " band"] | None:
+    """The frequencies by which a model rotates, in float32 as Hugging Face takes them; None for those of its base."""
+    assert position.base is not None
+    frequencies = component.original_component.inv_freq.float()
+    pair = torch.arange(0, position.rotary_dims, 2, dtype=torch.float32, device=frequencies.device)
+    return None if torch.equal(frequencies, 1.0 / (position.base ** (pair / position.rotary_dims))) else frequencies
+
+
+@cache
+def _readable() -> tuple[type, ...]:
+    """The types of module whose weight and bias are all that they compute with."""
+    from transformers.pytorch_utils import Conv1D
+
+    return nn.Linear, Conv1D, nn.Embedding, nn.LayerNorm
+
+
 def _raw(component: Any) -> Any:
     """The Hugging Face module under a TransformerLens component."""
     module = component.original_component
-    return _raw(module) if hasattr(module, "original_component") else module
+    if hasattr(module, "original_component"):
+        return _raw(module)
+    if type(module) not in _readable():
+        raise ValueError(
+            f"{component.name} is a {type(module).__module__}.{type(module).__name__}: expected one of "
+            f"{', '.join(kind.__name__ for kind in _readable())}; remove the adapter or parametrization, or merge it "
+            "into the weights"
+        )
+    return module
 
 
 def _norm(component: Any) -> Norm:

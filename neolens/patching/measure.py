@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neolens import network, results
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
+from neolens.network import measurement
 from neolens.patching.hooked import hooked
 from neolens.patching.replayed import replayed
 from neolens.patching.rounding import DTYPES, rounding
@@ -27,6 +28,7 @@ MAX_MEMORY = 2 * 2**30
 ENGINES = ("auto", "replay", "hooks")
 
 
+@measurement(error=False)
 def patch(
     model: Any,
     pairs: PromptPairs,
@@ -79,12 +81,10 @@ def patch(
     sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
     chosen = chosen_engine(model, engine, max_memory)
     dtype = _dtype(model, dtype, chosen)
-    if chosen == "replay":
-        network.refuse_hooks(model, ", or take engine='hooks'")
     shape = (len(pairs), len(sweep.layers), len(sweep.heads or (0,)), sweep.columns, len(sweep.metrics))
     patched = np.full(shape, np.nan, dtype=np.float32)
     baselines = {run: np.full((len(pairs), len(sweep.metrics)), np.nan, np.float32) for run in ("clean", "corrupted")}
-    with tqdm(total=sweep.cells, desc=site, unit="cell", disable=not progress, mininterval=0.5) as bar, torch.no_grad():
+    with tqdm(total=sweep.cells, desc=site, unit="cell", disable=not progress, mininterval=0.5) as bar:
         if chosen == "replay":
             if verify:
                 _verify(model, pairs)
@@ -137,7 +137,7 @@ def chosen_engine(model: Any, engine: str, max_memory: int) -> str:
 
 def _dtype(model: Any, asked: torch.dtype | str | None, engine: str) -> torch.dtype:
     """The dtype of the arithmetic."""
-    own = model.cfg.dtype
+    own = network.dtype_of(model)
     if asked is None:
         return own
     if engine != "replay":

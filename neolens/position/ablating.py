@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
 from neolens import results
 from neolens.models.treatments import in_words
+from neolens.network import measurement
 from neolens.position.asked import asked_weights
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts, validated
@@ -23,7 +23,7 @@ DEFAULTS = {"absolute": ("zero", "mean", "shuffle"), "rotary": ("off",)}
 """Kind of positions -> the treatments that leave nothing of them."""
 
 
-@torch.no_grad()
+@measurement(exclusive=True)
 def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, progress: bool = True) -> xr.Dataset:
     """The loss under each treatment of positions, and as it is, at every token.
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.models import Anatomy
-from neolens.network import Weights, refuse_hooks, weights_of
+from neolens.network import Weights, weights_of
 from neolens.prompts.tokens import Prompts, validated
 
 TOKENS_AT_ONCE = 4096
@@ -28,7 +28,7 @@ def asked_weights(model: Any, probe: str, *kinds: str, untreated: bool = False) 
 
     Raises:
         TypeError: not a hooked model.
-        ValueError: other positions, treated ones, or hooks on the model, which the pure forward pass would not run.
+        ValueError: other positions, or treated ones.
     """
     weights = weights_of(model)
     facts = weights.anatomy
@@ -37,7 +37,6 @@ def asked_weights(model: Any, probe: str, *kinds: str, untreated: bool = False) 
         raise ValueError(f"{facts.name} has {has}: {probe} needs {' or '.join(kinds)} positions")
     if untreated and facts.position.treatment is not None:
         raise ValueError(f"positions of {facts.name} are treated already ({facts.position}): leave that what_if first")
-    refuse_hooks(model)
     return weights
 
 

@@ -46,7 +46,7 @@ def qk(model: Any, layer: Any, head: Any, distance: Any = 0) -> FactoredMatrix:
         raise ValueError(f"no key {back} tokens back is seen in layer {layer}: expected a distance of 0 to {farthest}")
     q, k = (_of_head(weights, linear, head) for linear in (weights.layers[layer].q, weights.layers[layer].k))
     places = torch.tensor([back, 0], device=q.device)
-    turn = rotations(weights.anatomy.position, places.double() if q.dtype == torch.float64 else places, q.dtype)
+    turn = rotations(weights, places.double() if q.dtype == torch.float64 else places, q.dtype)
     if turn is not None:
         turned = [rotate(x.T[None, None], turn[at : at + 1])[0, 0].T for at, x in enumerate((q, k))]
         q, k = turned

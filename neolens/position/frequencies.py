@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from neolens import results
 from neolens.models import Anatomy
 from neolens.models.treatments import WithoutBands
-from neolens.network import Weights, attend, residual
+from neolens.network import Weights, attend, measurement, residual
 from neolens.position.asked import alike, asked_weights, whole_numbers
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts, repeat_length, validated
@@ -30,7 +30,7 @@ from neolens.scores.sums import Sums
 from neolens.whatif import what_if
 
 
-@torch.no_grad()
+@measurement(exclusive=True)
 def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = True) -> xr.Dataset:
     """The use of each rotary band by each head, and what its head and the whole network lose without it.
 
@@ -151,7 +151,8 @@ class _Held:
         self.facts, self.chosen = facts, list(chosen)
         count, length = tokens.shape
         self.sums = [Sums(facts, count, length, repeat, tokens.device) for _ in self.chosen]
-        norms = torch.zeros(2, count, facts.layers, facts.heads, len(self.chosen), device=tokens.device)
+        shape = (2, count, facts.layers, facts.heads, len(self.chosen))
+        norms = torch.zeros(shape, dtype=torch.float64, device=tokens.device)
         self.query_norm, self.key_norm = norms
         self.q = torch.empty(0)
 
@@ -165,9 +166,14 @@ class _Held:
         half = self.facts.position.rotary_dims // 2
         for number, (band, sums) in enumerate(zip(self.chosen, self.sums, strict=True)):
             pair = [band, band + half]
-            self.query_norm[:, layer, :, number] = q[..., pair].norm(dim=-1).mean(-1)
-            self.key_norm[:, layer, :, number] = k[..., pair].norm(dim=-1).mean(-1)
+            self.query_norm[:, layer, :, number] = q[..., pair].double().norm(dim=-1).mean(-1)
+            self.key_norm[:, layer, :, number] = k[..., pair].double().norm(dim=-1).mean(-1)
             without = q.clone()
             without[..., pair] = 0.0
-            span, scale = self.facts.attention[layer], self.facts.scale
-            attend(without, k, k[..., :1], span, scale=scale, layer=layer, observer=sums.add)
+            attend(
+                *(without, k, k[..., :1], self.facts.attention[layer]),
+                scale=self.facts.scale,
+                upcast=self.facts.upcasts_scores,
+                layer=layer,
+                observer=sums.add,
+            )

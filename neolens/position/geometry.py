@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 
 from neolens import results
+from neolens.network import measurement
 from neolens.position.asked import asked_weights, whole_number
 
 HELIX = 3
@@ -25,7 +25,7 @@ _PER_TURN = 16
 """Frequencies that are tried between one turn over the context and the next, before the best is refined."""
 
 
-@torch.no_grad()
+@measurement()
 def embedding_geometry(model: Any, *, components: Any = 8) -> xr.Dataset:
     """The geometry of a learned position embedding, its mean over positions taken off first.
 

@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neolens import results
-from neolens.models import Anatomy
-from neolens.network import PatternBlock, residual
+from neolens.models import Anatomy, AttentionSpan
+from neolens.models.spans import visible
+from neolens.network import PatternBlock, measurement, residual
 from neolens.position.asked import asked_weights, of_one_length
 from neolens.prompts.tokens import Prompts
 from neolens.scores.sums import diagonal_sums
@@ -31,7 +32,7 @@ _ROUNDING = 1e-12
 """A variance below this share of the mean square is a difference of two equal numbers: none."""
 
 
-@torch.no_grad()
+@measurement()
 def toeplitz(model: Any, tokens: Prompts) -> xr.Dataset:
     """The distance kernel of every head and the share of its averaged scores that is a function of distance alone.
 
@@ -62,7 +63,7 @@ def toeplitz(model: Any, tokens: Prompts) -> xr.Dataset:
     facts = weights.anatomy
     batch = of_one_length(tokens, facts, shortest=4, fewest=2, because=" to average tokens out over")
     prompts, length = batch.shape
-    sums = [_Layer(prompts, facts.heads, length) for _ in range(facts.layers)]
+    sums = [_Layer(prompts, facts.heads, length, span) for span in facts.attention]
 
     def observe(block: PatternBlock) -> None:
         sums[block.layer].add(block)
@@ -95,6 +96,7 @@ class _Layer:
     prompts: int
     heads: int
     length: int
+    span: AttentionSpan
     by_diagonal: Float[Tensor, "prompt head distance"] = field(init=False)
     """Sum of each prompt's scores at each distance, and in each row below."""
     by_row: Float[Tensor, "prompt head query_pos"] = field(init=False)
@@ -113,7 +115,9 @@ class _Layer:
     def add(self, block: PatternBlock) -> None:
         """Add one block's scores."""
         assert block.scores is not None
-        counts = torch.isfinite(block.scores[0, 0])
+        queries = range(block.first_query, block.first_query + block.queries)
+        keys = range(block.first_key, block.first_key + block.keys)
+        counts = visible(queries, keys, self.span, device=block.scores.device)
         if block.first_key == 0:
             counts = counts.clone()
             counts[:, 0] = False

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from neolens import results
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Scale
+from neolens.network import measurement
 from neolens.position.asked import asked_weights, of_one_length, several
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts
@@ -28,7 +28,7 @@ from neolens.whatif import what_if
 AS_TRAINED = "as trained"
 
 
-@torch.no_grad()
+@measurement(exclusive=True)
 def beyond_context(model: Any, tokens: Prompts, *, scales: Any = None) -> xr.Dataset:
     """The loss at every position of prompts longer than the context, as trained and with positions interpolated.
 

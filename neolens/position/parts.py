@@ -24,7 +24,7 @@ from neolens import results
 from neolens.models import Anatomy
 from neolens.models.spans import visible
 from neolens.models.treated import embedded
-from neolens.network import Weights, residual
+from neolens.network import Weights, measurement, residual
 from neolens.network.weights import Linear
 from neolens.position.asked import alike, asked_weights, whole_number
 from neolens.prompts.tokens import Prompts, validated
@@ -50,7 +50,7 @@ class Part:
     k: Heads
 
 
-@torch.no_grad()
+@measurement()
 def score_parts(model: Any, tokens: Any, layer: Any = 0) -> xr.Dataset:
     """The parts of every score of one layer on one prompt: `score` by part, head, query_pos and key_pos, in units of
     the score, NaN where the query does not see the key; over parts they add up to the score.
@@ -90,7 +90,7 @@ def score_parts(model: Any, tokens: Any, layer: Any = 0) -> xr.Dataset:
     return results.build(variables, facts, coords=coords, attrs=results.provenance(model, facts, layer=layer))
 
 
-@torch.no_grad()
+@measurement()
 def part_shares(model: Any, tokens: Prompts) -> xr.Dataset:
     """How much of what the softmax sees each part of the scores makes: by prompt, layer, head and part.
 

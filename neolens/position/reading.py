@@ -12,11 +12,11 @@ from torch import Tensor
 
 from neolens.ablation.reading import at_tokens
 from neolens.metrics import loss
-from neolens.network import residual, weights_of
+from neolens.network import measurement, residual, weights_of
 from neolens.position.asked import alike
 
 
-@torch.no_grad()
+@measurement(error=False)
 def losses(model: Any, prompts: Sequence[Tensor]) -> Float[np.ndarray, "prompt pos"]:
     """The loss of predicting token i + 1 at each position i, in nats; NaN at the last, and beyond a prompt's end."""
     weights = weights_of(model)

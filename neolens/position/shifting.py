@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -23,7 +23,8 @@ from neolens import results
 from neolens.ablation.reading import LOGIT_BYTES
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Shift
-from neolens.network import PatternBlock, Weights, cast, logits, residual
+from neolens.network import PatternBlock, Weights, cast, logits, measurement, residual
+from neolens.network.measurement import few_prompts
 from neolens.position.asked import TOKENS_AT_ONCE, asked_weights, whole_numbers
 from neolens.prompts.tokens import Prompts, validated
 
@@ -36,7 +37,7 @@ _VARIABLES = {
 }
 
 
-@torch.no_grad()
+@measurement(narrow=few_prompts)
 def shift(model: Any, tokens: Prompts, by: Any = None, *, exact: bool = True, progress: bool = True) -> xr.Dataset:
     """How far logits, residual stream and patterns move when every position index moves by D.
 
@@ -126,16 +127,37 @@ def _of_prompt(
     for first in range(0, len(shifts), at_once):
         some = shifts[first : first + at_once]
         moved, final = _moved(weights, prompt, some)
-        if double is not None:
-            exactly, final_exact = _moved(double, prompt, some)
-            moved["logits_exact"] = exactly["logits"]
         parts.append(moved)
         bar.update(len(some))
     found: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found["spread"] = float(parts[0]["spread"][0])
     if double is not None:
-        found["rounding"] = _largest_difference((weights, final), (double, final_exact))
+        final_exact, found["logits_exact"] = _exact_changes(double, prompt, shifts)
+        found["rounding"] = 0.0 if double is weights else _largest_difference((weights, final), (double, final_exact))
     return found
+
+
+def _exact_changes(
+    weights: Weights, prompt: Int[Tensor, " pos"], shifts: Sequence[int]
+) -> tuple[Float[Tensor, "pos d_model"], list[float]]:
+    """The unshifted final residual stream, and the largest change of a logit by each shift, with weights in float64.
+
+    One run at a time: the rows of a product of several runs may be rounded differently, and runs that are equal have to
+    be so to the bit.
+    """
+    place = torch.arange(len(prompt), device=prompt.device)
+
+    def run(by: int) -> Float[Tensor, "pos d_model"]:
+        return residual(weights, prompt[None], positions=_positions(weights, place + by))[0]
+
+    final = run(0)
+    return final, [_largest_difference((weights, final), (weights, run(by))) for by in shifts]
+
+
+def _positions(weights: Weights, positions: Int[Tensor, "*pos"]) -> Real[Tensor, "*pos"]:
+    """The positions, in the dtype in which a rotation takes its angles as exactly as the weights are."""
+    exactly = weights.embedding.dtype == torch.float64 and weights.anatomy.position.kind == "rotary"
+    return positions.double() if exactly else positions
 
 
 def _moved(
@@ -143,24 +165,26 @@ def _moved(
 ) -> tuple[dict[str, np.ndarray], Float[Tensor, "pos d_model"]]:
     """What each shift moves, and the unshifted final residual stream; the runs go up the layers side by side."""
     facts, length = weights.anatomy, len(prompt)
-    exactly = weights.embedding.dtype == torch.float64 and facts.position.kind == "rotary"
+    exact = torch.promote_types(weights.embedding.dtype, torch.float32)
     by = torch.tensor([0, *shifts], device=prompt.device)
-    positions = torch.arange(length, device=prompt.device) + by[:, None]
+    positions = _positions(weights, torch.arange(length, device=prompt.device) + by[:, None])
     pattern = torch.zeros(len(shifts), facts.layers, facts.heads, dtype=torch.float64, device=prompt.device)
     stream = torch.zeros(len(shifts), facts.layers, dtype=torch.float64, device=prompt.device)
 
     def observe(block: PatternBlock) -> None:
-        apart = (block.pattern[1:] - block.pattern[:1]).abs().sum(-1).double() / 2
+        rows = block.pattern.to(exact)
+        apart = (rows[1:] - rows[:1]).abs().sum(-1).double() / 2
         pattern[:, block.layer] += apart.sum(-1) / (length - 1)  # the first query sees one key: its row cannot move
 
     def watch(site: str, layer: int | None, x: Tensor) -> None:
         if site == "resid_post":
+            x = x.to(exact)
             stream[:, layer] = ((x[1:] - x[:1]).norm(dim=-1) / x[:1].norm(dim=-1)).double().mean(-1)
 
     final = residual(
         weights,
         prompt.expand(len(by), -1),
-        positions=positions.double() if exactly else positions,
+        positions=positions,
         observer=observe,
         watch=watch,
     )

@@ -132,8 +132,11 @@ class Trunk:
         z = self._attend(layer, q, k, v, queries, keys)
         z = self.change(Heads(layer, branches, z, (q, k, v), queries, keys))
         before = _at(stream, queries, keys, 1)
-        after = before + apply(weights.o, _joined(z))
-        return after + mlp(self.weights, weights, before if self.weights.anatomy.parallel else after)
+        attn_out = apply(weights.o, _joined(z))
+        if self.weights.anatomy.parallel:
+            return mlp(self.weights, weights, before) + attn_out + before
+        after = before + attn_out
+        return after + mlp(self.weights, weights, after)
 
     def _beginning(self, layer: int, branches: Branches, queries: Positions) -> Float[Tensor, "row pos d_model"]:
         """The stream of branches after the block in which they begin, at the queries."""
@@ -156,13 +159,14 @@ class Trunk:
 
     def _rotation(self, keys: range) -> Rotation | None:
         where = torch.arange(keys.start, keys.stop, device=self.weights.embedding.device)
-        return rotations(self.weights.anatomy.position, where, self.weights.embedding.dtype)
+        return rotations(self.weights, where, self.weights.embedding.dtype)
 
     def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, queries: Positions, keys: range) -> Tensor:
-        span, scale = self.spans[layer], self.weights.anatomy.scale
+        span, facts = self.spans[layer], self.weights.anatomy
         if isinstance(queries, Tensor):
-            return fused(q, k, v, seen(queries, keys, span)[:, None], scale)
-        return attend(q, k, v, span, scale=scale)
+            mask = seen(queries, keys, span)[:, None]
+            return fused(q, k, v, mask, facts.scale, upcast=facts.upcasts_scores)
+        return attend(q, k, v, span, scale=facts.scale, upcast=facts.upcasts_scores)
 
 
 def _of(queries: Positions, rows: slice) -> Positions:

@@ -46,7 +46,7 @@ class Suffix:
 
     def __post_init__(self) -> None:
         where = torch.arange(self.reach.length, device=self.weights.embedding.device)
-        self.rotation = rotations(self.weights.anatomy.position, where, self.weights.embedding.dtype)
+        self.rotation = rotations(self.weights, where, self.weights.embedding.dtype)
 
     def through(self, layer: int, entering: list[Rows], between: list[Rows], after: list[Rows]) -> list[Rows]:
         """The rows after a block: those that enter it, those that join between attention and MLP (in a sequential
@@ -85,9 +85,10 @@ class Suffix:
         z = self._heads(layer, kept)
         before = [self._stream(layer, group, *stretch) for group, stretch in kept]
         stream = flat(before)
-        out = stream + self.linear(self.weights.layers[layer].o, z)
+        out = self.linear(self.weights.layers[layer].o, z)
         if self.weights.anatomy.parallel:
-            out += self._mlp(layer, stream)
+            out = self._mlp(layer, stream) + out
+        out = out + stream
         shapes = [tuple(x.shape[:2]) for x in before]
         return [group.replaced(*stretch, x) for (group, stretch), x in zip(kept, unflat(out, shapes), strict=True)]
 
@@ -145,9 +146,9 @@ class Suffix:
         return out
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Float[Tensor, "row head pos d_head"]:
-        """softmax(scale q k^T, where seen) v, in fp32 at least."""
+        """softmax(scale q k^T, where seen) v."""
         self.arithmetic += 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3]
-        return fused(q, k, v, seen, self.weights.anatomy.scale)
+        return fused(q, k, v, seen, self.weights.anatomy.scale, upcast=self.weights.anatomy.upcasts_scores)
 
     def _rotated(self, x: Float[Tensor, "row head pos d_head"], first: int) -> Float[Tensor, "row head pos d_head"]:
         return x if self.rotation is None else rotate(x, self.rotation[first : first + x.shape[2]])

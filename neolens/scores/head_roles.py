@@ -21,6 +21,7 @@ from neolens.ablation.groups import Head
 from neolens.ablation.how import FEW, checked_how, refuse_seed, warn_of_few
 from neolens.models import Anatomy, anatomy
 from neolens.models.catalogue import near_misses
+from neolens.network import measurement
 from neolens.prompts.tokens import Prompts, random_repeats, repeat_length, validated
 from neolens.scores.causes import CORRECTION, effects_beside_controls
 from neolens.scores.kinds import share_beyond
@@ -39,6 +40,7 @@ _SHORTEST = 7
 """[BOS, r, r] of three tokens: after two, the token that followed the earlier copy is the previous one."""
 
 
+@measurement()
 def roles(
     model: Any,
     tokens: Prompts | None = None,

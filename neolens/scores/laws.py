@@ -14,11 +14,11 @@ import torch
 import xarray as xr
 
 from neolens.models.facts import Anatomy, AttentionSpan
-from neolens.network import logits, residual, weights_of
+from neolens.network import logits, measurement, residual, weights_of
 from neolens.prompts.tokens import Prompts, repeat_length, second_copy, validated
 
 
-@torch.no_grad()
+@measurement(error=False)
 def window_difference(model: Any, tokens: Prompts) -> float:
     """The largest difference of a logit, over prompts and positions, when every layer is made global.
 
@@ -50,7 +50,7 @@ def induction_out_of_reach(result: xr.Dataset, score: str = "induction") -> floa
     return float(local_layers(result)[score].max(skipna=True))
 
 
-@torch.no_grad()
+@measurement(error=False)
 def repeat_accuracy(model: Any, tokens: Prompts, *, spans: Sequence[AttentionSpan] | None = None) -> list[float]:
     """For each prompt [first, r_1..r_n, r_1..r_n], the share of r_2..r_n of the second copy that is predicted.
 

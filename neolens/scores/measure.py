@@ -19,8 +19,9 @@ from neolens import results
 from neolens.models import Anatomy
 from neolens.models.catalogue import near_misses
 from neolens.models.foreign import Facts, facts_of
-from neolens.network import PatternBlock, refuse_hooks, residual, standing_hooks, weights_of
+from neolens.network import PatternBlock, hooks_on, measurement, residual, weights_of
 from neolens.network.blockwise import BLOCK
+from neolens.network.measurement import few_prompts
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.hooked import hooked, refuse_patternless
 from neolens.scores.sums import Sums
@@ -43,7 +44,7 @@ _SHORTEST_REPEAT = 5
 """[BOS, r_1, r_2, r_1, r_2]."""
 
 
-@torch.no_grad()
+@measurement(narrow=few_prompts)
 def attention(
     model: Any,
     tokens: Prompts,
@@ -92,7 +93,7 @@ def attention(
     asked = _Asked(facts, prompts, _chosen(scores, prompts), _distances(distances, prompts), _key(sink_key, prompts))
     values, mass = _collected(asked, _pass(model, facts, chosen), next(model.parameters()).device)
     seconds = time.perf_counter() - began
-    acting = ", ".join(standing_hooks(model)) if chosen == "hooks" else ""  # streamed, there are none
+    acting = ", ".join(hooks_on(model)) if chosen == "hooks" else ""  # streamed, there are none
     attrs = results.provenance(
         model, facts, engine=chosen, sink_key=asked.sink_key, hooks=acting or None, seconds=seconds
     )
@@ -143,7 +144,6 @@ def _pass(model: Any, facts: Facts, engine: str) -> _Pass:
     if engine == "hooks":
         refuse_patternless(model, facts)
         return partial(hooked, model, facts)
-    refuse_hooks(model, ", or take engine='hooks'")
     weights = weights_of(model)
     block = _QUERIES_AT_ONCE if weights.embedding.device.type == "cpu" else BLOCK
     return partial(residual, weights, stop_after=facts.layers - 1, block=block)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from neolens import results
 from neolens.models import anatomy
-from neolens.network import head_patterns
+from neolens.network import head_patterns, measurement
 from neolens.prompts.tokenizing import token_words
 
 
+@measurement()
 def shown_patterns(model: Any, prompt: Int[Tensor, " pos"], heads: Sequence[tuple[int, int]]) -> xr.Dataset:
     """The attention of chosen heads from every query to every key of one prompt.
 

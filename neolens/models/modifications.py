@@ -1,0 +1,87 @@
+"""What on a model changes its computation besides its weights: hooks, parametrizations, replaced modules, dropout.
+
+The pure forward pass reads the weights alone, so whatever is found here has to be run by the model itself or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+
+def modules_of(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module of a TransformerBridge and of the Hugging Face model that it wraps, each once."""
+    seen: set[int] = set()
+    waiting = [model]
+    if isinstance(original := getattr(model, "original_model", None), nn.Module):
+        waiting.append(original)
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            yield module
+            waiting += [child for child in module._modules.values() if child is not None]
+
+
+def structure_of(model: nn.Module) -> tuple[type, ...]:
+    """The types of all modules, in the order of `modules_of`; a replaced or parametrized module changes it."""
+    return tuple(map(type, modules_of(model)))
+
+
+def hooked_points(model: Any) -> list[str]:
+    """The names of all hook points with a forward hook, any of their names."""
+    points = model.hook_dict
+    return sorted(name for name in points if points[name]._forward_hooks or points[name]._forward_pre_hooks)
+
+
+def modified_modules(model: nn.Module, built: tuple[type, ...] | None = None) -> list[str]:
+    """The names of all modules with a torch hook, a parametrization or a forward method of their own.
+
+    Args:
+        built: the structure of the model as it was built; modules of another type count too.
+    """
+    modified = [module for module in modules_of(model) if not isinstance(module, HookPoint) and _is_modified(module)]
+    if built is not None and structure_of(model) != built:
+        modified += _replaced(model, built)
+    return [_name(model, module) for module in modified]
+
+
+def active_dropout(model: nn.Module) -> bool:
+    """Whether a part of the model is in training mode and drops activations."""
+    return any(module.training and _dropout_rate(module) > 0 for module in modules_of(model))
+
+
+def _is_modified(module: nn.Module) -> bool:
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(not _is_upstreams_own(hook) for hook in hooks) or "forward" in module.__dict__
+
+
+def _is_upstreams_own(hook: Any) -> bool:
+    """Whether a hook is one by which TransformerLens or transformers reads activations; they change none."""
+    name, module = getattr(hook, "__qualname__", ""), getattr(hook, "__module__", "")
+    return "._maybe_wire_capture_hooks." in name or module == "transformers.utils.output_capturing"
+
+
+def _replaced(model: nn.Module, built: tuple[type, ...]) -> list[nn.Module]:
+    """The first module whose type is not that of the model as it was built."""
+    for module, was in zip(modules_of(model), built, strict=False):
+        if type(module) is not was:
+            return [module]
+    return [model]
+
+
+def _dropout_rate(module: nn.Module) -> float:
+    """The rate of a dropout module, or of GPT-NeoX attention, which calls the function."""
+    rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
+    return rate if isinstance(rate, float | int) else 0.0
+
+
+def _name(model: nn.Module, module: nn.Module) -> str:
+    for root in (model, getattr(model, "original_model", model)):
+        for name, other in root.named_modules():
+            if other is module:
+                return name.replace("._original_component", "") or type(module).__name__
+    return type(module).__name__
