@@ -233,6 +233,6 @@ def test_windows_bound_what_is_computed_for_the_last_position(tmp_path):
 
 
 def test_what_is_recorded_is_what_branches_begin_from():
-    assert recorded_sites(parallel=True, scores=False) == {"resid_post", "z"}
+    assert recorded_sites(parallel=True, scores=False) == {"resid_pre", "mlp_out", "z"}
     assert recorded_sites(parallel=False, scores=False) == {"resid_pre", "z"}
-    assert recorded_sites(parallel=True, scores=True) == {"resid_post", "z", "q", "k", "v"}
+    assert recorded_sites(parallel=True, scores=True) == {"resid_pre", "mlp_out", "z", "q", "k", "v"}

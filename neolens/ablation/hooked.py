@@ -22,7 +22,7 @@ from neolens.ablation.values import remaining
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
 from neolens.models import Anatomy
-from neolens.network import visible
+from neolens.network import dtype_of, visible
 from neolens.sites import hook_name
 
 Hook = tuple[str, Callable[..., Tensor | None]]
@@ -109,8 +109,9 @@ def _means(model: Any, asked: Asked, length: int) -> dict[int, Tensor] | None:
     step, sums = _at_once(asked, length), dict.fromkeys(asked.layers, torch.zeros(()))
     for at in range(0, len(its), step):
         for layer, z in heads_of(model, its[at : at + step], asked.layers).items():
-            sums[layer] = sums[layer].to(z) + z.sum(0, keepdim=True)
-    return {layer: total / len(its) for layer, total in sums.items()}
+            exact = z.to(torch.promote_types(z.dtype, torch.float32))
+            sums[layer] = sums[layer].to(exact) + exact.sum(0, keepdim=True)
+    return {layer: (total / len(its)).to(dtype_of(model)) for layer, total in sums.items()}
 
 
 def _at_once(asked: Asked, length: int) -> int:
@@ -148,16 +149,20 @@ def _cutting(facts: Anatomy, layer: int, heads: list[int], how: Cut) -> list[Hoo
     """Hide keys before the softmax; queries that see none attend to nothing."""
     span, nearest = remaining(facts.attention[layer], how)
 
+    def seen(x: Tensor) -> Tensor:
+        queries, keys = x.shape[-2:]
+        mask = visible(range(keys - queries, keys), range(keys), span, device=x.device)
+        return mask.tril(keys - queries - nearest) if nearest else mask
+
     def hide(scores: Tensor, hook: Any) -> Tensor:
-        queries, keys = scores.shape[-2:]
-        seen = visible(range(keys - queries, keys), range(keys), span, device=scores.device)
-        seen = seen.tril(keys - queries - nearest) if nearest else seen
         scores = scores.clone()
-        scores[:, heads] = scores[:, heads].masked_fill(~seen, -torch.inf)
+        scores[:, heads] = scores[:, heads].masked_fill(~seen(scores), -torch.inf)
         return scores
 
     def empty(pattern: Tensor, hook: Any) -> Tensor:
-        return pattern.nan_to_num(nan=0.0)
+        pattern = pattern.clone()
+        pattern[:, heads] = pattern[:, heads].masked_fill(~seen(pattern).any(-1, keepdim=True), 0.0)
+        return pattern
 
     return [(hook_name("attn_scores", layer), hide), (hook_name("pattern", layer), empty)]
 

@@ -88,7 +88,7 @@ def _answer_columns(weights: Weights, final: Tensor, expected: Expected) -> Floa
     exact = torch.promote_types(normed.dtype, torch.float32)
     found = torch.einsum("id,icd->ic", normed.to(exact), weights.unembedding.weight[columns].to(exact))
     bias = weights.unembedding.bias
-    return found if bias is None else found + bias[columns]
+    return (found if bias is None else found + bias[columns]).to(normed.dtype)
 
 
 def _unknown(metric: Metric, answers: Tensor, distractors: Tensor | None) -> Tensor:

@@ -44,7 +44,8 @@ def replayed(
 def _recorded_bytes(weights: Weights, asked: Asked, until: int) -> int:
     """What one prompt takes: its recorded run and, resampled, that of another."""
     begins = {min(layer for layer, _ in heads) for heads in asked.groups.values()}
-    vectors = 1 + len(begins) * (2 + 3 * isinstance(asked.how, Cut)) + len(asked.layers) * (asked.how == "resample")
+    begun = 2 + weights.anatomy.parallel + 3 * isinstance(asked.how, Cut)
+    vectors = 1 + len(begins) * begun + len(asked.layers) * (asked.how == "resample")
     return vectors * until * weights.anatomy.d_model * weights.embedding.element_size()
 
 

@@ -134,8 +134,11 @@ class _WindowMask(_ReadsState):
         scores = super()._apply_reconstruct_attention_mask(  # type: ignore[misc]
             attn_scores=attn_scores, attention_mask=attention_mask, seq_len=seq_len, q_seq_len=q_seq_len
         )
+        hidden = ~_attention_mask(scores, self.span, attention_mask)
+        if scores.dtype.itemsize == 2:  # a product that overflows makes Hugging Face's row NaN, masked or not
+            hidden = hidden & ~torch.isposinf(scores)
         lowest = -torch.inf if self.compatibility_mode else torch.finfo(scores.dtype).min  # type: ignore[attr-defined]
-        return scores.masked_fill(~_attention_mask(scores, self.span, attention_mask), lowest)
+        return scores.masked_fill(hidden, lowest)
 
     def _compute_per_head_result(self, z_4d: Tensor, n_heads: int, d_head: int) -> Tensor:
         """The sum of what the heads write; upstream does not fire `o.hook_out` here."""

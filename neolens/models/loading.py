@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
     if isinstance(model_or_name, (str, Path)):
         source = resolve(model_or_name, revision)
         return _source_anatomy(source, supported_config(source.config, source.name))
+    from transformers import PreTrainedModel
+
     known = getattr(model_or_name, "anatomy", None)
     if isinstance(known, Anatomy):
         return known
@@ -47,7 +50,9 @@ def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
     if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
         supported_config({"model_type": config.model_type}, name)
     refuse_unsupported(config, config.to_dict(), name)
-    return from_config(config, name)
+    described = from_config(config, name)
+    whole = isinstance(model_or_name, PreTrainedModel) and model_or_name.get_output_embeddings() is not None
+    return as_loaded(described, model_or_name) if whole else described
 
 
 def fetch(name: str | Path, *, revision: str | None = None) -> Path:
@@ -95,7 +100,24 @@ def load(
     config = supported_config(source.read_config(folder), source.name)
     model = _read_model(source, folder, config, dtype).to(device)
     _refuse_not_finite(model, source.name)
-    return build_bridge(model, _source_anatomy(source, config), tokenizer=_read_tokenizer(source, folder))
+    described = as_loaded(_source_anatomy(source, config), model)
+    return build_bridge(model, described, tokenizer=_read_tokenizer(source, folder))
+
+
+def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:
+    """The anatomy with what the weights say where the config may say something else: whether token embedding and
+    unembedding are one matrix, and the numbers of parameters."""
+    embeddings = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    if described.position.kind == "absolute":
+        embeddings.append(model.transformer.wpe.weight)
+    total = sum(weight.numel() for weight in model.parameters())
+    outside = sum(weight.numel() for weight in {id(weight): weight for weight in embeddings}.values())
+    return replace(
+        described,
+        tied_embedding=embeddings[0] is embeddings[1],
+        parameters=total,
+        parameters_without_embeddings=total - outside,
+    )
 
 
 def _source_anatomy(source: Source, config: PretrainedConfig) -> Anatomy:

@@ -78,11 +78,14 @@ def measurement(
                     _check_model(
                         model, by_model, ", or take engine='hooks'" if "engine" in signature.parameters else ""
                     )
-                result = instrument(*args, **kwargs)
-                if outer and dtype_of(model) in _HALF:
-                    check_finite(model, *(arguments[name] for name in _PROMPTS if name in arguments))
-                    if error:
-                        result = _with_error(model, instrument, result, narrow(arguments))
+                prompts = [arguments[name] for name in _PROMPTS if name in arguments]
+                if dtype_of(model) not in _HALF:
+                    return instrument(*args, **kwargs)
+                with _explaining_overflow(model, prompts):
+                    result = instrument(*args, **kwargs)
+                check_finite(model, *prompts)
+                if error and outer:
+                    result = _with_error(model, instrument, result, narrow(arguments))
             return result
 
         return measured
@@ -135,6 +138,25 @@ def _check_model(model: Any, by_model: bool, otherwise: str) -> None:
         check_unchanged(model, otherwise)
 
 
+class NotFiniteError(ValueError):
+    """A run of the model whose logits are not finite."""
+
+
+@contextmanager
+def _explaining_overflow(model: Any, prompts: Iterable[Any]) -> Iterator[None]:
+    """Where an instrument is refused because of logits that are not finite, say so, and not what came of them."""
+    try:
+        yield
+    except ValueError as error:
+        try:
+            check_finite(model, *prompts)
+        except NotFiniteError as reason:
+            raise reason from error
+        except Exception:  # prompts that cannot be run
+            raise error from None
+        raise
+
+
 def check_finite(model: Any, *prompts: Any) -> None:
     """Check that the model's own logits on some prompts are finite.
 
@@ -147,14 +169,16 @@ def check_finite(model: Any, *prompts: Any) -> None:
         for batch in alike.split(max(1, _TOKENS_AT_ONCE // length)):
             if not torch.isfinite(model(batch)).all():
                 dtype = str(dtype_of(model)).removeprefix("torch.")
-                raise ValueError(
+                raise NotFiniteError(
                     f"the model's logits are not finite on prompts of {length} tokens in {dtype}: attention scores or "
                     "activations overflow; load the model with dtype='float32' or 'bfloat16'"
                 )
 
 
 def _rows(prompts: Any) -> Iterable[Tensor]:
-    """The prompts of an argument one by one: both runs of pairs, the rows of a tensor, a list."""
+    """The prompts of an argument one by one: both runs of pairs, the rows of a tensor, a list; none of a text."""
+    if prompts is None or isinstance(prompts, str):
+        return []
     if hasattr(prompts, "corrupted"):
         return [*prompts.clean, *prompts.corrupted]
     return [prompts] if isinstance(prompts, Tensor) and prompts.ndim == 1 else list(prompts)
@@ -171,7 +195,9 @@ def _with_error(model: Any, instrument: Callable[..., Any], result: Any, argumen
     with warnings.catch_warnings(), state_of(twin).hold("what_if", exclusive=True, change=lambda _: anatomy):
         warnings.simplefilter("ignore")
         exact = instrument(twin, **{name: arguments[name] for name in others} | quiet)
-    return result.assign_attrs(error=json.dumps(largest_differences(result, exact)))
+    differences = largest_differences(result, exact)
+    cells = max((exact[name].size for name in differences), default=0)
+    return result.assign_attrs(error=json.dumps(differences), error_cells=cells)
 
 
 def in_float32(model: Any) -> Any:

@@ -48,10 +48,11 @@ def _groups(weights: Weights, sweep: Sweep, budget: int) -> Iterator[list[int]]:
 
 def _target_sites(sweep: Sweep) -> set[str]:
     """What is read of the run that is patched."""
-    sites = set(NEEDED) | ({sweep.site} if sweep.site in ("attn_out", "mlp_out") else set())
-    if sweep.heads is not None:
-        sites.add("z")
-    return sites - ({"resid_mid"} if sweep.facts.parallel else set())
+    sites = set(NEEDED) | ({"z"} if sweep.heads is not None else set())
+    if not sweep.facts.parallel:
+        return sites
+    beside = {"attn_out": "mlp_out", "mlp_out": "attn_out"}.get(sweep.site, "mlp_out" if sweep.heads else "")
+    return sites - {"resid_mid"} | ({beside} if beside else set())
 
 
 def _tokens(runs: Sequence[Tensor], prompts: Sequence[int], weights: Weights) -> Tensor:

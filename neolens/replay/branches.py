@@ -20,7 +20,6 @@ from neolens.network import Weights, attend
 from neolens.network.blockwise import fused
 from neolens.network.forward import Rotation, mlp, normalise, rotate, rotations
 from neolens.network.products import apply
-from neolens.network.weights import Linear
 from neolens.replay.reach import reach
 from neolens.replay.record import Record
 
@@ -81,7 +80,7 @@ Change = Callable[[Heads], Float[Tensor, "row head query_pos d_head"]]
 def recorded_sites(parallel: bool, scores: bool) -> frozenset[str]:
     """What of a run is recorded to begin branches from; `scores` also what its scores are made of."""
     of_scores = {"q", "k", "v"} if scores else set()
-    return frozenset({"z", "resid_post" if parallel else "resid_pre"} | of_scores)
+    return frozenset({"z", "resid_pre"} | ({"mlp_out"} if parallel else set()) | of_scores)
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Trunk:
             qkv = recorded("q", 2), recorded("k", 2, keys), recorded("v", 2, keys)
         z = self.change(Heads(layer, branches, before.clone(), qkv, queries, keys))
         if self.weights.anatomy.parallel:  # the MLP beside does not see what changed
-            return recorded("resid_post", 1) + apply(Linear(weights.o.weight, None), _joined(z - before))
+            return recorded("mlp_out", 1) + apply(weights.o, _joined(z)) + recorded("resid_pre", 1)
         after = recorded("resid_pre", 1) + apply(weights.o, _joined(z))
         return after + mlp(self.weights, weights, after)
 

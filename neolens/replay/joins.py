@@ -7,7 +7,7 @@ position, for a key or a value that of every later query that sees it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -71,37 +71,74 @@ def joins(suffix: Suffix, source: Record, site: str, layer: int, cells: Cells) -
     return Joins([], rows, [])
 
 
-def _base(suffix: Suffix, site: str, layer: int) -> Tensor:
-    """The target's residual stream where the difference of a site is added to it."""
-    after = site == "mlp_out" or suffix.weights.anatomy.parallel
-    return suffix.target["resid_post" if after else "resid_mid"][layer]
-
-
 def _of_stream(suffix: Suffix, source: Record, site: str, layer: int, first: int, last: int, cells: Cells) -> Rows:
     begin = first if site == "resid_pre" else max(first, suffix.reach.seen_from[layer])
     stream = source[site][layer][:, begin:last]
     if site in ("attn_out", "mlp_out"):
-        stream = _base(suffix, site, layer)[:, begin:last] + (stream - suffix.target[site][layer][:, begin:last])
+        stream = _with_added(suffix, site, layer, stream, slice(begin, last))
     return Rows(begin, max(begin, last), cells.prompt, cells.number, stream[cells.prompt])
 
 
+def _with_added(
+    suffix: Suffix, site: str, layer: int, added: Tensor, at: slice, prompts: Tensor | slice = slice(None)
+) -> Float[Tensor, "row pos d_model"]:
+    """The target's residual stream with what attention or the MLP adds exchanged, summed in the order of the forward
+    pass, so that it is rounded alike."""
+
+    def recorded(name: str) -> Tensor:
+        return suffix.target[name][layer][:, at][prompts]
+
+    if not suffix.weights.anatomy.parallel:
+        return recorded("resid_pre" if site == "attn_out" else "resid_mid") + added
+    return added + recorded("mlp_out" if site == "attn_out" else "attn_out") + recorded("resid_pre")
+
+
 def _of_head(suffix: Suffix, source: Record, site: str, layer: int, first: int, last: int, cells: Cells) -> Rows:
-    """The target's stream plus the change of a head's z, times its W_O, at every query that sees the patch."""
+    """The target's stream with another z of a head, at every query that sees the patch."""
     begin = max(first, suffix.reach.seen_from[layer])
-    end = suffix.reach.changed_until(layer, last) if site in ("k", "v") else last
-    base = _base(suffix, site, layer)[:, begin:end][cells.prompt].clone()
-    if begin >= end:
-        return Rows(begin, begin, cells.prompt, cells.number, base)
-    output = suffix.weights.layers[layer].o.weight.unflatten(1, (suffix.weights.anatomy.heads, -1))
-    for head in cells.head.unique().tolist():
+    end = max(begin, suffix.reach.changed_until(layer, last) if site in ("k", "v") else last)
+    z = suffix.target["z"][layer][:, :, begin:end]
+    patched = {}
+    for head in cells.head.unique().tolist() if begin < end else []:
         which = (cells.head == head).nonzero()[:, 0]
-        change = _change_of_z(suffix, source, site, layer, head, cells.prompt[which], (first, last), (begin, end))
+        prompts = cells.prompt[which]
+        patched[head] = which, _patched_z(suffix, source, site, layer, head, prompts, (first, last), (begin, end))
+    join = _rounded_once if z.dtype.itemsize == 2 else _plus_change
+    return Rows(begin, end, cells.prompt, cells.number, join(suffix, layer, cells, z, patched, slice(begin, end)))
+
+
+Patched = Mapping[int, tuple[Int[Tensor, " row"], Float[Tensor, "row pos d_head"]]]
+"""Head -> the rows in which it is patched, and its z there."""
+
+
+def _plus_change(
+    suffix: Suffix, layer: int, cells: Cells, z: Tensor, patched: Patched, at: slice
+) -> Float[Tensor, "row pos d_model"]:
+    """The stream after attention plus the change of each head's z, times its W_O: the least arithmetic."""
+    after = "resid_post" if suffix.weights.anatomy.parallel else "resid_mid"
+    stream = suffix.target[after][layer][:, at][cells.prompt].clone()
+    output = suffix.weights.layers[layer].o.weight.unflatten(1, (suffix.weights.anatomy.heads, -1))
+    for head, (rows, new) in patched.items():
+        change = new - z[cells.prompt[rows], head]
         suffix.arithmetic += 2 * change.numel() * output.shape[0]
-        base[which] += change @ output[:, head].T
-    return Rows(begin, end, cells.prompt, cells.number, base)
+        stream[rows] += change @ output[:, head].T
+    return stream
 
 
-def _change_of_z(
+def _rounded_once(
+    suffix: Suffix, layer: int, cells: Cells, z: Tensor, patched: Patched, at: slice
+) -> Float[Tensor, "row pos d_model"]:
+    """The same in half precision, from the z of all heads, so that their sum is rounded once, as in the forward
+    pass."""
+    whole = z[cells.prompt]
+    for head, (rows, new) in patched.items():
+        whole[rows, head] = new
+    joined = whole.transpose(1, 2).flatten(2)
+    attn_out = suffix.linear(suffix.weights.layers[layer].o, joined.flatten(0, 1)).view_as(joined)
+    return _with_added(suffix, "attn_out", layer, attn_out, at, cells.prompt)
+
+
+def _patched_z(
     suffix: Suffix,
     source: Record,
     site: str,
@@ -111,16 +148,16 @@ def _change_of_z(
     patched: tuple[int, int],
     queries: tuple[int, int],
 ) -> Float[Tensor, "row pos d_head"]:
-    """z with the patch, less z without it, of one head at the queries that may change."""
+    """z with the patch, of one head at the queries that may change."""
     target, (first, last), (begin, end) = suffix.target, patched, queries
     if site == "z":
-        return (source["z"][layer] - target["z"][layer])[prompts, head, begin:end]
+        return source["z"][layer][prompts, head, begin:end]
     span = suffix.spans[layer]
     start = 0 if span.window is None else max(0, begin - span.window + 1)
     seen = visible(range(begin, end), range(start, end), span, device=prompts.device)
     stretches = {"q": (begin, end), "k": (start, end), "v": (start, end)}
     whole = {"pattern": ("q", "k"), "q": ("q",)}.get(site, ())
-    changes = []
+    found = []
     rows = max(1, ATTENTION_BYTES // (4 * (end - start) * max(end - begin, 1)))
     for some in prompts.split(rows):
         parts = {}
@@ -131,6 +168,5 @@ def _change_of_z(
             low, high = max(first, start), min(last, end)
             parts[site][:, low - start : high - start] = source[site][layer][some, head, low:high]
         q, k, v = (parts[part][:, None] for part in ("q", "k", "v"))
-        z = suffix.attend(q, k, v, seen)[:, 0]
-        changes.append(z - target["z"][layer][some, head, begin:end])
-    return torch.cat(changes)
+        found.append(suffix.attend(q, k, v, seen)[:, 0])
+    return torch.cat(found)

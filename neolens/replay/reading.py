@@ -80,7 +80,8 @@ class Reader:
         unembedding = self.weights.unembedding
         exact = torch.promote_types(normed.dtype, torch.float32)
         found = torch.einsum("rpd,rcd->rpc", normed.to(exact), unembedding.weight[columns].to(exact))
-        return found if unembedding.bias is None else found + unembedding.bias[columns][:, None]
+        found = found if unembedding.bias is None else found + unembedding.bias[columns][:, None]
+        return found.to(normed.dtype)
 
     def _clean_logits(self, prompts: Tensor) -> Tensor | None:
         if self.clean is None:
