@@ -148,6 +148,8 @@ class Bridge(TransformerBridge):
     def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; what is cached is a copy, which no later edit in place changes."""
         self._check_names(_listed(names_filter))
+        if names_filter is None:
+            names_filter = {point.name for point in self._points() if point.never_fires is None}.__contains__
         cache, forward, backward = super().get_caching_hooks(names_filter, *args, **kwargs)
         return cache, [(name, reading_a_copy(hook)) for name, hook in forward], backward
 
@@ -298,6 +300,7 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
         parts["attn"].hook_cos, parts["attn"].hook_sin = CloningHookPoint(), CloningHookPoint()
     for linear in ("q", "k", "v"):
         parts["attn"].submodules[linear].hook_in = CloningHookPoint()
+    mapping["embed"].hook_in = CloningHookPoint()  # the tokens are the caller's
     if "pos_embed" in mapping:
         mapping["pos_embed"] = PositionEmbedding(mapping["pos_embed"].name)
     if "rotary_emb" in mapping:

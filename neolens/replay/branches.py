@@ -20,6 +20,7 @@ from neolens.network import Weights, attend
 from neolens.network.blockwise import fused
 from neolens.network.forward import Rotation, mlp, normalise, rotate, rotations
 from neolens.network.products import apply
+from neolens.network.weights import Linear
 from neolens.replay.reach import reach
 from neolens.replay.record import Record
 
