@@ -43,18 +43,16 @@ def build(
 ) -> xr.Dataset:
     """A checked dataset; axes `layer` and `head` get their numbers (by default all of the model's), layers their
     `attention_kind` and `window`."""
-    result = xr.Dataset(dict(variables), coords=dict(coords or {}), attrs=dict(attrs or {}))
-    if "layer" in result.dims:
+    labels, dims = dict(coords or {}), {dim for names, _ in variables.values() for dim in names}
+    if "layer" in dims:
         numbers = np.arange(anatomy.layers) if layers is None else np.asarray(layers)
         spans = [anatomy.attention[layer] for layer in numbers]
-        result = result.assign_coords(
-            layer=numbers,
-            attention_kind=("layer", [span.kind for span in spans]),
-            window=("layer", [np.nan if span.window is None else float(span.window) for span in spans]),
-        )
-    if "head" in result.dims:
-        result = result.assign_coords(head=np.arange(anatomy.heads) if heads is None else np.asarray(heads))
-    return check(result)
+        labels["layer"] = numbers
+        labels["attention_kind"] = ("layer", [span.kind for span in spans])
+        labels["window"] = ("layer", [np.nan if span.window is None else float(span.window) for span in spans])
+    if "head" in dims:
+        labels["head"] = np.arange(anatomy.heads) if heads is None else np.asarray(heads)
+    return check(xr.Dataset(dict(variables), coords=labels, attrs=dict(attrs or {})))
 
 
 def check(result: xr.Dataset) -> xr.Dataset:

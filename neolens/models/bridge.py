@@ -30,7 +30,7 @@ from neolens.models.components import (
 )
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
-from neolens.models.modifications import hooked_points, modified_modules, structure_of
+from neolens.models.modifications import inspect
 from neolens.models.state import ModelState
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Bridge(TransformerBridge):
         points = [point for point in self._points() if not point.caches_clones]
         with self._neolens_state.hold("run_with_cache", exclusive=True):
             try:
-                for point in points if hooked_points(self) or modified_modules(self) else []:
+                for point in points if inspect(self).modified else []:
                     point.caches_clones = True
                 return super().run_with_cache(
                     input, return_cache_object, remove_batch_dim, names_filter=names_filter, **kwargs
@@ -241,7 +241,7 @@ class Bridge(TransformerBridge):
             if type(module) is HookPoint:
                 module.__class__ = EditableHookPoint
         self._mark_points()
-        self._neolens_state.structure = structure_of(self)
+        self._neolens_state.structure = inspect(self).structure
 
 
 def _listed(names: Names) -> Sequence[Any]:

@@ -6,8 +6,10 @@ The pure forward pass reads the weights alone, so whatever is found here has to 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
@@ -26,9 +28,34 @@ def modules_of(model: nn.Module) -> Iterator[nn.Module]:
             waiting += [child for child in module._modules.values() if child is not None]
 
 
-def structure_of(model: nn.Module) -> tuple[type, ...]:
+@dataclass(frozen=True)
+class Inspection:
+    """What one walk over the modules of a model sees."""
+
+    structure: tuple[type, ...]
     """The types of all modules, in the order of `modules_of`; a replaced or parametrized module changes it."""
-    return tuple(map(type, modules_of(model)))
+    modified: tuple[nn.Module, ...]
+    """Modules and hook points with a hook, or with a forward method of their own."""
+    dropping: bool
+    """Whether a part of the model is in training mode and drops activations."""
+    dtypes: frozenset[torch.dtype]
+    """Of the weights."""
+
+
+def inspect(model: nn.Module) -> Inspection:
+    """Look at every module of a model once."""
+    structure: list[type] = []
+    modified: list[nn.Module] = []
+    dtypes: set[torch.dtype] = set()
+    dropping = False
+    for module in modules_of(model):
+        structure.append(type(module))
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+            modified += [module] if _is_modified(module) else []
+        if module.training:
+            dropping = dropping or _dropout_rate(module) > 0
+        dtypes.update(weight.dtype for weight in module._parameters.values() if weight is not None)
+    return Inspection(tuple(structure), tuple(modified), dropping, frozenset(dtypes))
 
 
 def hooked_points(model: Any) -> list[str]:
@@ -41,17 +68,13 @@ def modified_modules(model: nn.Module, built: tuple[type, ...] | None = None) ->
     """The names of all modules with a torch hook, a parametrization or a forward method of their own.
 
     Args:
-        built: the structure of the model as it was built; modules of another type count too.
+        built: the structure of the model as it was built; the first module of another type counts too.
     """
-    modified = [module for module in modules_of(model) if not isinstance(module, HookPoint) and _is_modified(module)]
-    if built is not None and structure_of(model) != built:
-        modified += _replaced(model, built)
+    seen = inspect(model)
+    modified = [module for module in seen.modified if not isinstance(module, HookPoint)]
+    if built is not None and seen.structure != built:
+        modified.append(_replaced(model, built))
     return [_name(model, module) for module in modified]
-
-
-def active_dropout(model: nn.Module) -> bool:
-    """Whether a part of the model is in training mode and drops activations."""
-    return any(module.training and _dropout_rate(module) > 0 for module in modules_of(model))
 
 
 def _is_modified(module: nn.Module) -> bool:
@@ -65,12 +88,10 @@ def _is_upstreams_own(hook: Any) -> bool:
     return "._maybe_wire_capture_hooks." in name or module == "transformers.utils.output_capturing"
 
 
-def _replaced(model: nn.Module, built: tuple[type, ...]) -> list[nn.Module]:
+def _replaced(model: nn.Module, built: tuple[type, ...]) -> nn.Module:
     """The first module whose type is not that of the model as it was built."""
-    for module, was in zip(modules_of(model), built, strict=False):
-        if type(module) is not was:
-            return [module]
-    return [model]
+    pairs = zip(modules_of(model), built, strict=False)
+    return next((module for module, was in pairs if type(module) is not was), model)
 
 
 def _dropout_rate(module: nn.Module) -> float:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.models.modifications import hooked_points, modified_modules
+from neolens.models.modifications import hooked_points, inspect, modified_modules
 from neolens.models.state import state_of
 from neolens.network.forward import logits, residual
 from neolens.network.weights import dtype_of, weights_of
@@ -28,30 +28,37 @@ def hooks_on(model: Any) -> list[str]:
     return hooked_points(model) + modified_modules(model, state_of(model).structure)
 
 
-def check_unchanged(model: Any, otherwise: str = "") -> None:
-    """Check that the model is its weights alone: no hooks, no parametrizations, no replaced modules, one dtype.
+def check_unchanged(model: Any, *, by_model: bool = False, otherwise: str = "") -> None:
+    """Check that a measurement describes the model: that it drops nothing and, unless the model itself is run, that it
+    is its weights alone: no hooks, no parametrizations, no replaced modules, one dtype.
 
     Args:
+        by_model: whether the model itself is run, with whatever is on it.
         otherwise: what else the user could do, at the end of the error.
 
     Raises:
-        ValueError: something changes the model that the pure forward pass would not run.
+        ValueError: it does not.
     """
-    if names := hooked_points(model):
+    seen, built = inspect(model), state_of(model).structure
+    if seen.dropping:
+        raise ValueError("the model is in training mode and drops activations at random: call model.eval() first")
+    if by_model:
+        return
+    if seen.modified and (names := hooked_points(model)):
         raise ValueError(
             f"the model has hooks at {_some(names)}, which would not be run here: remove them with "
             f"model.reset_hooks(including_permanent=True){otherwise}"
         )
-    if names := modified_modules(model, state_of(model).structure):
+    if (seen.modified or seen.structure != built) and (names := modified_modules(model, built)):
         raise ValueError(
             f"{_some(names)} has a torch hook, a parametrization or another module in its place, which would not be "
             f"run here: remove it{otherwise}"
         )
-    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
-    if len(dtypes) > 1:
+    if len(seen.dtypes) > 1:
+        names = sorted(str(dtype).removeprefix("torch.") for dtype in seen.dtypes)
         raise ValueError(
-            f"the weights have several dtypes ({', '.join(sorted(dtypes))}): expected one; cast the whole model, for "
-            "example with model.float()"
+            f"the weights have several dtypes ({', '.join(names)}): expected one; cast the whole model, for example "
+            "with model.float()"
         )
 
 

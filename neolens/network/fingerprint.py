@@ -66,8 +66,10 @@ def _checksum(words: Int[Tensor, " word"]) -> int:
     """sum m_i w_i modulo 2^64 of each block of words, m_i random odd numbers: another for other words or another order
     (multilinear hashing, Lemire and Kaser 2014, arXiv 1202.4961), hashed together."""
     factors = _factors(2**15 if words.device.type == "cpu" else 2**22, words.device)
+    if len(words) <= len(factors):
+        return int((words * factors[: len(words)]).sum())
     sums = [(block * factors[: len(block)]).sum() for block in words.split(len(factors))]
-    return hash(tuple(torch.stack(sums).tolist())) if sums else 0
+    return hash(tuple(torch.stack(sums).tolist()))
 
 
 @cache

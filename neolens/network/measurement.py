@@ -22,7 +22,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neolens.models.modifications import active_dropout
 from neolens.models.state import state_of
 from neolens.network.agreement import check_unchanged
 from neolens.network.weights import dtype_of
@@ -75,9 +74,8 @@ def measurement(
             use = _use_of(model, instrument.__name__, exclusive or by_model)
             with torch.no_grad(), _plain_torch(), use as outer:
                 if outer:
-                    _check_model(
-                        model, by_model, ", or take engine='hooks'" if "engine" in signature.parameters else ""
-                    )
+                    hooks = ", or take engine='hooks'" if "engine" in signature.parameters else ""
+                    check_unchanged(model, by_model=by_model, otherwise=hooks)
                 prompts = [arguments[name] for name in _PROMPTS if name in arguments]
                 if dtype_of(model) not in _HALF:
                     return instrument(*args, **kwargs)
@@ -129,13 +127,6 @@ def _use_of(model: Any, instrument: str, exclusive: bool) -> Iterator[bool]:
     outer = not any(hold.value is _MEASURING and hold.thread == mine for hold in state.holds())
     with state.hold(instrument, exclusive=exclusive, value=_MEASURING):
         yield outer
-
-
-def _check_model(model: Any, by_model: bool, otherwise: str) -> None:
-    if active_dropout(model):
-        raise ValueError("the model is in training mode and drops activations at random: call model.eval() first")
-    if not by_model:
-        check_unchanged(model, otherwise)
 
 
 class NotFiniteError(ValueError):
