@@ -87,9 +87,10 @@ def load(
         attention, to the bit.
 
     Raises:
-        ValueError: no such model, or not handled, or weights that are missing, truncated or not finite.
+        ValueError: no such model, or not handled, or weights that are missing, truncated or not finite; a default dtype
+            of torch other than float32.
     """
-
+    from neolens.models.ambient import plain_torch
     from neolens.models.bridge import build_bridge
 
     dtype = _dtype(dtype)
@@ -98,10 +99,11 @@ def load(
     supported_config(source.config, source.name)
     folder = source.folder
     config = supported_config(source.read_config(folder), source.name)
-    model = _read_model(source, folder, config, dtype).to(device)
-    _refuse_not_finite(model, source.name)
-    described = as_loaded(_source_anatomy(source, config), model)
-    return build_bridge(model, described, tokenizer=_read_tokenizer(source, folder))
+    with plain_torch():
+        model = _read_model(source, folder, config, dtype).to(device)
+        _refuse_not_finite(model, source.name)
+        described = as_loaded(_source_anatomy(source, config), model)
+        return build_bridge(model, described, tokenizer=_read_tokenizer(source, folder))
 
 
 def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:

@@ -14,7 +14,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from neolens.models.ambient import plain_torch
 from neolens.models.state import state_of
 from neolens.network.agreement import check_unchanged
 from neolens.network.weights import dtype_of
@@ -72,7 +73,7 @@ def measurement(
                 return instrument(*args, **kwargs)  # which says what it expects
             by_model = arguments.get("engine") == "hooks" or state_of(model).built is None
             use = _use_of(model, instrument.__name__, exclusive or by_model)
-            with torch.no_grad(), _plain_torch(), use as outer:
+            with torch.no_grad(), plain_torch(), use as outer:
                 if outer:
                     hooks = ", or take engine='hooks'" if "engine" in signature.parameters else ""
                     check_unchanged(model, by_model=by_model, otherwise=hooks)
@@ -95,28 +96,6 @@ def few_prompts(arguments: Arguments) -> Arguments:
     """The first prompts of a call where all have one length; where lengths differ, so may the scores that apply."""
     tokens = arguments["tokens"]
     return arguments | {"tokens": tokens[:_SAMPLE]} if isinstance(tokens, Tensor) else arguments
-
-
-@contextmanager
-def _plain_torch() -> Iterator[None]:
-    """Torch without autocast and with the CPU as the default device, whatever is set outside.
-
-    Raises:
-        ValueError: another default dtype than float32, which is one for all threads.
-    """
-    if torch.get_default_dtype() != torch.float32:
-        name = str(torch.get_default_dtype()).removeprefix("torch.")
-        raise ValueError(
-            f"torch's default dtype is {name}, in which parts of a measurement would be rounded: call "
-            "torch.set_default_dtype(torch.float32), and give the dtype of the weights to neolens.load(..., dtype=...)"
-        )
-    with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        yield
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.models import anatomy
+from neolens.network import head_patterns, measurement
 from neolens.views import circuits_vis, compact
 from neolens.views.labels import window
 from neolens.views.packing import cells
@@ -31,6 +33,7 @@ _AT_ONCE = 20 * SHORT**2  # what a browser draws with circuitsvis without a wait
 _ABOVE_1 = 1e-3  # by which a pattern of low precision may pass it
 
 
+@measurement(error=False)
 def attention(
     model: Any,
     text_or_tokens: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"],
@@ -47,9 +50,6 @@ def attention(
         ValueError: a layer or head that does not exist, a text without a tokenizer, or more than a view holds
             (12 heads of 1,024 tokens; local layers count as far as their windows reach).
     """
-    from neolens.models import anatomy
-    from neolens.network import head_patterns
-
     facts = anatomy(model)
     layers = _existing(layers, facts.layers, "layer")
     heads = _existing(heads, facts.heads, "head")
