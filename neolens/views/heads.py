@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.models import anatomy
-from neolens.network import head_patterns, measurement
+from neolens.network import measurement
 from neolens.views import circuits_vis, compact
 from neolens.views.labels import window
 from neolens.views.packing import cells
@@ -50,6 +49,9 @@ def attention(
         ValueError: a layer or head that does not exist, a text without a tokenizer, or more than a view holds
             (12 heads of 1,024 tokens; local layers count as far as their windows reach).
     """
+    from neolens.models import anatomy
+    from neolens.network import head_patterns
+
     facts = anatomy(model)
     layers = _existing(layers, facts.layers, "layer")
     heads = _existing(heads, facts.heads, "head")
