@@ -6,7 +6,8 @@ registered and no class is changed, so a model booted beside ours by Transformer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -118,7 +119,7 @@ class Bridge(TransformerBridge):
         names = [name for name, _ in (*fwd_hooks, *bwd_hooks)]
         self._check_names(names)
         self._check_layers_run(names, kwargs.get("start_at_layer"), kwargs.get("stop_at_layer"))
-        with self._neolens_state.hold("run_with_hooks", exclusive=True):
+        with self._neolens_state.hold("run_with_hooks", exclusive=True), self._removing_hooks():
             return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), *args, **kwargs)
 
     def run_with_cache(
@@ -134,7 +135,7 @@ class Bridge(TransformerBridge):
         if names_filter is None:
             names_filter = {name for name, point in self.hook_dict.items() if point.never_fires is None}.__contains__
         points = [point for point in self._points() if not point.caches_clones]
-        with self._neolens_state.hold("run_with_cache", exclusive=True):
+        with self._neolens_state.hold("run_with_cache", exclusive=True), self._removing_hooks():
             try:
                 for point in points if inspect(self).modified else []:
                     point.caches_clones = True
@@ -144,6 +145,27 @@ class Bridge(TransformerBridge):
             finally:
                 for point in points:
                     point.caches_clones = False
+
+    @contextmanager
+    def _removing_hooks(self) -> Iterator[None]:
+        """Remove the hooks that a run has added and, interrupted by Ctrl-C while it added them, has left.
+
+        Raises:
+            HookNameError: a torch hook on the model itself, which TransformerLens would not run here.
+        """
+        if self._forward_hooks or self._forward_pre_hooks:
+            raise HookNameError("a torch hook on the model itself has no effect here: it is run by model(tokens) alone")
+        before = {id(point): {*point._forward_hooks} for point in self._points() if point._forward_hooks}
+        level = getattr(self, "context_level", 0)
+        try:
+            yield
+        except BaseException:
+            self.context_level = level
+            for point in self._points():
+                for key in {*point._forward_hooks} - before.get(id(point), set()):
+                    del point._forward_hooks[key]
+                point.fwd_hooks = [handle for handle in point.fwd_hooks if handle.hook.id in point._forward_hooks]
+            raise
 
     def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; what is cached is a copy, which no later edit in place changes."""
@@ -161,7 +183,7 @@ class Bridge(TransformerBridge):
             ThreadConflictError: another thread is within `neolens.what_if` on this model.
         """
         for point in self._points():
-            if point.never_fires is not None and point._forward_hooks:
+            if point.never_fires is not None and (point._forward_hooks or point._backward_hooks):
                 raise HookNameError(point.never_fires)
         with self._neolens_state.hold("a forward pass"):
             return super().forward(*args, **kwargs)
@@ -219,7 +241,7 @@ class Bridge(TransformerBridge):
         switches = self.switches | {switch} if on else self.switches - {switch}
         for point in self._points():
             silent = why_silent(str(point.name), self.anatomy, switches)
-            if silent is not None and point.never_fires is None and point._forward_hooks:
+            if silent is not None and point.never_fires is None and (point._forward_hooks or point._backward_hooks):
                 raise HookNameError(f"set_{switch}({on}) would leave a hook without effect: {silent}; remove it first")
         set_switch(on)
         self._mark_points()
@@ -241,7 +263,6 @@ class Bridge(TransformerBridge):
             if type(module) is HookPoint:
                 module.__class__ = EditableHookPoint
         self._mark_points()
-        self._neolens_state.structure = inspect(self).structure
 
 
 def _listed(names: Names) -> Sequence[Any]:
@@ -274,6 +295,7 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         if "qkv" in block.attn._modules:
             without_parameters(block.attn.qkv.original_component)
     bridge._complete()
+    state.structure = inspect(bridge).structure
     return bridge
 
 

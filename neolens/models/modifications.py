@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 from transformer_lens.hook_points import HookPoint
 
 
@@ -35,7 +36,8 @@ class Inspection:
     structure: tuple[type, ...]
     """The types of all modules, in the order of `modules_of`; a replaced or parametrized module changes it."""
     modified: tuple[nn.Module, ...]
-    """Modules and hook points with a hook, or with a forward method of their own."""
+    """Modules and hook points with a hook, or with a forward method of their own; the model itself where torch has
+    hooks on all modules."""
     dropping: bool
     """Whether a part of the model is in training mode and drops activations."""
     dtypes: frozenset[torch.dtype]
@@ -45,7 +47,7 @@ class Inspection:
 def inspect(model: nn.Module) -> Inspection:
     """Look at every module of a model once."""
     structure: list[type] = []
-    modified: list[nn.Module] = []
+    modified: list[nn.Module] = [model] if _global_hooks() else []
     dtypes: set[torch.dtype] = set()
     dropping = False
     for module in modules_of(model):
@@ -60,8 +62,11 @@ def inspect(model: nn.Module) -> Inspection:
 
 def hooked_points(model: Any) -> list[str]:
     """The names of all hook points with a forward hook, any of their names."""
-    points = model.hook_dict
-    return sorted(name for name in points if points[name]._forward_hooks or points[name]._forward_pre_hooks)
+    hooked = {id(module): str(module.name) for module in inspect(model).modified if isinstance(module, HookPoint)}
+    if not hooked:
+        return []
+    names = {name for name, point in model.hook_dict.items() if id(point) in hooked}
+    return sorted(names | {*hooked.values()})
 
 
 def modified_modules(model: nn.Module, built: tuple[type, ...] | None = None) -> list[str]:
@@ -71,10 +76,16 @@ def modified_modules(model: nn.Module, built: tuple[type, ...] | None = None) ->
         built: the structure of the model as it was built; the first module of another type counts too.
     """
     seen = inspect(model)
+    everywhere = ["every module (a global torch hook)"] if _global_hooks() else []
     modified = [module for module in seen.modified if not isinstance(module, HookPoint)]
     if built is not None and seen.structure != built:
         modified.append(_replaced(model, built))
-    return [_name(model, module) for module in modified]
+    return everywhere + [_name(model, module) for module in modified]
+
+
+def _global_hooks() -> bool:
+    """Whether torch has hooks on the modules of all models."""
+    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
 
 
 def _is_modified(module: nn.Module) -> bool:

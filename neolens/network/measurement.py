@@ -72,8 +72,9 @@ def measurement(
             if not isinstance(model, torch.nn.Module):
                 return instrument(*args, **kwargs)  # which says what it expects
             by_model = arguments.get("engine") == "hooks" or state_of(model).built is None
-            use = _use_of(model, instrument.__name__, exclusive or by_model)
-            with torch.no_grad(), plain_torch(), use as outer:
+            outer = _outermost(model)
+            use = state_of(model).hold(instrument.__name__, exclusive=exclusive or by_model, value=_MEASURING)
+            with torch.no_grad(), plain_torch(), use:  # left first, in one step
                 if outer:
                     hooks = ", or take engine='hooks'" if "engine" in signature.parameters else ""
                     check_unchanged(model, by_model=by_model, otherwise=hooks)
@@ -98,14 +99,10 @@ def few_prompts(arguments: Arguments) -> Arguments:
     return arguments | {"tokens": tokens[:_SAMPLE]} if isinstance(tokens, Tensor) else arguments
 
 
-@contextmanager
-def _use_of(model: Any, instrument: str, exclusive: bool) -> Iterator[bool]:
-    """Use the model in this thread; yields whether no other instrument of the thread does so already."""
-    state = state_of(model)
+def _outermost(model: Any) -> bool:
+    """Whether no other instrument of this thread uses the model."""
     mine = threading.get_ident()
-    outer = not any(hold.value is _MEASURING and hold.thread == mine for hold in state.holds())
-    with state.hold(instrument, exclusive=exclusive, value=_MEASURING):
-        yield outer
+    return not any(hold.value is _MEASURING and hold.thread == mine for hold in state_of(model).holds())
 
 
 class NotFiniteError(ValueError):
