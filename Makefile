@@ -23,6 +23,8 @@ demo: $(READY)
 	$(BIN)/python -m experiments.compare
 
 # Two processes, each on one core; typed also checks every array's shape and dtype at run time, as CI does.
+test typed: export OMP_NUM_THREADS = 1
+
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS)
 

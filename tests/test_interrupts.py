@@ -123,7 +123,7 @@ def ablate_positions(model: Any) -> None:
 CONTEXTS = (within_what_if, within_two)
 CALLS = (run_with_cache, run_with_hooks, attention, attention_with_hooks, patch, patch_with_hooks, ablate_positions)
 
-MOST = 60
+MOST = 15
 """Interrupts of a call that runs thousands of lines, beside those in its first and last lines."""
 
 
@@ -170,7 +170,7 @@ def test_an_interrupt_on_any_line_of_entering_or_leaving_what_if_leaves_the_mode
 def test_an_interrupt_in_a_run_or_an_instrument_leaves_the_model_as_built(call, model, logits):
     call(model)
     lines = interrupted(functools.partial(call, model), 0, HOLDING).lines
-    first_and_last = {*range(1, min(60, lines) + 1), *range(max(1, lines - 60), lines + 1)}
+    first_and_last = {*range(1, min(MOST, lines) + 1), *range(max(1, lines - MOST), lines + 1)}
     for at in sorted(first_and_last | {*range(1, lines + 1, max(1, lines // MOST))}):
         assert_as_built_after(call, at, model, logits, HOLDING)
 

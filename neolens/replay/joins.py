@@ -107,7 +107,7 @@ def _of_head(suffix: Suffix, source: Record, site: str, layer: int, first: int, 
     return Rows(begin, end, cells.prompt, cells.number, join(suffix, layer, cells, z, patched, slice(begin, end)))
 
 
-Patched = Mapping[int, tuple[Int[Tensor, " row"], Float[Tensor, "row pos d_head"]]]
+Patched = Mapping[int, tuple[Tensor, Tensor]]
 """Head -> the rows in which it is patched, and its z there."""
 
 
