@@ -22,6 +22,8 @@ from neolens.ablation.hooked import check_hooks_work, hooks_of
 from neolens.ablation.how import HOWS, Cut, How, checked_how, refuse_seed, warn_of_few
 from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
+from neolens.models.modifications import modified_modules
+from neolens.models.state import state_of
 from neolens.network import weights_of
 from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
@@ -170,6 +172,8 @@ def _values(
         warn_of_few(len(prompts), stacklevel=3)
     else:
         prompts = [prompts[int(np.random.default_rng(seed).integers(len(prompts)))]]
+    if names := modified_modules(model, state_of(model).structure):
+        raise ValueError(f"{names[0]} is modified, and the reference prompts are run without that: remove it")
     with torch.no_grad():
         means = mean_of_heads(weights_of(model), torch.stack(prompts), layers)
     return {layer: z.transpose(1, 2) for layer, z in means.items()}
