@@ -1,5 +1,7 @@
 """What a model writes with heads ablated, against decoding by hand with the pure forward pass."""
 
+import copy
+
 import pytest
 import torch
 
@@ -164,3 +166,30 @@ def test_a_text_longer_than_the_reference_is_refused_while_it_is_written(lab):
 def test_a_mean_over_few_prompts_is_warned_about(lab):
     with pytest.warns(UserWarning, match="the mean is over only 3 reference prompts"):
         continuations(lab, PROMPT, {"mine": HEADS}, how="mean", reference=REFERENCE[:3], new_tokens=2)
+
+
+def test_reference_prompts_are_refused_on_a_model_with_a_torch_hook(lab):
+    """They are run by the pure pass, which does not run the hook."""
+    handle = lab.blocks[1].mlp.register_forward_hook(lambda module, inputs, output: output * 2)
+    try:
+        with pytest.raises(ValueError, match=r"blocks\.1\.mlp is modified, and the reference prompts are run without"):
+            continuations(lab, PROMPT, {"mine": HEADS}, how="mean", reference=REFERENCE, new_tokens=2)
+        with pytest.raises(ValueError, match="is modified"), ablated(lab, HEADS, how="mean", reference=REFERENCE):
+            pass
+    finally:
+        handle.remove()
+
+
+def test_a_model_that_drops_activations_at_random_is_refused(lab):
+    dropping = copy.deepcopy(lab)
+    next(module for module in dropping.modules() if isinstance(module, torch.nn.Dropout)).p = 0.3
+    dropping.train()
+    with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
+        continuations(dropping, PROMPT, {"mine": HEADS}, new_tokens=2)
+
+
+def test_logits_that_are_not_finite_are_refused(lab):
+    overflowing = copy.deepcopy(lab)
+    overflowing.blocks[0].ln1.weight.data[0] = torch.inf
+    with pytest.raises(ValueError, match="the model's logits are not finite on prompts of 13 tokens"):
+        continuations(overflowing, PROMPT, {"mine": HEADS}, new_tokens=2)

@@ -253,3 +253,17 @@ def test_a_folder_named_like_a_catalogue_name_is_taken_only_if_it_is_a_model(mon
     assert folders.resolve("gpt2").hub_id == "openai-community/gpt2"
     (tmp_path / "gpt2" / "config.json").write_text(json.dumps(tiny.config("gpt2").to_dict()))
     assert folders.resolve("gpt2").local is not None
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt-neo", "pythia"])
+def test_the_anatomy_says_whether_the_loaded_embeddings_are_tied_whatever_the_config_says(name, tmp_path):
+    untied = tiny.model(name, tie_word_embeddings=False)
+    untied.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": True}))
+    model = neolens.load(tmp_path)
+    own = torch.equal(model.original_model.get_output_embeddings().weight, untied.get_output_embeddings().weight)
+    assert neolens.anatomy(model).tied_embedding is not own
+    assert neolens.anatomy(model).parameters == sum(weight.numel() for weight in model.original_model.parameters())
+    if own:
+        assert torch.equal(model(tiny.tokens()), untied(tiny.tokens()).logits)

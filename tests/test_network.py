@@ -181,6 +181,11 @@ def test_the_fingerprint_sees_an_edit_through_data_and_inference_tensors(tiny_fo
     first = fingerprint(model)
     model.blocks[0].attn.q.original_component.weight.data[0, 0] += 1
     assert fingerprint(model) != first
+    for name, weight in model.original_model.named_parameters():
+        before = fingerprint(model)
+        kept = weight.data.clone()
+        weight.data[...] = kept.roll(1, 0)
+        assert fingerprint(model) != before or torch.equal(weight.data, kept), name
     with torch.inference_mode():
         assert fingerprint(neolens.load(tiny_folders["gpt2"])) == first
 

@@ -24,7 +24,8 @@ from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
 from neolens.models.modifications import modified_modules
 from neolens.models.state import state_of
-from neolens.network import weights_of
+from neolens.network import check_unchanged, weights_of
+from neolens.network.measurement import check_finite
 from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import read, tokenizer_of
@@ -105,7 +106,8 @@ def continuations(
         seed: as `ablated`.
 
     Raises:
-        TypeError, ValueError: as `ablated`; prompts and continuations that do not fit the context.
+        TypeError, ValueError: as `ablated`; prompts and continuations that do not fit the context; a model that drops
+            activations at random, or whose logits are not finite.
     """
     facts, tokenizer = anatomy(model), tokenizer_of(model)
     chosen, way = checked(groups, facts), checked_how(how)
@@ -124,6 +126,8 @@ def continuations(
                 f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
             )
     check_hooks_work(model, facts, way)
+    check_unchanged(model, by_model=True)
+    check_finite(model, *(torch.tensor([one.ids]) for one in begun))
     layers = {layer for heads in chosen.values() for layer, _ in heads}
     values = _values(model, facts, way, layers, reference, seed)
     written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
