@@ -64,7 +64,7 @@ class CutOff:
             return computed.z
         q, k, v = (x[rows, heads][:, None] for x in computed.qkv)
         span, nearest = remaining(self.facts.attention[computed.layer], self.how)
-        scale, upcast = self.facts.scale, self.facts.upcasts_scores
+        scale, upcast = self.facts.layer_scale(computed.layer), self.facts.upcasts_scores
         if isinstance(computed.queries, range):
             z = attend(q, k, v, span, scale=scale, upcast=upcast, nearest=nearest)
         else:

@@ -342,6 +342,7 @@ def _complete_cfg(cfg: Any, anatomy: Anatomy) -> None:
     """Write into the config what TransformerLens leaves at its defaults."""
     cfg.use_attn_scale = anatomy.scale != 1.0
     cfg.attn_scale = 1 / anatomy.scale
+    cfg.scale_attn_by_inverse_layer_idx = anatomy.inverse_layer_scale
     cfg.n_params = anatomy.parameters_without_embeddings
     if anatomy.position.kind == "rotary":
         cfg.rotary_dim = anatomy.position.rotary_dims

@@ -145,6 +145,23 @@ class _WindowMask(_ReadsState):
         summed = super()._compute_per_head_result(z_4d, n_heads, d_head)  # type: ignore[misc]
         return self.o.hook_out(summed)  # type: ignore[attr-defined]
 
+    def _attend(self, scores: Tensor, v: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What attention adds to the residual stream, and the pattern, from scores [batch, head, query, key] and values
+        [batch, head, key, d_head]: step by step, with hooks where the values are."""
+        scores = self._apply_reconstruct_attention_mask(scores, attention_mask, v.shape[2], scores.shape[2])
+        pattern = self._masked_softmax(self.hook_attn_scores(scores)).to(v.dtype)  # type: ignore[attr-defined]
+        pattern = self.hook_pattern(self.original_component.attn_dropout(pattern))  # type: ignore[attr-defined]
+        z = torch.matmul(pattern, v).transpose(1, 2).contiguous()
+        return self.original_component.resid_dropout(self._project_out(z)), pattern  # type: ignore[attr-defined]
+
+    def _project_out(self, z: Tensor) -> Tensor:
+        heads, d_head = self.config.n_heads, self.config.d_head  # type: ignore[attr-defined]
+        flat = z.reshape(*z.shape[:2], heads * d_head)
+        if not self.config.use_attn_result:  # type: ignore[attr-defined]
+            return self.o(flat)  # type: ignore[attr-defined]
+        flat = self.o.hook_in(flat)  # type: ignore[attr-defined]
+        return self._compute_per_head_result(flat.view(*z.shape[:2], heads, d_head), heads, d_head)
+
 
 def _attention_mask(scores: Tensor, span: AttentionSpan, mask: Tensor | None) -> Tensor:
     """Whether the query sees the key: within the span, and not hidden by the mask of the caller (padding).
@@ -160,11 +177,23 @@ def _attention_mask(scores: Tensor, span: AttentionSpan, mask: Tensor | None) ->
 
 
 class JointAttention(_WindowMask, _DropsCachedPattern, JointQKVAttentionBridge):
-    """GPT-2 attention: as upstream, with the dropout on its output that Hugging Face applies in training."""
+    """GPT-2 attention: scores multiplied by a scale per layer, in float32 where the config says so, and the dropout on
+    the output that Hugging Face applies in training."""
 
     def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        out, pattern = super()._reconstruct_attention(q, k, v, **kwargs)
-        return self.original_component.resid_dropout(out), pattern
+        q, k, v, *_ = self._reshape_qkv_to_heads(q, k, v, self.config.n_heads)
+        k, v = self._update_kv_cache(k, v, **kwargs)
+        return self._attend(self._scores(q, k.transpose(-1, -2)), v, kwargs.get("attention_mask"))
+
+    def _scores(self, q: Tensor, k: Tensor) -> Tensor:
+        scale = self.original_component.scaling
+        if not self.original_component.reorder_and_upcast_attn:
+            return torch.matmul(q, k) * scale
+        exact = torch.promote_types(q.dtype, torch.float32)  # in float64 Hugging Face raises an error
+        with torch.autocast(q.device.type, enabled=False):
+            q, k, heads = q.to(exact).flatten(0, 1), k.to(exact).flatten(0, 1), q.shape[:2]
+            empty = q.new_empty(len(q), q.shape[1], k.shape[2])
+            return torch.baddbmm(empty, q, k, beta=0, alpha=scale).unflatten(0, heads)
 
 
 class RotaryAttention(_WindowMask, _DropsCachedPattern, JointQKVPositionEmbeddingsAttentionBridge):
@@ -222,11 +251,7 @@ class WindowedAttention(_WindowMask, PositionEmbeddingsAttentionBridge):
         q, k, v = (x.transpose(1, 2) for x in self._project(hidden_states))
         k, v = self._update_kv_cache(k, v, **kwargs)
         scores = torch.matmul(q.to(torch.float32), k.to(torch.float32).transpose(-1, -2))
-        scores = self._apply_reconstruct_attention_mask(scores, attention_mask, k.shape[2], q.shape[2])
-        pattern = self._masked_softmax(self.hook_attn_scores(scores)).to(v.dtype)
-        pattern = self.hook_pattern(self.original_component.attn_dropout(pattern))
-        z = torch.matmul(pattern, v).transpose(1, 2).contiguous()
-        out = self.original_component.resid_dropout(self._project_out(z))
+        out, pattern = self._attend(scores, v, attention_mask)
         return self.hook_out(out), pattern
 
     def _project(self, x: Tensor) -> list[Tensor]:
@@ -242,14 +267,6 @@ class WindowedAttention(_WindowMask, PositionEmbeddingsAttentionBridge):
         else:
             return [linear(x).view(*x.shape[:-1], heads, d_head) for linear in linears]
         return [self._project_per_head_qkv(linear, y, heads, d_head) for linear, y in zip(linears, inputs)]
-
-    def _project_out(self, z: Tensor) -> Tensor:
-        heads, d_head = self.config.n_heads, self.config.d_head
-        flat = z.reshape(*z.shape[:2], heads * d_head)
-        if not self.config.use_attn_result:
-            return self.o(flat)
-        flat = self.o.hook_in(flat)
-        return self._compute_per_head_result(flat.view(*z.shape[:2], heads, d_head), heads, d_head)
 
 
 class SequentialBlock(BlockBridge):

@@ -22,7 +22,11 @@ _ROWS: dict[str, Callable[[Anatomy], str]] = {
     "context": lambda a: f"{a.context:,}",
     "attention": lambda a: spans_in_words(a),
     "position": lambda a: str(a.position),
-    "score scale": lambda a: "none (1)" if a.scale == 1 else f"1/sqrt(d_head) = {a.scale:.4g}",
+    "score scale": lambda a: (
+        ("none (1)" if a.scale == 1 else f"1/sqrt(d_head) = {a.scale:.4g}")
+        + (", divided by layer + 1" if a.inverse_layer_scale else "")
+    ),
+    "scores in half precision": lambda a: "computed in float32" if a.upcasts_scores else "computed in its dtype",
     "attention and MLP": lambda a: "parallel" if a.parallel else "sequential",
     "activation": lambda a: a.activation,
     "biases in q, k, v": lambda a: "yes" if a.qkv_bias else "no",

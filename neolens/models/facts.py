@@ -71,8 +71,9 @@ class Position:
 class Anatomy:
     """The architecture of one model.
 
-    `scale` multiplies the score q . k before the softmax (1 in GPT-Neo, d_head ** -0.5 elsewhere). `parallel`: the
-    MLP reads the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves
+    `scale` multiplies the score q . k before the softmax (1 in GPT-Neo, d_head ** -0.5 elsewhere), see `layer_scale`.
+    `upcasts_scores`: scores and softmax are computed in float32 in half precision too (GPT-Neo, and GPT-2 with
+    `reorder_and_upcast_attn`), else in the dtype of the model, in which they can overflow. `parallel`: the MLP reads the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves
     out token, position and output embeddings. `data` and `tokenizer` are known for catalogue names only.
     """
 
@@ -98,17 +99,18 @@ class Anatomy:
     parameters_without_embeddings: int
     data: str | None = None
     tokenizer: str | None = None
+    upcasts_scores: bool = False
+    inverse_layer_scale: bool = False
 
     @property
     def windows(self) -> tuple[int, ...]:
         """The distinct windows of the local layers, ascending; empty where every layer is global."""
         return tuple(sorted({span.window for span in self.attention if span.window is not None}))
 
-    @property
-    def upcasts_scores(self) -> bool:
-        """Whether scores and softmax are computed in float32 in half precision too, as Hugging Face does for GPT-Neo;
-        else in the dtype of the model, in which they can overflow."""
-        return self.family == "gpt_neo"
+    def layer_scale(self, layer: int) -> float:
+        """What multiplies the scores of a layer: `scale`, divided by layer + 1 where `inverse_layer_scale` (GPT-2 with
+        `scale_attn_by_inverse_layer_idx`)."""
+        return self.scale / float(layer + 1) if self.inverse_layer_scale else self.scale
 
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
@@ -125,6 +127,7 @@ def from_record(text: str) -> Anatomy:
         facts = json.loads(text)
         spans = tuple(AttentionSpan(**span) for span in facts.pop("attention"))
         position = Position(**facts.pop("position"))
+        facts.setdefault("upcasts_scores", facts["family"] == "gpt_neo")  # records of earlier versions
         found = Anatomy(attention=spans, position=position, **facts)
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{text[:40]!r} is no record of an anatomy: expected the attribute of a result") from error
@@ -162,7 +165,9 @@ def _gpt2(config: PretrainedConfig) -> dict:
         "context": config.n_positions,
         "attention": [AttentionSpan("global")] * config.n_layer,
         "position": Position("absolute"),
-        "scale": (config.n_embd // config.n_head) ** -0.5,
+        "scale": (config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0,
+        "upcasts_scores": config.reorder_and_upcast_attn,
+        "inverse_layer_scale": config.scale_attn_by_inverse_layer_idx,
         "parallel": False,
         "activation": config.activation_function,
         "norm_eps": config.layer_norm_epsilon,
@@ -184,6 +189,7 @@ def _gpt_neo(config: PretrainedConfig) -> dict:
         "attention": [spans[kind] for kind in config.attention_layers],
         "position": Position("absolute"),
         "scale": 1.0,
+        "upcasts_scores": True,
         "parallel": False,
         "activation": config.activation_function,
         "norm_eps": config.layer_norm_epsilon,

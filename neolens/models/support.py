@@ -20,9 +20,6 @@ _BASE = {"gpt2": "GPT2Model", "gpt_neo": "GPTNeoModel", "gpt_neox": "GPTNeoXMode
 # Fields whose other values would change the mathematics in a way that neolens does not compute.
 _FIXED: dict[str, dict[str, Any]] = {
     "gpt2": {
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "reorder_and_upcast_attn": False,
         "add_cross_attention": False,
     },
     "gpt_neo": {},

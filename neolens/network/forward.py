@@ -176,7 +176,7 @@ def _attention(
         )
     z = attend(
         *(q, k, v, span),
-        scale=facts.scale,
+        scale=facts.layer_scale(at.index),
         upcast=facts.upcasts_scores,
         layer=at.index,
         observer=at.observer,

@@ -172,7 +172,7 @@ class _Held:
             without[..., pair] = 0.0
             attend(
                 *(without, k, k[..., :1], self.facts.attention[layer]),
-                scale=self.facts.scale,
+                scale=self.facts.layer_scale(layer),
                 upcast=self.facts.upcasts_scores,
                 layer=layer,
                 observer=sums.add,

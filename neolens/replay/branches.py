@@ -165,8 +165,8 @@ class Trunk:
         span, facts = self.spans[layer], self.weights.anatomy
         if isinstance(queries, Tensor):
             mask = seen(queries, keys, span)[:, None]
-            return fused(q, k, v, mask, facts.scale, upcast=facts.upcasts_scores)
-        return attend(q, k, v, span, scale=facts.scale, upcast=facts.upcasts_scores)
+            return fused(q, k, v, mask, facts.layer_scale(layer), upcast=facts.upcasts_scores)
+        return attend(q, k, v, span, scale=facts.layer_scale(layer), upcast=facts.upcasts_scores)
 
 
 def _of(queries: Positions, rows: slice) -> Positions:

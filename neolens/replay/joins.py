@@ -168,5 +168,5 @@ def _patched_z(
             low, high = max(first, start), min(last, end)
             parts[site][:, low - start : high - start] = source[site][layer][some, head, low:high]
         q, k, v = (parts[part][:, None] for part in ("q", "k", "v"))
-        found.append(suffix.attend(q, k, v, seen)[:, 0])
+        found.append(suffix.attend(layer, q, k, v, seen)[:, 0])
     return torch.cat(found)

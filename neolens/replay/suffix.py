@@ -141,14 +141,15 @@ class Suffix:
             if group.last < last:
                 rest = recorded["q"][:, :, max(first, group.last) : last][prompts]
                 queries = torch.cat([queries, rest], dim=2)
-            z = self.attend(queries, mine[0], mine[1], hidden)
+            z = self.attend(layer, queries, mine[0], mine[1], hidden)
             out[begin:end] = z.transpose(1, 2).flatten(2)
         return out
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Float[Tensor, "row head pos d_head"]:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Float[Tensor, "row head pos d_head"]:
         """softmax(scale q k^T, where seen) v."""
         self.arithmetic += 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3]
-        return fused(q, k, v, seen, self.weights.anatomy.scale, upcast=self.weights.anatomy.upcasts_scores)
+        facts = self.weights.anatomy
+        return fused(q, k, v, seen, facts.layer_scale(layer), upcast=facts.upcasts_scores)
 
     def _rotated(self, x: Float[Tensor, "row head pos d_head"], first: int) -> Float[Tensor, "row head pos d_head"]:
         return x if self.rotation is None else rotate(x, self.rotation[first : first + x.shape[2]])
