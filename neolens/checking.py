@@ -22,7 +22,7 @@ from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load, quiet_transformers
 from neolens.network import logits, residual, weights_of
-from neolens.prompts import beginning_of_sequence
+from neolens.prompts import bos_token
 from neolens.sites import hook_name, sites_of
 
 PUBLISHED_LOSS = {"gpt2": 5.331856, "gpt-neo-125M": 4.900552, "pythia-70m": 4.659345}
@@ -161,7 +161,7 @@ def _hooked(model: Any, tokens: Tensor, site: str, layer: int | None, hook: Any)
 
 
 def _against_published(model: Any, published: float) -> Line:
-    bos = beginning_of_sequence(model.tokenizer)
+    bos = bos_token(model.tokenizer)
     tokens = torch.tensor([[bos, *model.tokenizer("Hello world!", add_special_tokens=False)["input_ids"]]])
     with torch.no_grad():
         loss = model(tokens.to(model.cfg.device), return_type="loss").item()

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 import neolens
 from neolens.lab.language import CONTENT
-from neolens.prompts import beginning_of_sequence, chunks, random_tokens, read_text, repeat_length, repeated
+from neolens.prompts import bos_token, chunks, random_tokens, read_text, repeat_length, repeated
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ def test_bad_text_and_lengths_are_refused(tokenizer):
 
 
 def test_a_tokenizer_without_bos_begins_with_its_end_of_text(tokenizer):
-    assert beginning_of_sequence(tokenizer) == 0
+    assert bos_token(tokenizer) == 0
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="h")
-    assert beginning_of_sequence(bare) == 9
+    assert bos_token(bare) == 9
     with pytest.raises(ValueError, match="no BOS and no end-of-text token"):
-        beginning_of_sequence(PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer))
+        bos_token(PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer))
 
 
 @pytest.mark.parametrize(

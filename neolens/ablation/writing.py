@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neolens.ablation.groups import checked
-from neolens.ablation.hooked import check_hooks_work, hooks_of
+from neolens.ablation.hooked import check_ablation_works, hooks_of
 from neolens.ablation.how import HOWS, Cut, How, checked_how, refuse_seed, warn_of_few
 from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
@@ -26,6 +26,7 @@ from neolens.models.modifications import modified_modules
 from neolens.models.state import state_of
 from neolens.network import check_unchanged, weights_of
 from neolens.network.measurement import check_finite
+from neolens.prompts.bos import chosen_bos
 from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import read, tokenizer_of
@@ -78,8 +79,9 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
     """
     facts = anatomy(model)
     chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
-    check_hooks_work(model, facts, way)
-    values = _values(model, facts, way, {layer for layer, _ in chosen}, reference, seed)
+    layers = {layer for layer, _ in chosen}
+    check_ablation_works(model, facts, way, layers)
+    values = _values(model, facts, way, layers, reference, seed)
     with model.hooks(fwd_hooks=hooks_of(facts, chosen, way, values)):
         yield model
 
@@ -93,21 +95,23 @@ def continuations(
     reference: Any = None,
     new_tokens: int = 32,
     seed: int = 0,
+    prepend_bos: bool = True,
 ) -> Continuations:
     """How the model continues each prompt as it is, and with each group of heads ablated, by its likeliest tokens.
 
     Args:
         model: from `neolens.load`, with a tokenizer.
-        prompts: a text, or a list of texts; BOS is put before each.
+        prompts: a text, or a list of texts.
         groups: as `neolens.ablate`.
         how: as `ablated`.
         reference: as `ablated`; prompts as long as prompt and continuation together, or longer.
         new_tokens: of each continuation.
         seed: as `ablated`.
+        prepend_bos: put BOS before each prompt, or the end-of-text token where the tokenizer has no BOS.
 
     Raises:
-        TypeError, ValueError: as `ablated`; prompts and continuations that do not fit the context; a model that drops
-            activations at random, or whose logits are not finite.
+        TypeError, ValueError: as `ablated`; no BOS to put before the prompts; prompts and continuations that do not
+            fit the context; a model that drops activations at random, or whose logits are not finite.
     """
     facts, tokenizer = anatomy(model), tokenizer_of(model)
     chosen, way = checked(groups, facts), checked_how(how)
@@ -116,7 +120,8 @@ def continuations(
     texts = [prompts] if isinstance(prompts, str) else listed(prompts, "the prompts")
     if isinstance(new_tokens, bool) or not isinstance(new_tokens, int | np.integer) or new_tokens < 1:
         raise ValueError(f"new_tokens {new_tokens!r}: expected a whole number of 1 or more")
-    begun = [read(tokenizer, text, True, f"prompt {number}") for number, text in enumerate(texts)]
+    bos = chosen_bos(tokenizer, prepend_bos, facts.d_vocab)
+    begun = [read(tokenizer, text, bos, f"prompt {number}") for number, text in enumerate(texts)]
     if not begun:
         raise ValueError("there is no prompt: expected at least one text")
     for number, one in enumerate(begun):
@@ -125,10 +130,10 @@ def continuations(
                 f"prompt {number} has {len(one.ids)} tokens: with {new_tokens} more it does not fit the "
                 f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
             )
-    check_hooks_work(model, facts, way)
+    layers = {layer for heads in chosen.values() for layer, _ in heads}
+    check_ablation_works(model, facts, way, layers)
     check_unchanged(model, by_model=True)
     check_finite(model, *(torch.tensor([one.ids]) for one in begun))
-    layers = {layer for heads in chosen.values() for layer, _ in heads}
     values = _values(model, facts, way, layers, reference, seed)
     written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
     for name, heads in chosen.items():

@@ -1,13 +1,16 @@
 """Prompts: pairs to patch between and families of them, validated tokens, repeated random sequences, plain text."""
 
+from neolens.prompts.bos import bos_token
+from neolens.prompts.drawing import random_repeats, random_tokens, repeated, token_pool
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
 from neolens.prompts.pairs import PromptPairs
-from neolens.prompts.text import beginning_of_sequence, chunks, lab_documents, read_text
-from neolens.prompts.tokens import random_repeats, random_tokens, repeat_length, repeated, second_copy, validated
+from neolens.prompts.text import chunks, lab_documents, read_text, token_chunks
+from neolens.prompts.token_files import read_tokens
+from neolens.prompts.tokens import repeat_length, second_copy, validated
 
 __all__ = [
     "PromptPairs",
-    "beginning_of_sequence",
+    "bos_token",
     "chunks",
     "docstring",
     "greater_than",
@@ -17,9 +20,12 @@ __all__ = [
     "random_repeats",
     "random_tokens",
     "read_text",
+    "read_tokens",
     "recall",
     "repeat_length",
     "repeated",
     "second_copy",
+    "token_chunks",
+    "token_pool",
     "validated",
 ]

@@ -3,8 +3,8 @@
 Each function asks in the lab's language where the model's tokenizer speaks that, and in plain English with any other.
 `corruption="swap"`: the corrupted prompt asks the same and its answer is the distractor. `corruption="other"`: a word
 that stands nowhere else takes the place of what the answer follows from, so the corrupted prompt tells neither. The
-clean prompts are the same for both. Every prompt begins with BOS and ends where the answer is to follow; no two clean
-ones are equal; more prompts of a seed begin with the same ones.
+clean prompts are the same for both. Every prompt begins with BOS, or with `prepend_bos=False` with its first word, and
+ends where the answer is to follow; no two clean ones are equal; more prompts of a seed begin with the same ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ LAB_DISTANCE = 12
 
 
 def indirect_object(
-    model: Any, prompts: int = 32, *, corruption: str = "swap", distance: int | None = None, seed: int = 0
+    model: Any,
+    prompts: int = 32,
+    *,
+    corruption: str = "swap",
+    distance: int | None = None,
+    seed: int = 0,
+    prepend_bos: bool = True,
 ) -> PromptPairs:
     """ "When Mary and John went to the market, John gave the ring to", answer Mary, distractor John.
 
@@ -34,21 +40,36 @@ def indirect_object(
         model: what has a tokenizer and an anatomy, such as a model from `neolens.load`.
         distance: tokens from `io` to `end`, reached by sentences before `s2`; by default none stand there in English,
             and 12 tokens in the lab's language.
+        prepend_bos: as in `PromptPairs.from_text`.
 
     Raises:
         TypeError: numbers that are not whole.
         ValueError: an unknown corruption; a distance or a number of prompts that cannot be had; a tokenizer in which
-            too few words are one token.
+            too few words are one token, or without BOS.
     """
     refuse_arguments(corruption, prompts, seed, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
-        return _lab(model, "indirect_object", LAB_DISTANCE if distance is None else distance, corruption, prompts, seed)
-    return _english(model, english.indirect_object(tokenizer, corruption, distance), prompts, seed)
+        return _lab(
+            model,
+            "indirect_object",
+            LAB_DISTANCE if distance is None else distance,
+            corruption,
+            prompts,
+            seed,
+            prepend_bos,
+        )
+    return _english(model, english.indirect_object(tokenizer, corruption, distance), prompts, seed, prepend_bos)
 
 
 def induction(
-    model: Any, prompts: int = 32, *, distance: int = 12, corruption: str = "swap", seed: int = 0
+    model: Any,
+    prompts: int = 32,
+    *,
+    distance: int = 12,
+    corruption: str = "swap",
+    seed: int = 0,
+    prepend_bos: bool = True,
 ) -> PromptPairs:
     """Random words A ... B C ... A ... B, answer C, which stands `distance` tokens before the end.
 
@@ -63,12 +84,18 @@ def induction(
     refuse_arguments(corruption, prompts, seed, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
-        return _lab(model, "induction", distance, corruption, prompts, seed)
-    return _english(model, english.induction(tokenizer, corruption, distance), prompts, seed)
+        return _lab(model, "induction", distance, corruption, prompts, seed, prepend_bos)
+    return _english(model, english.induction(tokenizer, corruption, distance), prompts, seed, prepend_bos)
 
 
 def recall(
-    model: Any, prompts: int = 32, *, distance: int = 12, corruption: str = "swap", seed: int = 0
+    model: Any,
+    prompts: int = 32,
+    *,
+    distance: int = 12,
+    corruption: str = "swap",
+    seed: int = 0,
+    prepend_bos: bool = True,
 ) -> PromptPairs:
     """ "Mary has the corn. John has the salt. ... Mary has the", answer corn, which stands `distance` tokens back.
 
@@ -82,11 +109,11 @@ def recall(
     refuse_arguments(corruption, prompts, seed, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
-        return _lab(model, "recall", distance, corruption, prompts, seed)
-    return _english(model, english.recall(tokenizer, corruption, distance), prompts, seed)
+        return _lab(model, "recall", distance, corruption, prompts, seed, prepend_bos)
+    return _english(model, english.recall(tokenizer, corruption, distance), prompts, seed, prepend_bos)
 
 
-def greater_than(model: Any, prompts: int = 32, *, seed: int = 0) -> PromptPairs:
+def greater_than(model: Any, prompts: int = 32, *, seed: int = 0, prepend_bos: bool = True) -> PromptPairs:
     """ "The war lasted from the year 1732 to the year 17", answer a year after 32, distractor a year before it.
 
     Positions: `noun`, `xx` (the first 17), `yy` (32), `end`. Corrupted, the first year is 1701, after which both are.
@@ -98,10 +125,12 @@ def greater_than(model: Any, prompts: int = 32, *, seed: int = 0) -> PromptPairs
     """
     refuse_arguments("swap", prompts, seed)
     _refuse_lab(model, "no numbers", "greater_than")
-    return _english(model, english.greater_than(tokenizer_of(model)), prompts, seed)
+    return _english(model, english.greater_than(tokenizer_of(model)), prompts, seed, prepend_bos)
 
 
-def docstring(model: Any, prompts: int = 32, *, corruption: str = "swap", seed: int = 0) -> PromptPairs:
+def docstring(
+    model: Any, prompts: int = 32, *, corruption: str = "swap", seed: int = 0, prepend_bos: bool = True
+) -> PromptPairs:
     """A Python function of four arguments; its documentation names two, and the answer is the third.
 
     Positions: `a_def b_def c_def d_def` (the arguments), `a_doc b_doc` (where they are documented), `end`. The
@@ -114,16 +143,19 @@ def docstring(model: Any, prompts: int = 32, *, corruption: str = "swap", seed: 
     """
     refuse_arguments(corruption, prompts, seed)
     _refuse_lab(model, "no Python", "docstring")
-    return _english(model, english.docstring(tokenizer_of(model), corruption), prompts, seed)
+    return _english(model, english.docstring(tokenizer_of(model), corruption), prompts, seed, prepend_bos)
 
 
-def _english(model: Any, supply: Supply, prompts: int, seed: int) -> PromptPairs:
-    return pairs_of(model, drawn(supply, prompts, seed))
+def _english(model: Any, supply: Supply, prompts: int, seed: int, prepend_bos: bool) -> PromptPairs:
+    return pairs_of(model, drawn(supply, prompts, seed), prepend_bos=prepend_bos)
 
 
-def _lab(model: Any, task: str, distance: int, corruption: str, prompts: int, seed: int) -> PromptPairs:
+def _lab(
+    model: Any, task: str, distance: int, corruption: str, prompts: int, seed: int, prepend_bos: bool
+) -> PromptPairs:
     context = limits(model)[1]
-    return pairs_of(model, lab.questions(task, distance, corruption, context=context, prompts=prompts, seed=seed))
+    asked = lab.questions(task, distance, corruption, context=context, prompts=prompts, seed=seed)
+    return pairs_of(model, asked, prepend_bos=prepend_bos)
 
 
 def _refuse_lab(model: Any, lacking: str, family: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.prompts.bos import chosen_bos
 from neolens.prompts.checks import (
     answers_of,
     listed,
@@ -120,18 +121,20 @@ class PromptPairs:
             distractors: the same, or None.
             positions: name -> per prompt an index (negative ones count from the end; BOS counts), or a text that stands
                 once in the clean prompt: the position of its last token.
-            prepend_bos: put the model's BOS (its end-of-text token where there is none) before every prompt.
+            prepend_bos: put the model's BOS (its end-of-text token where there is none) before every prompt; False
+                puts nothing before it.
 
         Raises:
             TypeError: not strings.
-            ValueError: as `PromptPairs`; an answer that is not one token, BOS twice, a word or a named text that is not
-                there, or prompts that do not fit the model.
+            ValueError: as `PromptPairs`; no BOS to put before the prompts, BOS twice, an answer that is not one token,
+                a word or a named text that is not there, or prompts that do not fit the model.
         """
         tokenizer = tokenizer_of(model)
+        bos = chosen_bos(tokenizer, prepend_bos, limits(model)[2])
 
         def readings(given: Any, side: str) -> list[Reading]:
             texts = enumerate(listed(given, f"the {side} prompts"))
-            return [read(tokenizer, text, prepend_bos, f"the {side} prompt of pair {number}") for number, text in texts]
+            return [read(tokenizer, text, bos, f"the {side} prompt of pair {number}") for number, text in texts]
 
         told, other = readings(clean, "clean"), readings(corrupted, "corrupted")
         pairs = cls(

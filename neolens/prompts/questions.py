@@ -88,7 +88,7 @@ def drawn(supply: Supply, prompts: int, seed: int) -> list[Question]:
     return list(found.values())
 
 
-def pairs_of(model: Any, questions: Sequence[Question]) -> PromptPairs:
+def pairs_of(model: Any, questions: Sequence[Question], *, prepend_bos: bool = True) -> PromptPairs:
     """The questions as pairs, their named pieces as positions.
 
     Raises:
@@ -110,7 +110,9 @@ def pairs_of(model: Any, questions: Sequence[Question]) -> PromptPairs:
         ["".join(question.corrupted_pieces) for question in questions],
         [question.answer for question in questions],
         [question.distractor for question in questions],
-        {  # BOS moves every token by one: the last of a piece stands where the piece ends
-            name: [end[question.places[name]] for question, end in zip(questions, ends)] for name in questions[0].places
+        {  # after BOS, which moves every token by one, the last of a piece stands where the piece ends
+            name: [end[question.places[name]] - (not prepend_bos) for question, end in zip(questions, ends)]
+            for name in questions[0].places
         },
+        prepend_bos=prepend_bos,
     )

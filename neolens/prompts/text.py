@@ -1,7 +1,8 @@
-"""Plain text as prompts: read a file, tokenize, cut into prompts that fit the model."""
+"""Plain text or long prompts of tokens as prompts that fit the model: read a file, tokenize, cut."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from neolens.prompts.bos import chosen_bos
 
 
 def read_text(path: str | Path) -> str:
@@ -35,41 +38,59 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def beginning_of_sequence(tokenizer: Any) -> int:
-    """The token put before a prompt: the tokenizer's BOS, or its end-of-text token where it has no BOS.
-
-    Raises:
-        ValueError: the tokenizer has neither.
-    """
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise ValueError("the tokenizer has no BOS and no end-of-text token: set tokenizer.bos_token")
-
-
-def chunks(tokenizer: Any, text: str, length: int, *, prompts: int | None = None) -> Int[Tensor, "prompt pos"]:
+def chunks(
+    tokenizer: Any, text: str, length: int, *, prompts: int | None = None, prepend_bos: bool = True
+) -> Int[Tensor, "prompt pos"]:
     """Consecutive prompts of `length` tokens, BOS first in each; a rest shorter than that is left out.
 
     A text that fills no whole prompt gives one shorter prompt.
 
     Args:
         prompts: at most so many; by default as many as the text fills.
+        prepend_bos: begin each with the tokenizer's BOS, or its end-of-text token where it has no BOS; False puts
+            nothing before the text.
 
     Raises:
-        ValueError: `length` below 2, or a text without tokens.
+        ValueError: no BOS to begin with, `length` below 2, `prompts` below 1, or a text without tokens.
     """
-    if length < 2:
-        raise ValueError(f"prompts of {length} tokens hold no text: expected a length of at least 2")
-    body = length - 1
-    needed = text if prompts is None else text[: 40 * body * prompts]
+    _check_sizes(length, prompts)
+    bos = chosen_bos(tokenizer, prepend_bos)
+    needed = text if prompts is None else text[: 40 * length * prompts]
     ids = tokenizer(needed, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise ValueError("the text has no tokens: give one with some words")
-    whole = max(1, len(ids) // body)
-    count = whole if prompts is None else min(prompts, whole)
-    rows = torch.tensor(ids[: count * body]).reshape(count, -1)
-    bos = torch.full((count, 1), beginning_of_sequence(tokenizer))
-    return torch.cat([bos, rows], dim=1)
+    return token_chunks([torch.tensor(ids, dtype=torch.long)], length, prompts=prompts, bos=bos)
+
+
+def token_chunks(
+    tokens: Sequence[Int[Tensor, " _"]], length: int, *, prompts: int | None = None, bos: int | None = None
+) -> Int[Tensor, "prompt pos"]:
+    """Consecutive prompts of `length` tokens from longer ones, such as those of `read_tokens`.
+
+    No prompt goes on in the next one: of each, a rest that is shorter is left out. Where none is long enough, the
+    longest ones are given whole, and the prompts are as long as they are.
+
+    Args:
+        tokens: one-dimensional integer tensors of any lengths.
+        prompts: at most so many; by default all.
+        bos: a token to put first in each, which counts towards `length`; None for none.
+
+    Raises:
+        ValueError: `length` below 2, `prompts` below 1, or no tokens.
+    """
+    _check_sizes(length, prompts)
+    body = min(length - (bos is not None), max(map(len, tokens), default=0))
+    if body == 0:
+        raise ValueError("there are no tokens to cut into prompts: give at least one prompt with some")
+    rows = torch.cat([prompt[: len(prompt) // body * body].reshape(-1, body) for prompt in tokens])[:prompts].long()
+    return rows if bos is None else torch.cat([torch.full((len(rows), 1), bos), rows], dim=1)
+
+
+def _check_sizes(length: int, prompts: int | None) -> None:
+    if length < 2:
+        raise ValueError(f"prompts of {length} tokens hold no text: expected a length of at least 2")
+    if prompts is not None and prompts < 1:
+        raise ValueError(f"{prompts} prompts: expected at least 1")
 
 
 def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neolens.prompts.text import beginning_of_sequence
-
 
 def tokenizer_of(model: Any) -> Any:
     """The tokenizer of a model.
@@ -47,15 +45,16 @@ def token_words(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Reading:
-    """One prompt as the tokenizer reads it, BOS included where it was asked for."""
+    """One prompt as the tokenizer reads it, with BOS where the caller chose one."""
 
     text: str
     ids: list[int]
     words: tuple[str, ...]
 
 
-def read(tokenizer: Any, text: Any, prepend_bos: bool, which: str) -> Reading:
-    """The tokens of one prompt; `which` names it in errors ("the clean prompt of pair 3").
+def read(tokenizer: Any, text: Any, bos: int | None, which: str) -> Reading:
+    """The tokens of one prompt, after `bos` unless that is None; `which` names it in errors ("the clean prompt of pair
+    3").
 
     Raises:
         TypeError: not a string.
@@ -67,10 +66,9 @@ def read(tokenizer: Any, text: Any, prepend_bos: bool, which: str) -> Reading:
     if not ids:
         raise ValueError(f"{which} is {text!r}, which has no tokens: give one with some words")
     refuse_unknown(tokenizer, text, ids, which)
-    if prepend_bos:
-        ids = [beginning_of_sequence(tokenizer), *ids]
-    bos = {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
-    if len(ids) > 1 and ids[0] == ids[1] and ids[0] in bos:
+    if bos is not None:
+        ids = [bos, *ids]
+    if len(ids) > 1 and ids[0] == ids[1] and ids[0] in {tokenizer.bos_token_id, tokenizer.eos_token_id}:
         raise ValueError(
             f"{which} begins with {tokenizer.decode(ids[:1])} twice: leave it out of the text, which gets one by "
             "itself, or write it once and pass prepend_bos=False"

@@ -22,7 +22,8 @@ from neolens.ablation.how import FEW, checked_how, refuse_seed, warn_of_few
 from neolens.models import Anatomy, anatomy
 from neolens.models.catalogue import near_misses
 from neolens.network import measurement
-from neolens.prompts.tokens import Prompts, random_repeats, repeat_length, validated
+from neolens.prompts.drawing import random_repeats
+from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.causes import CORRECTION, effects_beside_controls
 from neolens.scores.kinds import share_beyond
 from neolens.scores.measure import attention

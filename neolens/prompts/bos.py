@@ -1,0 +1,50 @@
+"""BOS, the token before every prompt: which one a tokenizer has, and the explicit choice of none.
+
+A tokenizer without BOS puts its end-of-text token first, as GPT-2's and Pythia's do. Where it has neither, no other
+token takes the place: the caller passes `prepend_bos=False`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def bos_token(tokenizer: Any, d_vocab: int | None = None) -> int | None:
+    """The token to put before a prompt: the tokenizer's BOS, or its end-of-text token where it has no BOS.
+
+    Args:
+        tokenizer: None for a model without one.
+        d_vocab: the size of the model's vocabulary; a token outside it does not count.
+
+    Returns:
+        The token's id, or None where there is neither. A name that the tokenizer's vocabulary lacks, and so reads as
+        the unknown token, does not count.
+    """
+    if tokenizer is None:
+        return None
+    for name, token in (
+        (tokenizer.bos_token, tokenizer.bos_token_id),
+        (tokenizer.eos_token, tokenizer.eos_token_id),
+    ):
+        in_vocabulary = token is not None and tokenizer.convert_ids_to_tokens(int(token)) == str(name)
+        if in_vocabulary and (d_vocab is None or token < d_vocab):
+            return int(token)
+    return None
+
+
+def chosen_bos(tokenizer: Any, prepend_bos: bool, d_vocab: int | None = None) -> int | None:
+    """The token to put before prompts, or None where the caller chose none.
+
+    Raises:
+        ValueError: `prepend_bos`, and the tokenizer has no BOS and no end-of-text token, or there is no tokenizer.
+    """
+    if not prepend_bos:
+        return None
+    bos = bos_token(tokenizer, d_vocab)
+    if bos is not None:
+        return bos
+    if tokenizer is None:
+        raise ValueError("the model has no tokenizer, and so no BOS: pass prepend_bos=False")
+    raise ValueError(
+        "the tokenizer has no BOS and no end-of-text token: pass prepend_bos=False, or set tokenizer.bos_token"
+    )

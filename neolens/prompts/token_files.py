@@ -1,0 +1,114 @@
+"""Prompts from files of tokens, for models without a tokenizer: `.npy`, `.pt`, or lines of integers.
+
+No file is unpickled: NumPy's `allow_pickle=False`, PyTorch's `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens.models.foreign import Facts
+from neolens.prompts.text import read_text
+from neolens.prompts.tokens import check_vocabulary
+
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+def read_tokens(path: str | Path, anatomy: Facts) -> list[Int[Tensor, " _"]]:
+    """The prompts in a file of tokens, int64, of any lengths: `token_chunks` cuts them to fit a context.
+
+    Args:
+        path: `.npy`, an integer array [prompt, pos] or [pos]; `.pt`, an integer tensor of these shapes or a list of
+            one-dimensional ones; any other name, lines of integers separated by spaces or commas, one prompt per line
+            (blank lines are skipped).
+        anatomy: of the model whose tokens they are.
+
+    Raises:
+        ValueError: no such file, another content, no prompt, an empty prompt, or a token outside the vocabulary; with
+            the file and the prompt or line.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"token file {str(path)!r} does not exist: expected a .npy or .pt file, or lines of integers")
+    what = f"token file {str(path)!r}"
+    if path.suffix not in (".npy", ".pt"):
+        return _lines(read_text(path), what, anatomy)
+    rows = _rows(_array(path, what) if path.suffix == ".npy" else _tensors(path, what), what)
+    for number, row in enumerate(rows):
+        which = f"{what}, prompt {number}"
+        if not len(row):
+            raise ValueError(f"{which} is empty: expected at least one token")
+        check_vocabulary(int(row.min()), int(row.max()), which, anatomy)
+    return [torch.from_numpy(row.astype(np.int64)) for row in rows]
+
+
+def _lines(text: str, what: str, anatomy: Facts) -> list[Int[Tensor, " _"]]:
+    """One prompt per line that is not blank."""
+    prompts = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.replace(",", " ").split()
+        if not words:
+            continue
+        for word in words:
+            if not _INTEGER.fullmatch(word):
+                raise ValueError(
+                    f"{what}, line {number} holds {word!r:.40}: expected integers separated by spaces or commas"
+                )
+        ids = [int(word) for word in words]
+        check_vocabulary(min(ids), max(ids), f"{what}, line {number}", anatomy)
+        prompts.append(torch.tensor(ids))
+    if not prompts:
+        raise ValueError(f"{what} has no prompts: expected integers, one prompt per line")
+    return prompts
+
+
+def _array(path: Path, what: str) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{what} is no NumPy array of integers ({_first_line(error)}): save one with np.save"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{what} is an archive: expected one array, as np.save writes it")
+    return array
+
+
+def _tensors(path: Path, what: str) -> np.ndarray | list[np.ndarray]:
+    expected = "expected an integer tensor, or a list of one-dimensional ones, saved with torch.save"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{what} cannot be read as tensors ({_first_line(error)}): {expected}") from None
+    if isinstance(content, Tensor):
+        return content.numpy(force=True)
+    if not isinstance(content, list | tuple) or not all(isinstance(row, Tensor) for row in content):
+        raise ValueError(f"{what} holds a {type(content).__name__}: {expected}")
+    return [row.numpy(force=True) for row in content]
+
+
+def _rows(content: np.ndarray | Sequence[np.ndarray], what: str) -> list[np.ndarray]:
+    """One-dimensional integer arrays, one per prompt."""
+    if isinstance(content, np.ndarray) and content.ndim not in (1, 2):
+        raise ValueError(f"{what} has shape {content.shape}: expected [prompt, pos] or [pos]")
+    rows = [content] if isinstance(content, np.ndarray) and content.ndim == 1 else list(content)
+    if not rows:
+        raise ValueError(f"{what} has no prompts: expected at least one")
+    for number, row in enumerate(rows):
+        if row.ndim != 1 or row.dtype.kind not in "iu":
+            raise ValueError(
+                f"{what}, prompt {number} has shape {row.shape} and dtype {row.dtype}: expected integers [pos]"
+            )
+    return rows
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:120] or type(error).__name__
