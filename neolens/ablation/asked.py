@@ -12,7 +12,7 @@ from neolens.ablation.groups import Head, checked
 from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference, refuse_seed
 from neolens.ablation.predictions import Predictions, predictions
 from neolens.metrics import Metric, several_metrics
-from neolens.models import Anatomy
+from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import validated
 
@@ -21,7 +21,7 @@ from neolens.prompts.tokens import validated
 class Asked:
     """All ablations of a call."""
 
-    facts: Anatomy
+    facts: Facts
     prompts: tuple[Tensor, ...]
     groups: Mapping[str, tuple[Head, ...]]
     how: How
@@ -54,7 +54,7 @@ class Asked:
 
 
 def asked(
-    facts: Anatomy,
+    facts: Facts,
     tokens: Any,
     groups: Any,
     how: Any,
@@ -107,7 +107,7 @@ def _metrics(metric: Any) -> tuple[Metric, ...]:
     return chosen
 
 
-def _reference(reference: Any, prompts: Sequence[Tensor], facts: Anatomy, how: How) -> tuple[Tensor, ...]:
+def _reference(reference: Any, prompts: Sequence[Tensor], facts: Facts, how: How) -> tuple[Tensor, ...]:
     if isinstance(how, Cut) or how == "zero":
         if reference is not None:
             raise ValueError(f"how={how!r} puts nothing in the heads' place: leave reference out")

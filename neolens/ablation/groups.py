@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from neolens.models import Anatomy, anatomy
+from neolens.models import Anatomy
+from neolens.models.foreign import Facts, Foreign, facts_of
 
 Head = tuple[int, int]
 """Layer and head, from 0."""
@@ -104,7 +105,7 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     return groups
 
 
-def checked(groups: Any, facts: Anatomy) -> dict[str, tuple[Head, ...]]:
+def checked(groups: Any, facts: Facts) -> dict[str, tuple[Head, ...]]:
     """The groups, each head once, in order.
 
     Raises:
@@ -121,7 +122,7 @@ def checked(groups: Any, facts: Anatomy) -> dict[str, tuple[Head, ...]]:
     return {_name(name): _heads(name, heads, facts) for name, heads in groups.items()}
 
 
-def kind_of(heads: Sequence[Head], facts: Anatomy) -> str:
+def kind_of(heads: Sequence[Head], facts: Facts) -> str:
     """`local` or `global` where all heads are of layers of that kind, else `both`."""
     kinds = {facts.attention[layer].kind for layer, _ in heads}
     return kinds.pop() if len(kinds) == 1 else "both"
@@ -133,7 +134,7 @@ def _name(name: Any) -> str:
     return name
 
 
-def _heads(name: str, heads: Any, facts: Anatomy) -> tuple[Head, ...]:
+def _heads(name: str, heads: Any, facts: Facts) -> tuple[Head, ...]:
     listed = list(heads) if isinstance(heads, Iterable) and not isinstance(heads, str) else None
     if listed is None or not all(_is_head(head) for head in listed):
         raise TypeError(f"group {name!r} is {heads!r:.60}: expected a list of (layer, head), such as [(3, 7), (5, 0)]")
@@ -160,19 +161,19 @@ def _is_head(head: Any) -> bool:
     )
 
 
-def _facts(model: Any) -> Anatomy:
-    return model if isinstance(model, Anatomy) else anatomy(model)
+def _facts(model: Any) -> Facts:
+    return model if isinstance(model, (Anatomy, Foreign)) else facts_of(model)
 
 
-def _all(facts: Anatomy) -> list[Head]:
+def _all(facts: Facts) -> list[Head]:
     return _of_layers(facts, range(facts.layers))
 
 
-def _of_layers(facts: Anatomy, layers: Iterable[int]) -> list[Head]:
+def _of_layers(facts: Facts, layers: Iterable[int]) -> list[Head]:
     return [(layer, head) for layer in layers for head in range(facts.heads)]
 
 
-def _spread(facts: Anatomy, size: int, rng: np.random.Generator) -> list[Head]:
+def _spread(facts: Facts, size: int, rng: np.random.Generator) -> list[Head]:
     """`size` heads at random, from every layer as many, give or take one."""
     each, more = divmod(size, facts.layers)
     extra = set(rng.permutation(facts.layers)[:more].tolist())

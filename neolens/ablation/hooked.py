@@ -21,8 +21,9 @@ from neolens.ablation.reading import of_last
 from neolens.ablation.values import remaining
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
-from neolens.models import Anatomy
+from neolens.models.foreign import Facts
 from neolens.network import dtype_of, visible
+from neolens.patching.hook_checks import check_hooks_work
 from neolens.sites import hook_name
 
 Hook = tuple[str, Callable[..., Tensor | None]]
@@ -52,22 +53,22 @@ def hooked(
                 progress(len(some))
 
 
-def check_hooks_work(model: Any, facts: Anatomy, how: How) -> None:
-    """Check that the model's attention scores can be changed, where a part of its attention is to be masked.
+def check_ablation_works(model: Any, facts: Facts, how: How, layers: Collection[int]) -> None:
+    """Check, on a bridge that neolens did not build, that hooks can ablate heads of these layers in this way.
 
     Raises:
-        ValueError: a change of them would have no effect.
+        ValueError: a hook there would have no effect.
     """
-    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
-    if isinstance(how, Cut) and facts.family == "gpt_neo" and not ours:
-        raise ValueError(
-            f"how={how!r}: TransformerLens's own bridge of GPT-Neo ignores changed scores; load the model "
-            "with neolens.load"
-        )
+    sites = ("attn_scores", "pattern") if isinstance(how, Cut) else ("z",)
+    runs = torch.arange(4, device=model.cfg.device).view(2, 1, 2) % facts.d_vocab
+    try:
+        check_hooks_work(model, facts, sites, layers, *runs)
+    except ValueError as error:
+        raise ValueError(f"how={how!r}: {error}") from None
 
 
 def hooks_of(
-    facts: Anatomy,
+    facts: Facts,
     heads: Sequence[Head],
     how: How,
     values: Mapping[int, Tensor] | None = None,
@@ -145,7 +146,7 @@ def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool) -
     return [putting] if whole or values is None else [(hook_name("pattern", layer), count), putting]
 
 
-def _cutting(facts: Anatomy, layer: int, heads: list[int], how: Cut) -> list[Hook]:
+def _cutting(facts: Facts, layer: int, heads: list[int], how: Cut) -> list[Hook]:
     """Hide keys before the softmax; queries that see none attend to nothing."""
     span, nearest = remaining(facts.attention[layer], how)
 

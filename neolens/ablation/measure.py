@@ -14,10 +14,10 @@ from tqdm import tqdm
 from neolens import network, results
 from neolens.ablation.asked import Asked, asked
 from neolens.ablation.groups import kind_of, written
-from neolens.ablation.hooked import check_hooks_work, hooked
+from neolens.ablation.hooked import check_ablation_works, hooked
 from neolens.ablation.replayed import replayed
 from neolens.metrics import loss
-from neolens.models import anatomy
+from neolens.models.foreign import facts_of
 from neolens.network import measurement
 from neolens.patching.measure import MAX_MEMORY, chosen_engine
 from neolens.prompts.pairs import PromptPairs
@@ -91,13 +91,13 @@ def ablate(
         UserWarning: a mean over fewer than eight prompts.
     """
     began = time.perf_counter()
-    facts = anatomy(model)
+    facts = facts_of(model)
     for pairs in (tokens, reference):
         if isinstance(pairs, PromptPairs):
             pairs.check(model)
     call = asked(facts, tokens, groups, how, metric, reference, positions, answers, distractors, seed)
     chosen = chosen_engine(model, engine, max_memory)
-    check_hooks_work(model, facts, call.how)
+    check_ablation_works(model, facts, call.how, call.layers)
     shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
     ablated, baseline = np.full(shape, np.nan, np.float32), np.full(shape[1:], np.nan, np.float32)
     runs = shape[0] * shape[1]

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.metrics import Metric
-from neolens.models import Anatomy
+from neolens.models.foreign import Facts
 from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
 
@@ -40,7 +40,7 @@ class Predictions:
 
 
 def predictions(
-    facts: Anatomy,
+    facts: Facts,
     prompts: Sequence[Tensor],
     pairs: PromptPairs | None,
     metrics: Sequence[Metric],
@@ -82,7 +82,7 @@ def predictions(
 
 
 def _expected(
-    facts: Anatomy, prompts: Sequence[Tensor], pairs: PromptPairs | None, given: Any, which: str
+    facts: Facts, prompts: Sequence[Tensor], pairs: PromptPairs | None, given: Any, which: str
 ) -> list[Tensor] | None:
     """For every position the token to come, or the one to compare it with; `NOTHING` where there is none."""
     if given is not None:

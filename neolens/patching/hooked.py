@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from neolens.metrics import Asked
+from neolens.patching.hook_checks import check_hooks_work
 from neolens.patching.sweep import Sweep, finite
 from neolens.sites import hook_name
 
@@ -27,6 +28,8 @@ def hooked(
 ) -> None:
     """Fill `patched` [prompt, layer, head, column, metric] and the baselines [prompt, metric]."""
     groups = list(sweep.pairs.groups().values())
+    first = [_tokens(model, runs, groups[0][:1]) for runs in (sweep.source, sweep.target)]
+    check_hooks_work(model, sweep.facts, [sweep.site], sweep.layers, *first)
     for prompts in groups:
         runs = {"clean": _tokens(model, sweep.pairs.clean, prompts)}
         runs["corrupted"] = _tokens(model, sweep.pairs.corrupted, prompts)

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from neolens import network, results
 from neolens.metrics import logit_difference
-from neolens.models import Anatomy, anatomy
+from neolens.models.foreign import facts_of
 from neolens.network import measurement
+from neolens.patching.hook_checks import is_from_neolens
 from neolens.patching.hooked import hooked
 from neolens.patching.replayed import replayed
 from neolens.patching.rounding import DTYPES, rounding
@@ -76,7 +77,7 @@ def patch(
         AssertionError: `verify` found a difference.
     """
     began = time.perf_counter()
-    facts = anatomy(model)
+    facts = facts_of(model)
     pairs.check(model)
     sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
     chosen = chosen_engine(model, engine, max_memory)
@@ -127,7 +128,7 @@ def chosen_engine(model: Any, engine: str, max_memory: int) -> str:
         raise ValueError(f"no engine {engine!r}: engines are {', '.join(ENGINES)}")
     if max_memory <= 0:
         raise ValueError(f"max_memory {max_memory}: expected a number of bytes above 0, such as 2**30")
-    ours = isinstance(getattr(model, "anatomy", None), Anatomy)
+    ours = is_from_neolens(model)
     if engine == "replay" and not ours:
         raise ValueError(
             "the replay engine takes models of neolens.load: load the model with it, or take engine='hooks'"

@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from neolens.metrics import AnyMetric, Metric, several_metrics
-from neolens.models import Anatomy
 from neolens.models.catalogue import near_misses
+from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.replay import HEAD_SITES, SITES
 
@@ -37,7 +37,7 @@ class Sweep:
     positions: tuple[Place, ...] | Literal["each", "all"]
     metrics: tuple[Metric, ...]
     direction: str
-    facts: Anatomy
+    facts: Facts
 
     @property
     def target(self) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ class Sweep:
 
 
 def planned(
-    facts: Anatomy,
+    facts: Facts,
     pairs: PromptPairs,
     site: str,
     positions: str | Sequence[str | tuple[str, ...]],
@@ -101,7 +101,7 @@ def planned(
         raise ValueError(
             f"no site {site!r} to patch: {near_misses(str(site), list(SITES))}sites are {', '.join(SITES)}"
         )
-    if site == "resid_mid" and facts.parallel:
+    if site == "resid_mid" and getattr(facts, "parallel", False):
         raise ValueError(
             f"{facts.name} has no resid_mid: attention and MLP run in parallel; patch resid_pre, attn_out or resid_post"
         )
