@@ -133,8 +133,8 @@ def continuations(
     layers = {layer for heads in chosen.values() for layer, _ in heads}
     check_ablation_works(model, facts, way, layers)
     check_unchanged(model, by_model=True)
-    check_finite(model, *(torch.tensor([one.ids]) for one in begun))
     values = _values(model, facts, way, layers, reference, seed)
+    check_finite(model, *(torch.tensor([one.ids]) for one in begun))
     written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
     for name, heads in chosen.items():
         with model.hooks(fwd_hooks=hooks_of(facts, heads, way, values)):
