@@ -26,7 +26,6 @@ _ROWS: dict[str, Callable[[Anatomy], str]] = {
         ("none (1)" if a.scale == 1 else f"1/sqrt(d_head) = {a.scale:.4g}")
         + (", divided by layer + 1" if a.inverse_layer_scale else "")
     ),
-    "scores in half precision": lambda a: "computed in float32" if a.upcasts_scores else "computed in its dtype",
     "attention and MLP": lambda a: "parallel" if a.parallel else "sequential",
     "activation": lambda a: a.activation,
     "biases in q, k, v": lambda a: "yes" if a.qkv_bias else "no",
@@ -34,6 +33,7 @@ _ROWS: dict[str, Callable[[Anatomy], str]] = {
     "dropout in training": lambda a: f"{a.dropout:g}",
     "training data": lambda a: a.data or "not known",
     "tokenizer": lambda a: a.tokenizer or "not known",
+    "ignored config fields": lambda a: ", ".join(a.ignored_fields) or "none",
 }
 
 # Rows that answer the question itself; the others are its confounds.
@@ -59,7 +59,8 @@ def spans_in_words(anatomy: Anatomy) -> str:
 def side_by_side(anatomies: Sequence[Anatomy]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table with a column for each model."""
     header = ["", *(anatomy.name for anatomy in anatomies)]
-    return header, [[title, *map(read, anatomies)] for title, read in _ROWS.items()]
+    rows = [[title, *map(read, anatomies)] for title, read in _ROWS.items()]
+    return header, [row for row in rows if {*row[1:]} != {"none"}]
 
 
 def differences(anatomies: Sequence[Anatomy], question: str = "attention") -> list[str]:
