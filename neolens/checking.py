@@ -1,15 +1,17 @@
-"""`neolens check`: is what neolens says of this model, on this machine, with these weights, true?
+"""`neolens check`: compare a model, on this machine and with these weights, with three independent sources.
 
-Three comparisons, each against something that is not the thing itself: the logits with Hugging Face's own model;
-every hook, edited by return and in place, with the pure forward pass given the same edit; and, for models with a
-published figure, the loss on "Hello world!" with BOS prepended (TransformerLens's acceptance tests).
+The logits with those of Hugging Face's own model; every hook, edited by return and in place, with the pure forward pass
+given the same edit; and, for models with a published figure, the loss on "Hello world!" with BOS prepended
+(TransformerLens's acceptance tests). The pure pass also gives the effect to expect of an edit: where it is none (a
+window of one token, a head that writes 0), the hook must have none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load, quiet_transformers
 from neolens.network import logits, residual, weights_of
+from neolens.network.blockwise import Edit
 from neolens.prompts import bos_token
 from neolens.sites import hook_name, sites_of
 
@@ -30,8 +33,12 @@ PUBLISHED_LOSS = {"gpt2": 5.331856, "gpt-neo-125M": 4.900552, "pythia-70m": 4.65
 
 HOOK_TOLERANCE = 1e-2
 """An error as a share of the edit's effect, in float32. A hook that does nothing has 1; rounding 1e-7 to 1e-3."""
-LOGIT_TOLERANCE = {torch.float64: 1e-4}
-"""Logits are equal to the bit, but for float64, where Hugging Face itself computes parts in float32."""
+SMALL_EFFECT = 1e-3
+"""Effects below this share of the range of the logits count as this large: an error of `HOOK_TOLERANCE` of it, 1e-5 of
+the range, can be rounding, and an effect that small is no effect."""
+LOGIT_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Dtype -> a difference from Hugging Face's logits as a share of their range, where they are not equal to the bit.
+Float64 has that of float32, in which Hugging Face computes parts of it."""
 LOSS_TOLERANCE = 2e-3
 
 
@@ -52,6 +59,7 @@ def check(
     device: str | None = None,
     dtype: str | None = None,
     every_layer: bool = False,
+    ignore_fields: Sequence[str] = (),
 ) -> list[Line]:
     """Compare a model with Hugging Face, its hooks with the pure forward pass, its loss with the published one.
 
@@ -59,23 +67,28 @@ def check(
     in float32.
 
     Args:
-        every_layer: try the hooks of every layer, not only of the first, the last and one of each kind.
+        every_layer: try the hooks of every layer, not only of the first, the last and one of each kind (and of the
+            others where those have no effect).
+
+    Returns:
+        One line per comparison. Logits: their largest difference, and the share of their range that it may be. A site:
+        the error of an edit as a share of its effect, or "no effect" where the pure pass expects none.
 
     Raises:
         ValueError: the model cannot be loaded.
     """
-    model = load(name, revision=revision, device=device, dtype=dtype)
+    model = load(name, revision=revision, device=device, dtype=dtype, ignore_fields=ignore_fields)
     lines = [_against_hugging_face(model, name, revision)]
     if model.cfg.dtype != torch.float32:
         del model  # before the next is loaded: a large model may fit in memory only once
-        model = load(name, revision=revision, device=device)
+        model = load(name, revision=revision, device=device, ignore_fields=ignore_fields)
     lines += _hooks(model, every_layer)
     published = PUBLISHED_LOSS.get(model.anatomy.name)
     return lines if published is None else [*lines, _against_published(model, published)]
 
 
 def _against_hugging_face(model: Any, name: str | Path, revision: str | None) -> Line:
-    """The largest difference of a logit on random tokens that cross the window; 0, but in float64."""
+    """The largest difference of a logit on random tokens that cross the window: 0 where they are equal to the bit."""
     from transformers import AutoModelForCausalLM
 
     tokens = _random_tokens(model, past_window=8)
@@ -87,30 +100,80 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
             dtype=model.cfg.dtype,
             local_files_only=True,
         ).to(model.cfg.device)
-        difference = (ours - theirs.eval()(tokens).logits).abs().max().item()
-    bound = LOGIT_TOLERANCE.get(model.cfg.dtype, 0.0)
+        theirs = theirs.eval()(tokens).logits
     what = f"logits against Hugging Face, {tokens.shape[1]} tokens"
-    return Line(what, f"{difference:.2g}", f"{bound:g}", difference <= bound)
+    same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+    if same.all():
+        return Line(f"{what}: equal to the bit", "0", "0", True)
+    difference = (ours - theirs).abs().masked_fill(same, 0.0).max().item()
+    bound = LOGIT_TOLERANCE[model.cfg.dtype] * (theirs.max() - theirs.min()).item()
+    if difference > bound:
+        bound = max(bound, _rounding(weights_of(model), tokens))
+    return Line(f"{what}: largest difference", f"{difference:.2g}", f"{bound:.2g}", difference <= bound)
 
 
 def _hooks(model: Any, every_layer: bool) -> Iterator[Line]:
-    """One line a site: the worst of its layers and of the two ways of editing."""
+    """One line per site: the worst of its layers and of the two ways of editing."""
     facts = model.anatomy
     weights = weights_of(model)
     tokens = _random_tokens(model, past_window=8 if max(facts.windows, default=0) <= 64 else None)
-    layers = range(facts.layers) if every_layer else _telling_layers(facts)
+    layers = list(range(facts.layers)) if every_layer else _telling_layers(facts)
+    others = [layer for layer in range(facts.layers) if layer not in layers]
     model.set_use_attn_result(False)
     plain = _pure(weights, tokens)
     for site in tqdm(sites_of(facts), desc="hooks", unit="site", delay=2, leave=False):
-        worst = 0.0
-        for layer in (None,) if site in ("embed", "pos_embed") else layers:
-            expected = _pure(weights, tokens, edit=_at(site, layer))
-            effect = (expected - plain).abs().max().item()
-            for hook in (_returned, _in_place):
-                error = _error(model, tokens, site, layer, hook, expected)
-                worst = max(worst, error / effect if effect > 0 else math.inf)
-        what = f"{site}: error of an edit over its effect"
-        yield Line(what, f"{worst:.1e}", f"{HOOK_TOLERANCE:g}", worst <= HOOK_TOLERANCE)
+        trial = partial(_trial, model, weights, tokens, plain, site)
+        trials = [trial(layer) for layer in ([None] if site in ("embed", "pos_embed") else layers)]
+        if trials[0].layer is not None and not any(trial.has_effect for trial in trials):
+            trials += [trial(layer) for layer in others]
+        yield _line(site, trials)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A site of one layer, edited in the hooked model and in the pure pass."""
+
+    layer: int | None
+    effect: float
+    """The largest change of a logit by the edit, in the pure pass."""
+    error: float
+    """The largest difference of a logit between the two, by return or in place."""
+    unit: float
+    """What the error is a share of: the effect, or `SMALL_EFFECT` of the range of the logits where that is more."""
+
+    @property
+    def share(self) -> float:
+        return self.error / self.unit if self.error > 0 else 0.0
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether a hook that did nothing would be found."""
+        return self.effect > HOOK_TOLERANCE * self.unit
+
+
+def _trial(model: Any, weights: Any, tokens: Tensor, plain: Tensor, site: str, layer: int | None) -> _Trial:
+    edit = _at(site, layer)
+    expected = _pure(weights, tokens, edit=edit)
+    effect = (expected - plain).abs().max().item()
+    error = max(_error(model, tokens, site, layer, hook, expected) for hook in (_returned, _in_place))
+    unit = max(effect, SMALL_EFFECT * (plain.max() - plain.min()).item())
+    if HOOK_TOLERANCE * unit < error < math.inf:
+        unit = max(unit, _rounding(weights, tokens, edit) / HOOK_TOLERANCE)
+    return _Trial(layer, effect, error, unit)
+
+
+def _line(site: str, trials: list[_Trial]) -> Line:
+    worst = max(trial.share for trial in trials)
+    without = [trial.layer for trial in trials if not trial.has_effect]
+    if len(without) == len(trials):
+        what = f"{site}: no effect" if worst <= HOOK_TOLERANCE else f"{site}: effect of an edit that should have none"
+    else:
+        what = f"{site}: error of an edit over its effect" + (f"; no effect in {_layers(without)}" if without else "")
+    return Line(what, f"{worst:.1e}", f"{HOOK_TOLERANCE:g}", worst <= HOOK_TOLERANCE)
+
+
+def _layers(numbers: list[int | None]) -> str:
+    return ("layer " if len(numbers) == 1 else "layers ") + ", ".join(map(str, numbers))
 
 
 def _telling_layers(facts: Anatomy) -> list[int]:
@@ -119,22 +182,39 @@ def _telling_layers(facts: Anatomy) -> list[int]:
     return sorted({0, facts.layers - 1, *(layer for kind in kinds for layer in kind)})
 
 
-def _ramp(x: Tensor) -> Tensor:
-    """Factors that no layer norm undoes: 1 + cos(index) / 2 along the last axis."""
+def _edit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors and addends that no layer norm undoes, 1 + cos(index) / 2 and sin(index + 1) / 2 along the last axis: the
+    addends have an effect also where the activation is 0."""
     index = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
-    return (1 + 0.5 * torch.cos(index)).to(x.dtype)
+    return (1 + 0.5 * torch.cos(index)).to(x.dtype), (0.5 * torch.sin(index + 1)).to(x.dtype)
 
 
-def _returned(x: Tensor, hook: Any) -> Tensor:
-    return x * _ramp(x)
+def _returned(x: Tensor, hook: Any = None) -> Tensor:
+    factor, addend = _edit(x)
+    return x * factor + addend
 
 
 def _in_place(x: Tensor, hook: Any) -> None:
-    x.mul_(_ramp(x))
+    factor, addend = _edit(x)
+    x.mul_(factor).add_(addend)
 
 
-def _at(site: str, layer: int | None) -> Callable[[str, int | None, Tensor], Tensor]:
-    return lambda here, index, x: x * _ramp(x) if (here, index) == (site, layer) else x
+def _at(site: str, layer: int | None) -> Edit:
+    return lambda here, index, x: _returned(x) if (here, index) == (site, layer) else x
+
+
+def _rounding(weights: Any, tokens: Tensor, edit: Edit | None = None) -> float:
+    """How far rounding can move a logit: four times as far as errors of one unit in the last place, drawn for every
+    activation, move it in the pure pass. A layer norm of two nearly equal numbers multiplies them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded(site: str, layer: int | None, x: Tensor) -> Tensor:
+        noise = torch.finfo(x.dtype).eps * torch.randn(x.shape, generator=generator)
+        x = x * (1 + noise.to(x.device, x.dtype))
+        return x if edit is None else edit(site, layer, x)
+
+    exact = _pure(weights, tokens, edit=edit)
+    return 4 * max((_pure(weights, tokens, edit=rounded) - exact).abs().max().item() for _ in range(4))
 
 
 @torch.no_grad()

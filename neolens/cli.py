@@ -20,6 +20,9 @@ app = typer.Typer(
 app.add_typer(lab_app, name="lab")
 
 Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids or folders", metavar="MODEL...")]
+Ignored = Annotated[
+    list[str] | None, typer.Option("--ignore-fields", help="an unknown field of config.json that changes nothing")
+]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub, such as step3000")]
 
 
@@ -51,12 +54,13 @@ def describe(
     names: Names,
     question: Annotated[str, typer.Option(help="what the comparison asks about: attention or position")] = "attention",
     revision: Revision = None,
+    ignore_fields: Ignored = None,
 ) -> None:
     """Print models side by side, and what differs besides the thing asked about. Needs no weights."""
     from neolens.models import anatomy
     from neolens.models.describe import as_text, differences, differences_title, side_by_side
 
-    anatomies = [anatomy(name, revision=revision) for name in names]
+    anatomies = [anatomy(name, revision=revision, ignore_fields=ignore_fields or ()) for name in names]
     lines = differences(anatomies, question)
     typer.echo(as_text(*side_by_side(anatomies)))
     if len(anatomies) > 1:
@@ -72,12 +76,15 @@ def check(
     device: Annotated[str | None, typer.Option(help="torch device; by default the GPU if there is one")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64")] = "float32",
     every_layer: Annotated[bool, typer.Option("--every-layer", help="try the hooks of every layer")] = False,
+    ignore_fields: Ignored = None,
 ) -> None:
     """Compare logits with Hugging Face and every hook with the pure forward pass; exit code 1 on a mismatch."""
     from neolens.checking import check as run
     from neolens.models.describe import as_text
 
-    lines = run(name, revision=revision, device=device, dtype=dtype, every_layer=every_layer)
+    lines = run(
+        name, revision=revision, device=device, dtype=dtype, every_layer=every_layer, ignore_fields=ignore_fields or ()
+    )
     rows = [[line.what, line.figure, line.bound, "ok" if line.holds else "MISMATCH"] for line in lines]
     typer.echo(as_text([name, "figure", "bound", ""], rows))
     typer.echo(

@@ -84,11 +84,13 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
 def provenance(model: Any, anatomy: Facts, **more: Any) -> dict[str, Any]:
     """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
     treatment = anatomy.position.treatment if isinstance(anatomy, Anatomy) else None
+    ignored = getattr(anatomy, "ignored_fields", ())
     return {
         "model": anatomy.name,
         "fingerprint": fingerprint(model),
         "anatomy": json.dumps(asdict(anatomy)),
         **({} if treatment is None else {"treatment": in_words(treatment)}),
+        **({"ignored_fields": ", ".join(ignored)} if ignored else {}),
         "versions": json.dumps(versions()),
         "dtype": str(dtype_of(model)).removeprefix("torch."),
         "device": str(model.cfg.device),

@@ -73,8 +73,10 @@ class Anatomy:
 
     `scale` multiplies the score q . k before the softmax (1 in GPT-Neo, d_head ** -0.5 elsewhere), see `layer_scale`.
     `upcasts_scores`: scores and softmax are computed in float32 in half precision too (GPT-Neo, and GPT-2 with
-    `reorder_and_upcast_attn`), else in the dtype of the model, in which they can overflow. `parallel`: the MLP reads the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves
-    out token, position and output embeddings. `data` and `tokenizer` are known for catalogue names only.
+    `reorder_and_upcast_attn`), else in the dtype of the model, in which they can overflow. `parallel`: the MLP reads
+    the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves out token,
+    position and output embeddings. `data` and `tokenizer` are known for catalogue names only.
+    `ignored_fields`: unknown fields of the config that the caller has declared to change nothing.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Anatomy:
     tokenizer: str | None = None
     upcasts_scores: bool = False
     inverse_layer_scale: bool = False
+    ignored_fields: tuple[str, ...] = ()
 
     @property
     def windows(self) -> tuple[int, ...]:
@@ -128,6 +131,7 @@ def from_record(text: str) -> Anatomy:
         spans = tuple(AttentionSpan(**span) for span in facts.pop("attention"))
         position = Position(**facts.pop("position"))
         facts.setdefault("upcasts_scores", facts["family"] == "gpt_neo")  # records of earlier versions
+        facts["ignored_fields"] = tuple(facts.get("ignored_fields", ()))
         found = Anatomy(attention=spans, position=position, **facts)
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{text[:40]!r} is no record of an anatomy: expected the attribute of a result") from error
@@ -137,7 +141,12 @@ def from_record(text: str) -> Anatomy:
 
 
 def from_config(
-    config: PretrainedConfig, name: str, *, data: str | None = None, tokenizer: str | None = None
+    config: PretrainedConfig,
+    name: str,
+    *,
+    data: str | None = None,
+    tokenizer: str | None = None,
+    ignored_fields: tuple[str, ...] = (),
 ) -> Anatomy:
     """The anatomy that a (supported) Hugging Face config describes."""
     facts = _READERS[config.model_type](config)
@@ -151,6 +160,7 @@ def from_config(
         parameters_without_embeddings=inner,
         data=data,
         tokenizer=tokenizer,
+        ignored_fields=ignored_fields,
         **{**facts, "attention": tuple(facts["attention"][:layers])},
     )
 

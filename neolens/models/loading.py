@@ -8,7 +8,7 @@ and TransformerLens splits them).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
-from neolens.models.support import first_line, refuse_unsupported, supported_config
+from neolens.models.support import first_line, ignored_fields, refuse_unsupported, supported_config
 
 if TYPE_CHECKING:
     import torch
@@ -24,20 +24,22 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
+def anatomy(model_or_name: Any, *, revision: str | None = None, ignore_fields: str | Sequence[str] = ()) -> Anatomy:
     """The architecture of a model, read from its config; needs no weights, and for catalogue names no network.
 
     Args:
         model_or_name: a model from `neolens.load` (or any bridge or Hugging Face model of the three families), a
             catalogue name, a hub id or a folder.
         revision: branch, tag or commit on the hub.
+        ignore_fields: as in `load`.
 
     Raises:
         ValueError: no such model, or an architecture or config field that neolens does not handle.
     """
     if isinstance(model_or_name, (str, Path)):
         source = resolve(model_or_name, revision)
-        return _source_anatomy(source, supported_config(source.config, source.name))
+        config = supported_config(source.config, source.name, _listed(ignore_fields))
+        return _source_anatomy(source, config, ignored_fields(config, source.config, _listed(ignore_fields)))
     from transformers import PreTrainedModel
 
     known = getattr(model_or_name, "anatomy", None)
@@ -49,20 +51,21 @@ def anatomy(model_or_name: Any, *, revision: str | None = None) -> Anatomy:
     name = getattr(config, "_name_or_path", "") or type(model_or_name).__name__
     if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
         supported_config({"model_type": config.model_type}, name)
-    refuse_unsupported(config, config.to_dict(), name)
-    described = from_config(config, name)
+    raw = config.to_dict()
+    refuse_unsupported(config, raw, name, _listed(ignore_fields))
+    described = from_config(config, name, ignored_fields=ignored_fields(config, raw, _listed(ignore_fields)))
     whole = isinstance(model_or_name, PreTrainedModel) and model_or_name.get_output_embeddings() is not None
     return as_loaded(described, model_or_name) if whole else described
 
 
-def fetch(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder of a model, its weights fetched into the cache if they are not there yet.
+def fetch(name: str | Path, *, revision: str | None = None, ignore_fields: str | Sequence[str] = ()) -> Path:
+    """The folder of a model, its weights fetched into the cache if they are not there yet; arguments as in `load`.
 
     Raises:
         ValueError: no such model, not handled, or the hub cannot be reached.
     """
     source = resolve(name, revision)
-    supported_config(source.config, source.name)
+    supported_config(source.config, source.name, _listed(ignore_fields))
     return source.folder
 
 
@@ -72,6 +75,7 @@ def load(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    ignore_fields: str | Sequence[str] = (),
 ) -> TransformerBridge:
     """A TransformerLens `TransformerBridge` of the model, with hooks that act.
 
@@ -81,6 +85,8 @@ def load(
         revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`).
         device: a torch device; by default the GPU if there is one, else the CPU.
         dtype: of the weights, as a `torch.dtype` or its name; float32 by default.
+        ignore_fields: fields of config.json that neolens does not know and that change nothing. The anatomy and every
+            result name those that the config has.
 
     Returns:
         The model in evaluation mode. `model.anatomy` holds its facts; logits are those of Hugging Face's eager
@@ -96,13 +102,15 @@ def load(
     dtype = _dtype(dtype)
     device = _device(device)
     source = resolve(name, revision)
-    supported_config(source.config, source.name)
+    supported_config(source.config, source.name, _listed(ignore_fields))
     folder = source.folder
-    config = supported_config(source.read_config(folder), source.name)
+    raw = source.read_config(folder)
+    config = supported_config(raw, source.name, _listed(ignore_fields))
+    ignored = ignored_fields(config, raw, _listed(ignore_fields))
     with plain_torch():
         model = _read_model(source, folder, config, dtype).to(device)
         _refuse_not_finite(model, source.name)
-        described = as_loaded(_source_anatomy(source, config), model)
+        described = as_loaded(_source_anatomy(source, config, ignored), model)
         return build_bridge(model, described, tokenizer=_read_tokenizer(source, folder))
 
 
@@ -122,13 +130,18 @@ def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:
     )
 
 
-def _source_anatomy(source: Source, config: PretrainedConfig) -> Anatomy:
+def _listed(ignore_fields: str | Sequence[str]) -> tuple[str, ...]:
+    return (ignore_fields,) if isinstance(ignore_fields, str) else tuple(ignore_fields)
+
+
+def _source_anatomy(source: Source, config: PretrainedConfig, ignored: tuple[str, ...]) -> Anatomy:
     entry = source.entry
     return from_config(
         config,
         source.name if source.revision is None else f"{source.name}@{source.revision}",
         data="the lab's synthetic language" if source.name.startswith("lab/") else entry.data if entry else None,
         tokenizer="the lab's words" if source.name.startswith("lab/") else entry.tokenizer if entry else None,
+        ignored_fields=ignored,
     )
 
 
