@@ -1,11 +1,14 @@
 # make setup: .venv with the project and all that tests need.  make demo: the whole question, on the lab models.
-# make test, make typed, make lint, make bench, make docs set up first if need be.
+# make test, make typed, make stanford, make lint, make bench, make docs set up first if need be.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: setup demo test typed lint bench docs clean
+# The tests of the tiny GPT-2 that a change of its scores could break.
+GPT2_TESTS := $(addprefix tests/test_,$(addsuffix .py,hooks network oracles scores patching ablation bridge_habits))
+
+.PHONY: setup demo test typed stanford lint bench docs clean
 
 setup: $(READY)
 
@@ -23,13 +26,17 @@ demo: $(READY)
 	$(BIN)/python -m experiments.compare
 
 # Two processes, each on one core; typed also checks every array's shape and dtype at run time, as CI does.
-test typed: export OMP_NUM_THREADS = 1
+test typed stanford: export OMP_NUM_THREADS = 1
 
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS)
 
 typed: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) --jaxtyping-packages=neolens,beartype.beartype
+
+# With the attention of Stanford's GPT-2 runs: scores divided by layer + 1, in float32.
+stanford: $(READY)
+	NEOLENS_TINY_GPT2=stanford $(BIN)/python -m pytest $(WORKERS) -k gpt2 $(GPT2_TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

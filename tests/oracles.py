@@ -149,7 +149,11 @@ def _read_gpt2(state: Mapping[str, Tensor], config) -> Network:
         eps=config.layer_norm_epsilon,
         activation=config.activation_function,
         windows=[None] * config.n_layer,
-        scales=[(config.n_embd // config.n_head) ** -0.5] * config.n_layer,
+        scales=[
+            ((config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0)
+            / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1)
+            for layer in range(config.n_layer)
+        ],
         **dict(parallel=False, rotary_dims=0, rotary_base=0.0),
     )
 

@@ -24,6 +24,7 @@ WITH_ATTRS.remove(next(each for each in INSTRUMENTS if each.detail == "summed"))
 
 CASES = [
     (Case("gpt2", "float16", 50_000), Case("gpt2", "bfloat16")),
+    (Case("gpt2-stanford", "float16", OVERFLOW), Case("gpt2-stanford", "bfloat16")),
     (Case("gpt-neo", "float16", 50_000), Case("gpt-neo", "bfloat16", 3_000, cast=True)),
     (Case("pythia", "float16"), Case("pythia", "bfloat16", OVERFLOW, cast=True)),
     (Case("neox-sequential", "float16", 50_000), Case("neox-sequential", "bfloat16", cast=True)),

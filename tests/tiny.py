@@ -5,6 +5,8 @@ many mistakes change nothing. Here everything is random and large enough to matt
 the prompts.
 """
 
+import os
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -14,6 +16,16 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+
+GPT2_FLAGS = {
+    "": {},
+    "stanford": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    "inverse": {"scale_attn_by_inverse_layer_idx": True},
+    "upcast": {"reorder_and_upcast_attn": True},
+    "unscaled": {"scale_attn_weights": False},
+}
+"""Config fields that change GPT-2's scores. The environment variable NEOLENS_TINY_GPT2 names those of the tiny `gpt2`,
+so that all its tests can be run on another GPT-2 (`make stanford`)."""
 
 WINDOW = 4
 VOCAB = 61
@@ -31,7 +43,8 @@ def config(name: str, dropout: float = 0.0, **changes) -> PreTrainedConfig:
         fields = dict(n_layer=3, n_head=4, n_embd=32, n_inner=48, n_positions=CONTEXT, vocab_size=VOCAB)
         drop = dict(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
         ends = dict(bos_token_id=0, eos_token_id=0)
-        return GPT2Config(**{**fields, **drop, **ends, **changes})
+        flags = GPT2_FLAGS[os.environ.get("NEOLENS_TINY_GPT2", "")]
+        return GPT2Config(**{**fields, **drop, **ends, **flags, **changes})
     if name == "gpt-neo":
         fields = dict(num_layers=4, num_heads=4, hidden_size=32, intermediate_size=48, window_size=WINDOW)
         sizes = dict(max_position_embeddings=CONTEXT, vocab_size=VOCAB, attention_types=[[["global", "local"], 2]])

@@ -1,4 +1,4 @@
-"""Random networks of the four families with products q k^T of a chosen size, in half precision and in float32."""
+"""Random networks of the four families, and of GPT-2 as Stanford trained it, with products q k^T of a chosen size, in half precision and in float32."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers.models.auto import AutoModelForCausalLM
 import neolens
 from neolens.prompts import PromptPairs, repeated
 
-FAMILIES = ("gpt2", "gpt-neo", "pythia", "neox-sequential")
+FAMILIES = ("gpt2", "gpt2-stanford", "gpt-neo", "pythia", "neox-sequential")
 ROTARY = ("pythia", "neox-sequential")
 DTYPES = ("float16", "bfloat16")
 
@@ -106,7 +106,9 @@ def pairs(tokens: Tensor) -> PromptPairs:
 
 def _config(family: str) -> Any:
     sizes: dict[str, Any] = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
-    if family == "gpt2":
+    if family.startswith("gpt2"):
+        if family == "gpt2-stanford":
+            sizes |= dict(scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True)
         return GPT2Config(n_layer=LAYERS, n_head=HEADS, n_embd=HEADS * D_HEAD, n_positions=CONTEXT, **sizes)
     sizes |= dict(hidden_size=HEADS * D_HEAD, max_position_embeddings=CONTEXT)
     if family == "gpt-neo":
@@ -127,7 +129,7 @@ def _enlarge_products(network: Any, family: str, product: int) -> None:
             for linear in (attention.q_proj, attention.k_proj):
                 linear.weight.mul_((product / 9) ** 0.5)
             continue
-        if family == "gpt2":
+        if family.startswith("gpt2"):
             q, k, _ = network.transformer.h[layer].attn.c_attn.bias.view(3, HEADS, D_HEAD)
         else:
             attention = network.gpt_neox.layers[layer].attention
