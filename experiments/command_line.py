@@ -16,7 +16,8 @@ import typer
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from neolens import results
+from neolens import models as loading
+from neolens import report, results
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
 from neolens.prompts.questions import refuse_arguments
 from neolens.scores import narrowest_window
@@ -27,6 +28,13 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="mo
 Models = Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")]
 
 Out = Annotated[str, typer.Option(help="folder for the result, its record and the report")]
+
+Text = Annotated[str | None, typer.Option(help="a UTF-8 text file")]
+
+Tokens = Annotated[str | None, typer.Option(help="prompts as tokens: a .npy or .pt file, or lines of integers")]
+"""In the place of --text, for any vocabulary and without a tokenizer."""
+
+IgnoreFields = Annotated[str | None, typer.Option(help="fields of config.json that change nothing, such as a,b")]
 
 LEAST = 8
 """Prompts: a mean ablation of fewer keeps much of each of them."""
@@ -43,13 +51,13 @@ def named(models: Sequence[str] | None, names: Sequence[str] | None, default: Co
     return tuple([*(models or []), *(names or [])]) or tuple(default)
 
 
-def distinct(models: Sequence[str]) -> tuple[Anatomy, ...]:
+def distinct(models: Sequence[str], ignore_fields: Sequence[str] | None = None) -> tuple[Anatomy, ...]:
     """The anatomies of the models.
 
     Raises:
         ValueError: no such model, or one that is named twice.
     """
-    anatomies = tuple(anatomy(name) for name in models)
+    anatomies = tuple(anatomy(name, ignore_fields=ignore_fields or ()) for name in models)
     if len({facts.name for facts in anatomies}) < len(models):
         raise ValueError(f"models {', '.join(models)}: give each only once")
     return anatomies
@@ -68,10 +76,15 @@ def one_window(anatomies: Sequence[Anatomy]) -> int:
     return window
 
 
-def fetched(models: Sequence[str]) -> None:
+def fetched(config: Any) -> None:
     """All weights on this machine, before anything is measured."""
-    for name in models:
-        fetch(name)
+    for name in config.models:
+        fetch(name, ignore_fields=config.ignore_fields or ())
+
+
+def load(config: Any, name: str, revision: str | None = None) -> Any:
+    """One model of an experiment, with the config fields ignored that its command line names."""
+    return loading.load(name, revision=revision, ignore_fields=config.ignore_fields or ())
 
 
 def refuse_few(prompts: int, seed: int) -> None:
@@ -186,7 +199,7 @@ def command(experiment: str, config: Any) -> str:
     for name, value in given.items():
         if value is not None:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{name}", shlex.quote(text)]
+            words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
     return " ".join([*words, "--out", shlex.quote(out)])
 
 
@@ -203,6 +216,22 @@ def record(config: Any, measured: Mapping[str, xr.Dataset], seconds: float, **fo
         "seconds": round(seconds, 1),
         **found,
     }
+
+
+def publish(folder: Path, measured: Mapping[str, xr.Dataset], noted: Mapping[str, Any], page: str) -> Path:
+    """Write `result.nc`, `record.json` and `report.html`, without `result.nc` where no model was measured.
+
+    Args:
+        measured: model -> its result.
+
+    Returns:
+        The path of the report.
+    """
+    if measured:
+        return report.publish(folder, results.stack(measured), noted, page)
+    report.write_record(folder, noted)
+    (folder / "result.nc").unlink(missing_ok=True)
+    return report.write(folder / "report.html", page)
 
 
 def tell(noted: Mapping[str, Any], page: Path) -> None:

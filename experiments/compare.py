@@ -22,7 +22,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,8 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line, comparison_page, ioi, local_vs_global, window_reach
+from experiments import command_line, comparison_page, inputs, ioi, local_vs_global, window_reach
+from experiments.inputs import Inputs
 from neolens import PromptPairs, ablate, circuits, encodings, fingerprint, patch, report, results
 from neolens.ablation import Beyond
 from neolens.circuits import needs
@@ -40,20 +41,28 @@ from neolens.cli import run_cleanly
 from neolens.comparison import TASK, Found, keeping, mixed, words
 from neolens.comparison.keeping import kept
 from neolens.contrasts import recorded
-from neolens.models import Anatomy, lab_names, load
+from neolens.models import Anatomy, lab_names
 from neolens.prompts import indirect_object, random_repeats, second_copy
 from neolens.scores import shown_patterns
 
 LONGEST = 128
 """Tokens of a repeated sequence whose patterns are shown; where it is longer, text that crosses the window is."""
 
+LATER = ("tokens", "ignore_fields")
+"""Settings that older results do not have."""
+
 
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = tuple(lab_names())
-    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    """Catalogue names, hub ids or folders; a lab model stands for all its seeds."""
     text: str | None = None
-    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    """A UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no
+    tokenizer that reads them."""
+    tokens: str | None = None
+    """A file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS before them."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/compare"
     """The folder for networks/*.nc, record.json and report.html."""
     prompts: int = 16
@@ -93,6 +102,7 @@ class Plan:
     questions: Mapping[str, Questions]
     left_out: Mapping[str, Mapping[str, str]]
     """Model -> part that it cannot be asked -> why."""
+    inputs: tuple[Inputs, ...]
 
 
 def plan(config: Config) -> Plan:
@@ -105,47 +115,67 @@ def plan(config: Config) -> Plan:
     networks = command_line.networks(scores.anatomies, config.models)
     questions: dict[str, Questions] = {}
     left_out: dict[str, dict[str, str]] = {facts.name: {} for facts in scores.anatomies}
+    readings = []
     for facts in scores.anatomies:
-        model = load(networks[facts.name][0])
-        questions[facts.name] = ask(model, config, scores, left_out[facts.name])
-    return Plan(scores.anatomies, networks, questions, {name: why for name, why in left_out.items() if why})
+        model = command_line.load(config, networks[facts.name][0])
+        questions[facts.name], reading = ask(model, config, scores, left_out[facts.name])
+        readings.append(reading)
+    left_out = {name: why for name, why in left_out.items() if why}
+    return Plan(scores.anatomies, networks, questions, left_out, tuple(readings))
 
 
 def on_scores(config: Config) -> local_vs_global.Config:
     """The same settings, for the scores of heads on text and on repeats."""
-    return local_vs_global.Config(config.models, config.text, config.out, config.prompts, config.length, config.seed)
+    names = [field.name for field in fields(local_vs_global.Config)]
+    return local_vs_global.Config(**{name: getattr(config, name) for name in names})
 
 
-def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict[str, str]) -> Questions:
+def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict[str, str]) -> tuple[Questions, Inputs]:
     """One model's questions; `left_out` is told which it cannot be asked."""
     facts: Anatomy = model.anatomy
-    tokens = local_vs_global.tokenize(model, on_scores(config), scores)
+    tokens, reading = local_vs_global.tokenize(model, on_scores(config), scores)
     if len(tokens.text) < 2:
         raise ValueError(
-            f"the text fills no 2 prompts of {scores.length} tokens of {facts.name}: give a longer text, or a smaller "
-            "--length"
+            f"the text fills no 2 prompts of {scores.source.length} tokens of {facts.name}: give a longer text, or a "
+            "smaller --length"
         )
     lengths = (scores.inside, scores.beyond)
+    draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
     groups = needs.asked_groups(facts, mixed(scores.anatomies), draws=config.draws, seed=config.seed)
     planted: Mapping[int, PromptPairs] | None = None
+    notes: list[str] = []
     try:
         planted = plant(model, config, scores.window)
+        notes = window_reach.wordless(model, [TASK])
     except ValueError as error:
         left_out["reach"] = str(error)
     indirect: PromptPairs | None = None
     try:
-        indirect = indirect_object(model, config.prompts, corruption="other", seed=config.seed)
+        indirect = ask_indirect(model, config)
     except ValueError as error:
         left_out["circuit"] = str(error)
-    return Questions(
+    questions = Questions(
         scores.window,
         tokens,
-        {n: random_repeats(model, n, prompts=config.prompts, seed=config.seed) for n in lengths},
-        encodings.texts(model, prompts=config.prompts, seed=config.seed),
+        {n: random_repeats(model, n, **draw) for n in lengths},
+        encodings.texts(model, **draw),
         {name: heads for name, heads in groups.items() if "." not in name.split()[0]},
         planted,
         indirect,
     )
+    return questions, replace(reading, sentences=(*reading.sentences, *notes), left_out=left_out)
+
+
+def ask_indirect(model: Any, config: Config) -> PromptPairs:
+    """The indirect object, after a check that the model reads its words.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if reason := inputs.unreadable(model, indirect_object):
+        raise ValueError(reason)
+    draw: Any = {"seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+    return indirect_object(model, config.prompts, corruption="other", **draw)
 
 
 def plant(model: Any, config: Config, window: int) -> dict[int, PromptPairs]:
@@ -155,9 +185,9 @@ def plant(model: Any, config: Config, window: int) -> dict[int, PromptPairs]:
     return window_reach.plant(model, TASK, tuple(sorted(chosen)), window, settings)
 
 
-def measure(network: str, asked: Questions) -> dict[str, xr.Dataset]:
+def measure(network: str, asked: Questions, config: Config) -> dict[str, xr.Dataset]:
     """Everything that one network is asked, by part."""
-    model = load(network)
+    model = command_line.load(config, network)
     parts = {"attention": local_vs_global.measure(model, asked.tokens)}
     parts["patterns"] = shown(model, parts["attention"], asked)
     parts |= ablated(model, asked)
@@ -204,13 +234,14 @@ def shown(model: Any, scores: xr.Dataset, asked: Questions) -> xr.Dataset:
 
 
 def settled(config: Config) -> str:
-    """The settings that a network's results come from, as JSON."""
-    return json.dumps({name: value for name, value in asdict(config).items() if name != "out"})
+    """The settings that a network's results come from, as JSON; those of older results have no entry for `LATER`."""
+    settings = {name: value for name, value in asdict(config).items() if name != "out"}
+    return json.dumps({name: value for name, value in settings.items() if name not in LATER or value is not None})
 
 
 def keep(network: str, asked: Questions, config: Config, path: Path) -> None:
     """Measure one network, and keep what was found."""
-    keeping.write(measure(network, asked), path, stamp(config, asked))
+    keeping.write(measure(network, asked, config), path, stamp(config, asked))
 
 
 def stamp(config: Config, asked: Questions) -> keeping.Stamp:
@@ -237,7 +268,7 @@ def is_kept(network: str, asked: Questions, config: Config, path: Path) -> bool:
     """Whether all of a network was measured: of these weights, on this text, with these settings and versions."""
     if not path.is_file():
         return False
-    return keeping.holds(path, {**stamp(config, asked), "fingerprint": fingerprint(load(network))})
+    return keeping.holds(path, {**stamp(config, asked), "fingerprint": fingerprint(command_line.load(config, network))})
 
 
 def read(folder: Path, config: Config, networks: Mapping[str, Sequence[str]]) -> list[Found]:
@@ -261,9 +292,11 @@ def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float, 
         seconds,
         asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
         resumed=resumed,
+        inputs=inputs.record(asked.inputs),
+        notes=inputs.sentences(asked.inputs),
         left_out=asked.left_out,
         laws_hold=words.laws_hold(found),
-        warnings=words.warnings(found, asked.left_out),
+        warnings=[*inputs.sentences(asked.inputs), *words.warnings(found, asked.left_out)],
         findings=[text for said in words.summary(found, contrasts).values() for text in said],
         contrasts=[recorded(one) for both in contrasts for one in both],
     )
@@ -290,7 +323,9 @@ def redraw(folder: Path, out: Path) -> tuple[dict[str, Any], Path]:
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
-    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    text: command_line.Text = None,
+    tokens: command_line.Tokens = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: Annotated[str | None, typer.Option(help="folder for results, record and report")] = None,
     prompts: Annotated[int, typer.Option(help="prompts of each kind, 8 or more")] = Config.prompts,
     length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
@@ -301,8 +336,8 @@ def main(
 ) -> None:
     """What do local layers do that global ones do not, and rotary positions that absolute ones do not?"""
     began = time.perf_counter()
-    chosen = command_line.named(models, names, Config.models)
-    config = Config(chosen, text, out or Config.out, prompts, length, draws, seed)
+    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    config = Config(chosen, text, tokens, ignored, out or Config.out, prompts, length, draws, seed)
     if source is not None:
         if config != Config(out=config.out) or resume:
             raise ValueError("--from draws what was measured: give no models or settings with it, only --out")

@@ -63,7 +63,7 @@ def summary(
     yield report.Heading("Summary")
     for question, sentences in words.summary(found, contrasts).items():
         yield report.Note("\n\n".join(sentences), "finding", title=question)
-    if warnings := words.warnings(found, noted["left_out"]):
+    if warnings := [*noted.get("notes", []), *words.warnings(found, noted["left_out"])]:
         yield report.Note("\n\n".join(warnings), "warning")
     arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found))
     yield report.Figure(figures.measures_by_arm(arms, asked, "attention"))

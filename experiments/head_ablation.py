@@ -25,22 +25,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import torch
 import typer
 import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import ablate, figures, report, results
 from neolens.ablation import HOWS, Beyond, continuations
 from neolens.ablation.groups import Groups
 from neolens.circuits import need_tables, need_words, needs
 from neolens.cli import run_cleanly
 from neolens.figures.ablation_beside import heads_beside
-from neolens.models import Anatomy, load
-from neolens.prompts import beginning_of_sequence, chunks, lab_documents, random_repeats, read_text, second_copy
+from neolens.models import Anatomy
+from neolens.prompts import bos_token, random_repeats, second_copy
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
 
@@ -55,9 +55,14 @@ class Config:
         "lab/gpt2",
         "lab/pythia",
     )
-    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    """Catalogue names, hub ids or folders."""
     text: str | None = None
-    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    """A UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no
+    tokenizer that reads them."""
+    tokens: str | None = None
+    """A file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS before them."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/head_ablation"
     """The folder for result.nc, record.json and report.html."""
     how: str = "mean"
@@ -80,6 +85,7 @@ class Tokens:
     unknown: float
     """The share of the text's tokens that the tokenizer does not know."""
     repeats: Mapping[int, Int[Tensor, "prompt pos"]]
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
@@ -107,40 +113,38 @@ def plan(config: Config) -> Plan:
             f"{config.prompts} prompts of {config.length} tokens, {config.draws} draws, seed {config.seed}: expected 2 "
             "or more prompts of 8 or more tokens, 1 or more draws, and a seed of 0 or more"
         )
-    anatomies = command_line.distinct(config.models)
-    window, context = command_line.one_window(anatomies), min(facts.context for facts in anatomies)
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    command_line.one_window(anatomies)
+    window, context = inputs.window(config, anatomies), min(facts.context for facts in anatomies)
     longest = (context - 1) // 2
     if longest <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)
         raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
     asked = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
     lengths = tuple(sorted({max(2, min(n, longest)) for n in asked}))
-    length = min(config.length, context)
-    lab = lab_documents(config.prompts, length, seed=config.seed) if config.text is None else []
-    documents = lab or [read_text(str(config.text))]
-    command_line.fetched(config.models)
+    source = inputs.source(config, anatomies, min(config.length, context))
+    command_line.fetched(config)
     tokens = {
-        facts.name: tokenize(load(name), documents, length, lengths, config)
+        facts.name: tokenize(command_line.load(config, name), source, lengths, config)
         for name, facts in zip(config.models, anatomies)
     }
     return Plan(anatomies, window, lengths, tokens)
 
 
-def tokenize(model: Any, documents: list[str], length: int, lengths: tuple[int, ...], config: Config) -> Tokens:
-    """The prompts in the model's own tokens, BOS first in each."""
-    name, tokenizer = model.anatomy.name, model.tokenizer
-    if tokenizer is None:
-        raise ValueError(f"{name} has no tokenizer: save one into its folder to read text with it")
-    each = config.prompts if len(documents) == 1 else 1
-    text = torch.cat([chunks(tokenizer, document, length, prompts=each) for document in documents])
-    if len(text) < 2:
+def tokenize(model: Any, source: inputs.Source, lengths: tuple[int, ...], config: Config) -> Tokens:
+    """The prompts in the model's own tokens, BOS first in each where there is one."""
+    text = inputs.read(model, source)
+    if len(text.tokens) < 2:
         raise ValueError(
-            f"the text fills no 2 prompts of {length} tokens of {name}: give a longer text, or a smaller --length"
+            f"the text fills no 2 prompts of {source.length} tokens of {model.anatomy.name}: give a longer text, or a "
+            "smaller --length"
         )
-    repeats = {n: random_repeats(model, n, prompts=config.prompts, seed=config.seed) for n in lengths}
-    strange = tokenizer.unk_token_id
-    unknown = 0.0 if strange in (None, beginning_of_sequence(tokenizer)) else (text == strange).double().mean().item()
-    return Tokens(text, unknown, repeats)
+    draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+    repeats = {n: random_repeats(model, n, **draw) for n in lengths}
+    left_out = {"continuations": "it has no tokenizer to write them with."} if model.tokenizer is None else {}
+    return Tokens(
+        text.tokens, text.unknown, repeats, inputs.inputs(model, text=text, repeats=lengths, left_out=left_out)
+    )
 
 
 def measure(model: Any, config: Config, asked: Plan) -> needs.Needs:
@@ -166,23 +170,36 @@ def ablated(model: Any, tokens: Tokens, n: int, groups: Groups, **how: Any) -> x
 def write(model: Any, config: Config, asked: Plan, groups: Collection[str]) -> list[report.Block]:
     """How the model goes on without each of these groups: in text, and in a sequence repeated beyond the window."""
     tokens = asked.tokens[model.anatomy.name]
+    if model.tokenizer is None:
+        return []
     named = needs.asked_groups(model.anatomy, asked.mixed, draws=1)
     without = {name: named[name] for name in groups}
     some = min(16, tokens.text.shape[1] // 3)
     n = next(n for n in asked.lengths if n >= min(3 * asked.window // 2, asked.lengths[-1]))
-    begun = (tokens.text[0, 1 : 1 + some], tokens.repeats[n][0, 1 : n + 3])
-    plain, copied = (model.tokenizer.decode(its) for its in begun)
     reference = None if config.how == "zero" else tokens.text
+    plain, copied = tokens.text[0, : 1 + some], tokens.repeats[n][0, : n + 3]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the mean is over only")
-        text = continuations(model, plain, without, how=config.how, reference=reference, new_tokens=some)
-    repeat = continuations(model, copied, without, how=Beyond(asked.window), new_tokens=min(16, n - 2))
+        text = continued(model, plain, without, how=config.how, reference=reference, new_tokens=some)
+    repeat = continued(model, copied, without, how=Beyond(asked.window), new_tokens=min(16, n - 2))
     return [
         report.Paragraph(f"How it goes on in text, as it is and without each group ({config.how} ablation):"),
-        report.Code(str(text)),
+        text,
         report.Paragraph(f"And in a random sequence that began again after {n} tokens, heads only cut at the window:"),
-        report.Code(str(repeat)),
+        repeat,
     ]
+
+
+def continued(model: Any, prompt: Int[Tensor, " pos"], groups: Groups, **how: Any) -> report.Block:
+    """The continuations of one prompt side by side, or why its tokens cannot be written as text and read again."""
+    begins = int(prompt[0]) == bos_token(model.tokenizer, model.anatomy.d_vocab)
+    text = model.tokenizer.decode(prompt[1:] if begins else prompt)
+    try:
+        return report.Code(str(continuations(model, text, groups, prepend_bos=begins, **how)))
+    except Exception as error:  # of ours, or a plain one of a tokenizer that cannot read its own text
+        return report.Note(
+            f"{model.anatomy.name} was not asked for the continuations of {text!r:.60}: {error}", "warning"
+        )
 
 
 def run(config: Config, asked: Plan) -> tuple[dict[str, needs.Needs], dict[str, list[report.Block]]]:
@@ -191,7 +208,7 @@ def run(config: Config, asked: Plan) -> tuple[dict[str, needs.Needs], dict[str, 
     found: dict[str, needs.Needs] = {}
     written: dict[str, list[report.Block]] = {}
     for name, facts in zip(tqdm(config.models, desc="ablating", unit="model"), asked.anatomies):
-        model = load(name)
+        model = command_line.load(config, name)
         found[facts.name] = measure(model, config, asked)
         written[facts.name] = write(
             model, config, asked, dict.fromkeys(row.group for row in found[facts.name].compared)
@@ -232,14 +249,35 @@ def page(
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
             report.Paragraph(CHANCE.format(config.draws, config.draws + 1)),
             *(report.Note(text, "finding") for text in need_words.side_by_side(list(found.values()))),
-            *(report.Note(text, "warning") for one in found.values() for text in need_words.warnings(one)),
+            *(report.Note(text, "warning") for text in all_warnings(asked, found, written)),
+            report.Paragraph(f"Text: {inputs.described(readings(asked))}."),
             *(block for name, one in found.items() for block in [*section(one), *written[name]]),
             *report.appendix(asked.anatomies, command_line.command("head_ablation", config)),
         ],
     )
 
 
-def record(config: Config, asked: Plan, found: Mapping[str, needs.Needs], seconds: float) -> dict[str, Any]:
+def readings(asked: Plan) -> list[Inputs]:
+    """What each model was asked with."""
+    return [tokens.inputs for tokens in asked.tokens.values()]
+
+
+def all_warnings(asked: Plan, found: Mapping[str, needs.Needs], written: Mapping[str, list[report.Block]]) -> list[str]:
+    """What is peculiar to the prompts of a model, and what keeps its numbers from meaning what they seem to mean."""
+    return [
+        *inputs.sentences(readings(asked)),
+        *(block.text for blocks in written.values() for block in blocks if isinstance(block, report.Note)),
+        *(text for one in found.values() for text in need_words.warnings(one)),
+    ]
+
+
+def record(
+    config: Config,
+    asked: Plan,
+    found: Mapping[str, needs.Needs],
+    written: Mapping[str, list[report.Block]],
+    seconds: float,
+) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
     side_by_side = need_words.side_by_side(list(found.values()))
     return command_line.record(
@@ -247,7 +285,8 @@ def record(config: Config, asked: Plan, found: Mapping[str, needs.Needs], second
         {name: one.text for name, one in found.items()},
         seconds,
         asked={"window": asked.window, "repeated after": asked.lengths},
-        warnings=[text for one in found.values() for text in need_words.warnings(one)],
+        inputs=inputs.record(readings(asked)),
+        warnings=all_warnings(asked, found, written),
         findings=[*side_by_side, *(text for one in found.values() for text in need_words.findings(one))],
         compared={name: [asdict(row) for row in one.compared] for name, one in found.items()},
     )
@@ -256,7 +295,9 @@ def record(config: Config, asked: Plan, found: Mapping[str, needs.Needs], second
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
-    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    text: command_line.Text = None,
+    tokens: command_line.Tokens = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     how: Annotated[str, typer.Option(help="zero, mean or resample")] = Config.how,
     prompts: Annotated[int, typer.Option(help="prompts of text, and random sequences, a model")] = Config.prompts,
@@ -266,13 +307,13 @@ def main(
 ) -> None:
     """What are local and global heads needed for, inside the window and beyond it?"""
     began = time.perf_counter()
-    chosen = command_line.named(models, names, Config.models)
-    config = Config(chosen, text, out, how, prompts, length, draws, seed)
+    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    config = Config(chosen, text, tokens, ignored, out, how, prompts, length, draws, seed)
     asked = plan(config)
     folder = results.writable_folder(out)
     found, written = run(config, asked)
     html = page(config, asked, found, written)
-    noted = record(config, asked, found, time.perf_counter() - began)
+    noted = record(config, asked, found, written, time.perf_counter() - began)
     stacked = results.stack({name: needs.labelled(one) for name, one in found.items()})
     command_line.tell(noted, report.publish(folder, stacked, noted, html))
 

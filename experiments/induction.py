@@ -9,7 +9,8 @@ back each other up: one alone often costs little), and how much of the second co
 
 A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
 tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and
-Young 1993). Where no model has local layers, the window is an eighth of the shortest context.
+Young 1993). Where no model has local layers, the window is an eighth of the shortest context, or a
+third of the tokens that there are to draw from, the less.
 
 Where checkpoints of the training are at hand, each is asked at the shortest n, just inside and just beyond the window:
 at which step does the best previous-token head score 0.4, the best induction head 0.4, do the heads that look like it
@@ -33,13 +34,14 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import figures, report, results
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
 from neolens.circuits.formation import Formation, formations
 from neolens.circuits.induction import Comparison, Induction, Sure, comparisons, formation_lengths, nearest
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, fetch, load
+from neolens.models import Anatomy, fetch
 from neolens.models.checkpoints import Checkpoint, checkpoints
 from neolens.prompts import random_repeats
 
@@ -71,7 +73,9 @@ CURRICULUM = (
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia")
-    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    """Catalogue names, hub ids or folders; a lab model stands for all its seeds."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/induction"
     """The folder for result.nc, record.json and report.html."""
     prompts: int = 16
@@ -96,13 +100,15 @@ class Plan:
     checkpoints: Mapping[str, Mapping[int, Checkpoint]]
     """Training step -> what to load; none for most models."""
     repeats: Mapping[str, copying.Repeats]
+    inputs: tuple[Inputs, ...]
 
 
 def plan(config: Config) -> Plan:
     """Check all input, find the checkpoints, and make the prompts of every model in its own tokens."""
     command_line.refuse_few(config.prompts, config.seed)
-    anatomies = command_line.distinct(config.models)
-    window = command_line.one_window(anatomies)
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    command_line.one_window(anatomies)
+    window = inputs.window(config, anatomies)
     asked = chosen_lengths(config, window, anatomies)
     kept = {facts.name: chosen_checkpoints(name, config) for facts, name in zip(anatomies, config.models)}
     if config.revisions is not None and not any(kept.values()):
@@ -110,16 +116,17 @@ def plan(config: Config) -> Plan:
             f"revisions {', '.join(config.revisions)}: no model here has training checkpoints; lab/gpt2, lab/gpt-neo "
             "and lab/pythia have, and Pythia on the hub"
         )
-    command_line.fetched(config.models)
+    command_line.fetched(config)
     for name, revision in (one for its in kept.values() for one in its.values()):
-        fetch(name, revision=revision)
+        fetch(name, revision=revision, ignore_fields=config.ignore_fields or ())
     networks = command_line.networks(anatomies, config.models)
-    repeats = {}
+    repeats, readings = {}, []
     for name, several in networks.items():
-        model = load(several[0])
-        drawn = partial(random_repeats, model, prompts=config.prompts, seed=config.seed)
-        repeats[name] = {n: drawn(n) for n in asked}
-    return Plan(anatomies, window, networks, kept, repeats)
+        model = command_line.load(config, several[0])
+        draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+        repeats[name] = {n: random_repeats(model, n, **draw) for n in asked}
+        readings.append(inputs.inputs(model, repeats=asked))
+    return Plan(anatomies, window, networks, kept, repeats, tuple(readings))
 
 
 def chosen_lengths(config: Config, window: int, anatomies: Sequence[Anatomy]) -> tuple[int, ...]:
@@ -145,7 +152,7 @@ def chosen_checkpoints(name: str, config: Config) -> dict[int, Checkpoint]:
     return found
 
 
-def run(asked: Plan) -> list[Induction]:
+def run(config: Config, asked: Plan) -> list[Induction]:
     """Each network in turn, and each checkpoint: load, measure, let it go."""
     command_line.choose_threads(asked.anatomies)
     found = []
@@ -154,7 +161,7 @@ def run(asked: Plan) -> list[Induction]:
 
         def loaded(name: str, revision: str | None = None) -> Any:
             bar.update()
-            return load(name, revision=revision)
+            return command_line.load(config, name, revision)
 
         for facts in asked.anatomies:
             networks, repeats = asked.networks[facts.name], asked.repeats[facts.name]
@@ -195,7 +202,11 @@ def formed_section(found: Sequence[Induction], formed: Sequence[Formation]) -> l
 
 
 def page(
-    config: Config, found: Sequence[Induction], tests: Mapping[Comparison, Sure], formed: Sequence[Formation]
+    config: Config,
+    asked: Plan,
+    found: Sequence[Induction],
+    tests: Mapping[Comparison, Sure],
+    formed: Sequence[Formation],
 ) -> str:
     """The report: what was found, the window, causes, formation, and what else differs."""
     measured = {one.name: one.joined for one in found}
@@ -204,7 +215,7 @@ def page(
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")),
             *(report.Note(text, "finding") for text in induction_words.findings(found, tests)),
-            *(report.Note(text, "warning") for text in all_warnings(found)),
+            *(report.Note(text, "warning") for text in all_warnings(asked, found)),
             report.Heading("Through the window"),
             report.Figure(figures.induction_by_length(measured)),
             report.Table(*induction_tables.length_table(found, tests), caption=LENGTHS),
@@ -215,8 +226,8 @@ def page(
     )
 
 
-def all_warnings(found: Sequence[Induction]) -> list[str]:
-    return [*induction_words.warnings(found), *formation_words.warnings(found)]
+def all_warnings(asked: Plan, found: Sequence[Induction]) -> list[str]:
+    return [*inputs.sentences(asked.inputs), *induction_words.warnings(found), *formation_words.warnings(found)]
 
 
 def record(
@@ -235,7 +246,8 @@ def record(
         measured,
         seconds,
         asked={"window": asked.window, "networks": dict(asked.networks), "checkpoints": kept},
-        warnings=all_warnings(found),
+        inputs=inputs.record(asked.inputs),
+        warnings=all_warnings(asked, found),
         findings=[*induction_words.findings(found, tests), *formation_words.findings(found, formed)],
     )
 
@@ -251,6 +263,7 @@ def whole_numbers(given: str | None) -> tuple[int, ...] | None:
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts a repeat length, 8 or more")] = Config.prompts,
     seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
@@ -260,12 +273,13 @@ def main(
     """Which heads are induction heads, by pattern and by cause, through the window and over training?"""
     began = time.perf_counter()
     chosen = command_line.named(models, names, Config.models)
-    config = Config(chosen, out, prompts, seed, whole_numbers(lengths), command_line.listed(revisions, "revisions"))
+    ignored, steps = command_line.listed(ignore_fields, "fields"), command_line.listed(revisions, "revisions")
+    config = Config(chosen, ignored, out, prompts, seed, whole_numbers(lengths), steps)
     asked = plan(config)
     folder = results.writable_folder(out)
-    found = run(asked)
+    found = run(config, asked)
     tests, formed = comparisons(found), formations(found)
-    html = page(config, found, tests, formed)
+    html = page(config, asked, found, tests, formed)
     noted = record(config, asked, found, tests, formed, time.perf_counter() - began)
     stacked = results.stack({one.name: one.joined for one in found})
     command_line.tell(noted, report.publish(folder, stacked, noted, html))

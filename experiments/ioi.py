@@ -26,10 +26,11 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import PromptPairs, circuits, figures, patch, report, results
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, load
+from neolens.models import Anatomy
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import indirect_object
 from neolens.prompts.questions import refuse_arguments
@@ -62,7 +63,9 @@ MAPS = {
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
-    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    """Catalogue names, hub ids or folders; one whose tokenizer does not have the words is left out."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/ioi"
     """The folder for result.nc, record.json and report.html."""
     prompts: int = 32
@@ -84,6 +87,8 @@ class Plan:
 
     anatomies: tuple[Anatomy, ...]
     pairs: Mapping[str, PromptPairs]
+    """Of the models that can be asked in words."""
+    inputs: tuple[Inputs, ...]
 
 
 def plan(config: Config) -> Plan:
@@ -91,22 +96,25 @@ def plan(config: Config) -> Plan:
     refuse_arguments(config.corruption, config.prompts, config.seed, config.distance)
     if config.direction not in DIRECTIONS:
         raise ValueError(f"no direction {config.direction!r}: expected {' or '.join(DIRECTIONS)}")
-    anatomies = command_line.distinct(config.models)
-    command_line.fetched(config.models)
-    return Plan(anatomies, {facts.name: ask(name, config) for facts, name in zip(anatomies, config.models)})
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    command_line.fetched(config)
+    pairs, readings = {}, []
+    for facts, name in zip(anatomies, config.models):
+        model = command_line.load(config, name)
+        reason = inputs.unreadable(model, indirect_object)
+        if reason is None:
+            pairs[facts.name] = ask(model, config)
+        readings.append(inputs.inputs(model, left_out={} if reason is None else {"the indirect object": reason}))
+    return Plan(anatomies, pairs, tuple(readings))
 
 
-def ask(name: str, config: Config) -> PromptPairs:
+def ask(model: Any, config: Config) -> PromptPairs:
     """One model's pairs."""
-    model = load(name)
-    if model.tokenizer is None:
-        raise ValueError(f"{name} has no tokenizer: save one into its folder to ask it in words")
+    how: Any = {"corruption": config.corruption, "distance": config.distance, "seed": config.seed}
     try:
-        return indirect_object(
-            model, config.prompts, corruption=config.corruption, distance=config.distance, seed=config.seed
-        )
+        return indirect_object(model, config.prompts, prepend_bos=inputs.has_bos(model), **how)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{model.anatomy.name}: {error}") from error
 
 
 def run(config: Config, asked: Plan) -> dict[str, circuits.Circuit]:
@@ -115,9 +123,10 @@ def run(config: Config, asked: Plan) -> dict[str, circuits.Circuit]:
     noted |= {} if config.distance is None else {"distance": config.distance}
     command_line.choose_threads(asked.anatomies)
     found = {}
-    with tqdm(total=len(config.models) * len(circuits.SITES), desc="patching", unit="site") as bar:
-        for name, facts in zip(config.models, asked.anatomies):
-            model, pairs, by_site = load(name), asked.pairs[facts.name], {}
+    able = [(name, facts) for name, facts in zip(config.models, asked.anatomies) if facts.name in asked.pairs]
+    with tqdm(total=len(able) * len(circuits.SITES), desc="patching", unit="site") as bar:
+        for name, facts in able:
+            model, pairs, by_site = command_line.load(config, name), asked.pairs[facts.name], {}
             for site in circuits.SITES:
                 by_site[site] = patch(
                     model, pairs, site, positions=POSITIONS, direction=config.direction, progress=False
@@ -154,22 +163,28 @@ def page(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit]) -> 
         [
             *blocks,
             *(report.Note(circuits.finding(one), "finding") for one in found.values()),
-            *(report.Note(text, "warning") for one in found.values() for text in circuits.warnings(one)),
-            report.Heading("How well they do the task"),
-            report.Table(*circuits.task_table(list(found.values()))),
+            *(report.Note(text, "warning") for text in all_warnings(asked, found)),
+            *([report.Heading("How well they do the task")] if found else []),
+            *([report.Table(*circuits.task_table(list(found.values())))] if found else []),
             *(block for one in found.values() for block in section(one)),
             *report.appendix(asked.anatomies, command_line.command("ioi", config)),
         ],
     )
 
 
-def record(config: Config, found: Mapping[str, circuits.Circuit], seconds: float) -> dict[str, Any]:
+def all_warnings(asked: Plan, found: Mapping[str, circuits.Circuit]) -> list[str]:
+    """Which models were not asked and why, and what keeps numbers from meaning what they seem to mean."""
+    return [*inputs.sentences(asked.inputs), *(text for one in found.values() for text in circuits.warnings(one))]
+
+
+def record(config: Config, asked: Plan, found: Mapping[str, circuits.Circuit], seconds: float) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
     return command_line.record(
         config,
         {name: one.result for name, one in found.items()},
         seconds,
-        warnings=[text for one in found.values() for text in circuits.warnings(one)],
+        inputs=inputs.record(asked.inputs),
+        warnings=all_warnings(asked, found),
         findings=[circuits.finding(one) for one in found.values()],
         published={name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared},
     )
@@ -178,6 +193,7 @@ def record(config: Config, found: Mapping[str, circuits.Circuit], seconds: float
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="pairs of prompts for each model")] = Config.prompts,
     seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
@@ -187,15 +203,15 @@ def main(
 ) -> None:
     """Which heads find the indirect object, and through what?"""
     began = time.perf_counter()
-    chosen = command_line.named(models, names, Config.models)
-    config = Config(chosen, out, prompts, seed, corruption, direction, distance)
+    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    config = Config(chosen, ignored, out, prompts, seed, corruption, direction, distance)
     asked = plan(config)
     folder = results.writable_folder(out)
     found = run(config, asked)
     written = page(config, asked, found)
-    noted = record(config, found, time.perf_counter() - began)
-    stacked = results.stack({name: one.result for name, one in found.items()})
-    command_line.tell(noted, report.publish(folder, stacked, noted, written))
+    noted = record(config, asked, found, time.perf_counter() - began)
+    measured = {name: one.result for name, one in found.items()}
+    command_line.tell(noted, command_line.publish(folder, measured, noted, written))
 
 
 if __name__ == "__main__":

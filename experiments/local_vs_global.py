@@ -11,22 +11,23 @@ cell, and whatever is copied beyond it to be read by global heads.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
 import typer
 import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import figures, findings, report, results, views
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, AttentionSpan, load
-from neolens.prompts import beginning_of_sequence, chunks, lab_documents, read_text, repeated
+from neolens.models import Anatomy, AttentionSpan
+from neolens.prompts import bos_token, repeated, token_pool
+from neolens.prompts.lab_questions import speaks_lab
 from neolens.scores import REPEATED_SCORES, attention, laws
 
 TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_normalised")
@@ -35,9 +36,14 @@ TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_no
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("lab/gpt2", "lab/gpt-neo", "lab/pythia")
-    """Catalogue names, hub ids or folders; each with a tokenizer."""
+    """Catalogue names, hub ids or folders."""
     text: str | None = None
-    """A UTF-8 text file; without one, sentences of the lab's synthetic English."""
+    """A UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no
+    tokenizer that reads them."""
+    tokens: str | None = None
+    """A file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS before them."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/local_vs_global"
     """The folder for result.nc, record.json and report.html."""
     prompts: int = 8
@@ -53,8 +59,7 @@ class Plan:
     """What is asked of every model alike, settled before the first is loaded."""
 
     anatomies: tuple[Anatomy, ...]
-    documents: list[str]
-    length: int
+    source: inputs.Source
     window: int
     inside: int
     beyond: int
@@ -67,17 +72,16 @@ def plan(config: Config) -> Plan:
             f"{config.prompts} prompts of {config.length} tokens, seed {config.seed}: expected 1 or more prompts, of 8 "
             "or more tokens, and a seed of 0 or more"
         )
-    anatomies = command_line.distinct(config.models)
-    window = laws.narrowest_window(list(anatomies))
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    window = inputs.window(config, anatomies)
     context = min(facts.context for facts in anatomies)
     length, beyond = min(config.length, context), min(2 * window, (context - 1) // 2)
     if beyond <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)
         raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
-    lab = lab_documents(config.prompts, length, seed=config.seed) if config.text is None else []
-    documents = lab or [read_text(str(config.text))]
-    command_line.fetched(config.models)
-    return Plan(anatomies, documents, length, window, min(max(2, window // 2), beyond), beyond)
+    source = inputs.source(config, anatomies, length)
+    command_line.fetched(config)
+    return Plan(anatomies, source, window, min(max(2, window // 2), beyond), beyond)
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,23 @@ class Tokens:
     """One model's prompts: text, and random sequences repeated inside and beyond the window."""
 
     text: Int[Tensor, "prompt pos"]
+    unknown: float
+    """The share of the text's tokens that the tokenizer does not know."""
     inside: Int[Tensor, "prompt pos"]
     beyond: Int[Tensor, "prompt pos"]
 
 
-def tokenize(model: Any, config: Config, asked: Plan) -> Tokens:
-    """The prompts in the model's own tokens, BOS first in each."""
-    if model.tokenizer is None:
-        raise ValueError(f"{model.anatomy.name} has no tokenizer: save one into its folder to read text with it")
-    bos, special = beginning_of_sequence(model.tokenizer), set(model.tokenizer.all_special_ids)
-    words = [token for token in range(min(len(model.tokenizer), model.anatomy.d_vocab)) if token not in special]
+def tokenize(model: Any, config: Config, asked: Plan) -> tuple[Tokens, Inputs]:
+    """The prompts in the model's own tokens, BOS first in each where there is one."""
+    text = inputs.read(model, asked.source)
+    bos, pool = bos_token(model.tokenizer, model.anatomy.d_vocab), token_pool(model)
+    if model.tokenizer is not None and speaks_lab(model.tokenizer):  # all words, also those without a meaning
+        pool = sorted(set(range(len(model.tokenizer))) - set(model.tokenizer.all_special_ids))
     inside, beyond = (
-        repeated(words, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in (asked.inside, asked.beyond)
+        repeated(pool, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in (asked.inside, asked.beyond)
     )
-    each = config.prompts if len(asked.documents) == 1 else 1
-    text = [chunks(model.tokenizer, document, asked.length, prompts=each) for document in asked.documents]
-    return Tokens(torch.cat(text), inside, beyond)
+    reading = inputs.inputs(model, text=text, repeats=(asked.inside, asked.beyond))
+    return Tokens(text.tokens, text.unknown, inside, beyond), reading
 
 
 def measure(model: Any, tokens: Tokens) -> xr.Dataset:
@@ -116,9 +121,7 @@ def measure(model: Any, tokens: Tokens) -> xr.Dataset:
     if model.anatomy.windows:
         narrow = [AttentionSpan("local", model.anatomy.windows[0])] * model.anatomy.layers
         result["copied_beyond_all_local"] = "prompt", laws.repeat_accuracy(model, tokens.beyond, spans=narrow)
-    unknown = model.tokenizer.unk_token_id
-    share = 0.0 if unknown in (None, tokens.text[0, 0]) else (tokens.text == unknown).double().mean().item()
-    return result.assign_attrs(measure_laws(model, result, tokens), unknown=share)
+    return result.assign_attrs(measure_laws(model, result, tokens), unknown=tokens.unknown)
 
 
 def measure_laws(model: Any, result: xr.Dataset, tokens: Tokens) -> dict[str, float]:
@@ -154,17 +157,19 @@ def pictures(model: Any, result: xr.Dataset, tokens: Tokens, asked: Plan) -> lis
     return drawn
 
 
-def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report.Figure]]:
+def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report.Figure], list[Inputs]]:
     """Each model in turn: load, measure, draw its patterns, let it go."""
     command_line.choose_threads(asked.anatomies)
     measured: dict[str, xr.Dataset] = {}
     drawn: list[report.Figure] = []
-    for name in tqdm(config.models, desc="models", unit="model"):
-        model = load(name)
-        tokens = tokenize(model, config, asked)
-        measured[name] = measure(model, tokens).assign_attrs(seed=config.seed)
-        drawn += pictures(model, measured[name], tokens, asked)
-    return measured, drawn
+    readings = []
+    for name, facts in zip(tqdm(config.models, desc="models", unit="model"), asked.anatomies):
+        model = command_line.load(config, name)
+        tokens, reading = tokenize(model, config, asked)
+        readings.append(reading)
+        measured[facts.name] = measure(model, tokens).assign_attrs(seed=config.seed)
+        drawn += pictures(model, measured[facts.name], tokens, asked)
+    return measured, drawn, readings
 
 
 def on_repeats(measured: Mapping[str, xr.Dataset], ending: str, n: int) -> dict[str, xr.Dataset]:
@@ -177,13 +182,19 @@ def on_repeats(measured: Mapping[str, xr.Dataset], ending: str, n: int) -> dict[
     }
 
 
-def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn: list[report.Figure]) -> str:
+def page(
+    config: Config,
+    asked: Plan,
+    measured: Mapping[str, xr.Dataset],
+    drawn: list[report.Figure],
+    readings: Sequence[Inputs],
+) -> str:
     """The report: findings first, then the laws, the figures, the patterns, and what else differs."""
     sentences = findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))
-    text = config.text or "sentences of the synthetic English of the lab"
     means = (
-        f"Means over prompts, heads and layers. Text: {text}. Window: {asked.window}; repeats after {asked.inside} and "
-        f"{asked.beyond} tokens. Uniform: a head that attends to all that it sees alike. Sink: attention to key 0."
+        f"Means over prompts, heads and layers. Text: {inputs.described(readings)}. Window: {asked.window}; repeats "
+        f"after {asked.inside} and {asked.beyond} tokens. Uniform: a head that attends to all that it sees alike. "
+        "Sink: attention to key 0."
     )
     copies = "The share of the second copy that is predicted, mean over prompts."
     too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
@@ -192,7 +203,7 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
         [
             report.Paragraph(str(__doc__).split("\n\n")[1].replace("\n", " ")),
             *(report.Note(text, "finding") for text in sentences),
-            *(report.Note(text, "warning") for text in findings.warnings(measured, asked.window)),
+            *(report.Note(text, "warning") for text in warnings(asked, measured, readings)),
             report.Heading("Laws that must hold exactly"),
             report.Table(*findings.law_table(measured)),
             report.Heading("Local and global heads"),
@@ -220,14 +231,22 @@ def page(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], drawn:
     )
 
 
-def record(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], seconds: float) -> dict[str, Any]:
+def warnings(asked: Plan, measured: Mapping[str, xr.Dataset], readings: Sequence[Inputs]) -> list[str]:
+    """What is peculiar to the prompts of a model, and what keeps a number from meaning what it seems to mean."""
+    return [*inputs.sentences(readings), *findings.warnings(measured, asked.window)]
+
+
+def record(
+    config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], readings: Sequence[Inputs], seconds: float
+) -> dict[str, Any]:
     """What was asked of which weights with which versions, how long it took, and what was found."""
     return command_line.record(
         config,
         measured,
         seconds,
-        asked={"length": asked.length, "window": asked.window, "inside": asked.inside, "beyond": asked.beyond},
-        warnings=findings.warnings(measured, asked.window),
+        asked={"length": asked.source.length, "window": asked.window, "inside": asked.inside, "beyond": asked.beyond},
+        inputs=inputs.record(readings),
+        warnings=warnings(asked, measured, readings),
         laws_hold=findings.laws_hold(measured),
         findings=findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond)),
     )
@@ -236,7 +255,9 @@ def record(config: Config, asked: Plan, measured: Mapping[str, xr.Dataset], seco
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
-    text: Annotated[str | None, typer.Option(help="a UTF-8 text file")] = None,
+    text: command_line.Text = None,
+    tokens: command_line.Tokens = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts for each model")] = Config.prompts,
     length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
@@ -244,12 +265,13 @@ def main(
 ) -> None:
     """Where do local and global layers look, and what reaches beyond the window?"""
     began = time.perf_counter()
-    config = Config(command_line.named(models, names, Config.models), text, out, prompts, length, seed)
+    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    config = Config(chosen, text, tokens, ignored, out, prompts, length, seed)
     asked = plan(config)
     folder = results.writable_folder(out)
-    measured, drawn = run(config, asked)
-    written = page(config, asked, measured, drawn)
-    noted = record(config, asked, measured, time.perf_counter() - began)
+    measured, drawn, readings = run(config, asked)
+    written = page(config, asked, measured, drawn, readings)
+    noted = record(config, asked, measured, readings, time.perf_counter() - began)
     command_line.tell(noted, report.publish(folder, results.stack(measured), noted, written))
     command_line.end(noted)
 

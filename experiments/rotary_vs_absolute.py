@@ -29,11 +29,12 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import encodings, figures, report, results
 from neolens.cli import run_cleanly
 from neolens.encodings import Contrast, Encoding, Texts
-from neolens.models import Anatomy, load
+from neolens.models import Anatomy
 
 MEASURED = (
     "Means over seeds, with Student's 95 % intervals. Best heads are the highest scores of a network. All heads that "
@@ -55,7 +56,9 @@ HEADS = (
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("lab/gpt2", "lab/pythia-sequential", "lab/pythia", "lab/nope")
-    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    """Catalogue names, hub ids or folders; a lab model stands for all its seeds."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/rotary_vs_absolute"
     """The folder for result.nc, record.json and report.html."""
     prompts: int = 16
@@ -72,22 +75,25 @@ class Plan:
     networks: Mapping[str, tuple[str, ...]]
     """The seeds of each model."""
     texts: Mapping[str, Texts]
+    inputs: tuple[Inputs, ...]
 
 
 def plan(config: Config) -> Plan:
     """Check all input, and make the prompts of every model in its own tokens."""
     command_line.refuse_few(config.prompts, config.seed)
-    anatomies = command_line.distinct(config.models)
-    command_line.fetched(config.models)
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    command_line.fetched(config)
     networks = command_line.networks(anatomies, config.models)
-    texts = {
-        name: encodings.texts(load(several[0]), prompts=config.prompts, seed=config.seed)
-        for name, several in networks.items()
-    }
-    return Plan(anatomies, networks, texts)
+    texts, readings = {}, []
+    for name, several in networks.items():
+        model = command_line.load(config, several[0])
+        draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+        texts[name] = encodings.texts(model, **draw)
+        readings.append(inputs.inputs(model, repeats=[texts[name].repeats.shape[1] // 2]))
+    return Plan(anatomies, networks, texts, tuple(readings))
 
 
-def run(asked: Plan) -> list[Encoding]:
+def run(config: Config, asked: Plan) -> list[Encoding]:
     """Each network in turn: load, probe, let it go."""
     command_line.choose_threads(asked.anatomies)
     found = []
@@ -95,7 +101,7 @@ def run(asked: Plan) -> list[Encoding]:
         for facts in asked.anatomies:
             networks, measured = asked.networks[facts.name], []
             for network in networks:
-                measured.append(encodings.probe(load(network), asked.texts[facts.name]))
+                measured.append(encodings.probe(command_line.load(config, network), asked.texts[facts.name]))
                 bar.update()
             seeds = [command_line.seed_of(network) for network in networks]
             found.append(Encoding(facts, encodings.over_seeds(measured, seeds)))
@@ -126,7 +132,7 @@ def page(config: Config, asked: Plan, found: Sequence[Encoding], compared: Seque
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
             *(report.Note(text, "finding") for text in encodings.findings(found, compared)),
-            *(report.Note(text, "warning") for text in encodings.warnings(found)),
+            *(report.Note(text, "warning") for text in all_warnings(asked, found)),
             report.Heading("Measures"),
             report.Table(*encodings.measure_table(found), caption=MEASURED),
             report.Table(*encodings.contrast_table(compared), caption=COMPARED),
@@ -139,6 +145,11 @@ def page(config: Config, asked: Plan, found: Sequence[Encoding], compared: Seque
     )
 
 
+def all_warnings(asked: Plan, found: Sequence[Encoding]) -> list[str]:
+    """What is peculiar to the prompts of a model, and what keeps its numbers from meaning what they seem to mean."""
+    return [*inputs.sentences(asked.inputs), *encodings.warnings(found)]
+
+
 def record(
     config: Config, asked: Plan, found: Sequence[Encoding], compared: Sequence[Contrast], seconds: float
 ) -> dict[str, Any]:
@@ -149,7 +160,8 @@ def record(
         measured,
         seconds,
         asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
-        warnings=encodings.warnings(found),
+        inputs=inputs.record(asked.inputs),
+        warnings=all_warnings(asked, found),
         findings=encodings.findings(found, compared),
         contrasts=[encodings.recorded(one) for one in compared],
     )
@@ -158,16 +170,18 @@ def record(
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts of repeated sequences, 8 or more")] = Config.prompts,
     seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
 ) -> None:
     """What does rotary position encoding do that learned absolute positions do not?"""
     began = time.perf_counter()
-    config = Config(command_line.named(models, names, Config.models), out, prompts, seed)
+    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    config = Config(chosen, ignored, out, prompts, seed)
     asked = plan(config)
     folder = results.writable_folder(out)
-    found = run(asked)
+    found = run(config, asked)
     compared = encodings.contrasts(found)
     html = page(config, asked, found, compared)
     noted = record(config, asked, found, compared, time.perf_counter() - began)

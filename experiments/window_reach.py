@@ -19,7 +19,7 @@ global layer 2, nearly always in one hop, and the others by whichever layer the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -27,11 +27,12 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line
+from experiments import command_line, inputs
+from experiments.inputs import Inputs
 from neolens import PromptPairs, circuits, figures, report, results
 from neolens.circuits import crossing_words as words
 from neolens.cli import run_cleanly
-from neolens.models import Anatomy, load
+from neolens.models import Anatomy
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 
 RECALL = (
@@ -56,7 +57,10 @@ Found = Mapping[str, circuits.Carriers]
 @dataclass(frozen=True)
 class Config:
     models: tuple[str, ...] = ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia")
-    """Catalogue names, hub ids or folders, each with a tokenizer; a lab model stands for all its seeds."""
+    """Catalogue names, hub ids or folders; a lab model stands for all its seeds. One that does not have the words of a
+    task is not asked for it; induction it is asked for in random tokens."""
+    ignore_fields: tuple[str, ...] | None = None
+    """Unknown fields of config.json that change nothing."""
     out: str = "results/window_reach"
     """The folder for result.nc, record.json and report.html."""
     prompts: int = 16
@@ -78,26 +82,29 @@ class Plan:
     networks: Mapping[str, tuple[str, ...]]
     """The seeds of each model."""
     pairs: Mapping[str, Mapping[str, Mapping[int, PromptPairs]]]
-    """Model -> task -> distance -> prompts."""
+    """Model -> task -> distance -> prompts, of the tasks that it can be asked for."""
+    inputs: tuple[Inputs, ...]
 
 
 def plan(config: Config) -> Plan:
     """Check all input, and plant every question in the tokens of every model."""
     refuse(config)
-    anatomies = command_line.distinct(config.models)
-    window = command_line.one_window(anatomies)
+    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    command_line.one_window(anatomies)
+    window = inputs.window(config, anatomies)
     asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
-    command_line.fetched(config.models)
+    command_line.fetched(config)
     networks = command_line.networks(anatomies, config.models)
-    alike: dict[tuple[str, int], list[str]] = {}
+    alike: dict[Any, tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]] = {}
+    pairs, readings = {}, []
     for facts in anatomies:
-        alike.setdefault(language(networks[facts.name][0], facts), []).append(facts.name)
-    pairs: dict[str, Mapping[str, Mapping[int, PromptPairs]]] = {}
-    for names in alike.values():
-        model = load(networks[names[0]][0])
-        planted = {task: plant(model, task, asked, window, config) for task in config.tasks}
-        pairs |= dict.fromkeys(names, planted)
-    return Plan(anatomies, window, networks, {facts.name: pairs[facts.name] for facts in anatomies})
+        model = command_line.load(config, networks[facts.name][0])
+        key = language(model)
+        if key not in alike:
+            alike[key] = plant_all(model, asked, window, config)
+        pairs[facts.name], left_out = alike[key]
+        readings.append(inputs.inputs(model, left_out=left_out, notes=wordless(model, pairs[facts.name])))
+    return Plan(anatomies, window, networks, pairs, tuple(readings))
 
 
 def refuse(config: Config) -> None:
@@ -119,21 +126,50 @@ def chosen_distances(config: Config, window: int, context: int) -> tuple[int, ..
     return asked
 
 
-def language(network: str, facts: Anatomy) -> tuple[str, int]:
+def language(model: Any) -> tuple[str, int, int]:
     """What models that are asked the same prompts have in common: their tokens and how many they take."""
-    tokenizer = load(network).tokenizer
-    if tokenizer is None:
-        raise ValueError(f"{facts.name} has no tokenizer: save one into its folder to ask it in words")
-    return vocabulary_fingerprint(tokenizer), facts.context
+    tokenizer, facts = model.tokenizer, model.anatomy
+    vocabulary = facts.name if tokenizer is None else vocabulary_fingerprint(tokenizer)
+    return vocabulary, facts.d_vocab, facts.context
+
+
+def plant_all(
+    model: Any, asked: tuple[int, ...], window: int, config: Config
+) -> tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]:
+    """Every task that the model can be asked for, and why it cannot be asked for the others."""
+    pairs: dict[str, dict[int, PromptPairs]] = {}
+    left_out: dict[str, str] = {}
+    for task in config.tasks:
+        reason = inputs.unreadable(model, circuits.TASKS[task][0])
+        if reason is None or task in circuits.WORDLESS_TASKS:
+            pairs[task] = plant(model, task, asked, window, config)
+        else:
+            left_out[task.replace("_", " ")] = reason
+    return pairs, left_out
+
+
+def wordless(model: Any, tasks: Collection[str]) -> list[str]:
+    """Which of its tasks a model is asked for in random tokens, and why."""
+    reasons = {task: inputs.unreadable(model, circuits.TASKS[task][0]) for task in tasks}
+    return [
+        f"{model.anatomy.name} was asked for {task} in random tokens, not in words: {reason}"
+        for task, reason in reasons.items()
+        if reason is not None
+    ]
 
 
 def plant(model: Any, task: str, asked: tuple[int, ...], window: int, config: Config) -> dict[int, PromptPairs]:
     """One task at every distance that it has room for; those that were named must have it."""
     pairs: dict[int, PromptPairs] = {}
     refused: ValueError | None = None
+    in_words = inputs.unreadable(model, circuits.TASKS[task][0]) is None
+    how: Any = {
+        "tasks": circuits.TASKS if in_words else circuits.WORDLESS_TASKS,
+        "prepend_bos": inputs.has_bos(model),
+    }
     for distance in asked:
         try:
-            pairs[distance] = circuits.planted(model, task, distance, config.prompts, config.seed)
+            pairs[distance] = circuits.planted(model, task, distance, config.prompts, config.seed, **how)
         except ValueError as error:
             refused = error
     there = bool(pairs) and min(pairs) < window <= max(pairs)
@@ -142,13 +178,15 @@ def plant(model: Any, task: str, asked: tuple[int, ...], window: int, config: Co
     return pairs
 
 
-def run(asked: Plan) -> dict[str, dict[str, xr.Dataset]]:
+def run(config: Config, asked: Plan) -> dict[str, dict[str, xr.Dataset]]:
     """Each model in turn: load all its seeds, ask every task at every distance, let it go."""
     command_line.choose_threads(asked.anatomies)
     measured: dict[str, dict[str, xr.Dataset]] = {}
     with tqdm(total=sum(len(tasks) for tasks in asked.pairs.values()), desc="window reach", unit="task") as bar:
         for name, networks in asked.networks.items():
-            models, measured[name] = [load(network) for network in networks], {}
+            if not asked.pairs[name]:
+                continue
+            models, measured[name] = [command_line.load(config, network) for network in networks], {}
             for task, pairs in asked.pairs[name].items():
                 found = circuits.at_distances(models, pairs, asked.window)
                 measured[name][task] = found.assign_coords(seed=[command_line.seed_of(network) for network in networks])
@@ -158,8 +196,10 @@ def run(asked: Plan) -> dict[str, dict[str, xr.Dataset]]:
 
 def section(task: str, found: Found) -> list[report.Block]:
     """One task: where the answer stands, which layers are needed, and what ablation costs."""
-    held = {name: one.results[task] for name, one in found.items()}
-    carriers = list(found.values())
+    carriers = [one for one in found.values() if task in one.tasks]
+    if not carriers:
+        return []
+    held = {one.name: one.results[task] for one in carriers}
     return [
         report.Heading(task.replace("_", " ").capitalize()),
         *(report.Paragraph(words.findings(one)[one.tasks.index(task)]) for one in carriers),
@@ -173,20 +213,27 @@ def section(task: str, found: Found) -> list[report.Block]:
 def page(config: Config, asked: Plan, found: Found) -> str:
     """The report: what all models say together first, then how well they answer, each task, and what else differs."""
     carriers = list(found.values())
-    recall = figures.recall_by_distance({name: one.results for name, one in found.items()})
+    answered: list[report.Block] = []
+    if found:
+        recall = figures.recall_by_distance({name: one.results for name, one in found.items()})
+        answered = [report.Heading("How well they answer"), report.Figure(recall)]
+        answered.append(report.Table(*words.recall_table(carriers), caption=RECALL))
     return report.page(
         "Beyond the window",
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
             *(report.Note(text, "finding") for text in words.compared(carriers)),
-            *(report.Note(text, "warning") for one in carriers for text in words.warnings(one)),
-            report.Heading("How well they answer"),
-            report.Figure(recall),
-            report.Table(*words.recall_table(carriers), caption=RECALL),
+            *(report.Note(text, "warning") for text in all_warnings(asked, found)),
+            *answered,
             *(block for task in config.tasks for block in section(task, found)),
             *report.appendix(asked.anatomies, command_line.command("window_reach", config)),
         ],
     )
+
+
+def all_warnings(asked: Plan, found: Found) -> list[str]:
+    """What models were not asked for and why, and what keeps numbers from meaning what they seem to mean."""
+    return [*inputs.sentences(asked.inputs), *(text for one in found.values() for text in words.warnings(one))]
 
 
 def record(
@@ -199,7 +246,8 @@ def record(
         joined,
         seconds,
         asked={"window": asked.window, "networks": dict(asked.networks)},
-        warnings=[text for one in carriers for text in words.warnings(one)],
+        inputs=inputs.record(asked.inputs),
+        warnings=all_warnings(asked, found),
         findings=[*words.compared(carriers), *(text for one in carriers for text in words.findings(one))],
     )
 
@@ -207,6 +255,7 @@ def record(
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
+    ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
     prompts: Annotated[int, typer.Option(help="prompts a task and distance, 8 or more")] = Config.prompts,
     seed: Annotated[int, typer.Option(help="seed of the prompts")] = Config.seed,
@@ -218,6 +267,7 @@ def main(
     chosen = command_line.named(models, names, Config.models)
     config = Config(
         chosen,
+        command_line.listed(ignore_fields, "fields"),
         out,
         prompts,
         seed,
@@ -226,12 +276,12 @@ def main(
     )
     asked = plan(config)
     folder = results.writable_folder(out)
-    measured = run(asked)
+    measured = run(config, asked)
     found = {name: circuits.carriers(name, by_task) for name, by_task in measured.items()}
     joined = {name: circuits.of_all_tasks(by_task) for name, by_task in measured.items()}
     written = page(config, asked, found)
     noted = record(config, asked, found, joined, time.perf_counter() - began)
-    command_line.tell(noted, report.publish(folder, results.stack(joined), noted, written))
+    command_line.tell(noted, command_line.publish(folder, joined, noted, written))
 
 
 if __name__ == "__main__":

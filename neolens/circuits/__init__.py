@@ -4,11 +4,20 @@ one from beyond a window; in words."""
 from neolens.circuits import copying, crossing_words, formation_words, induction_tables, induction_words
 from neolens.circuits.carriers import Carriers, Side, carriers, side
 from neolens.circuits.circuit import SITES, Circuit, circuit, joined, of_site
-from neolens.circuits.crossing import TASKS, at_distances, crossing, distances, of_all_tasks, planted
+from neolens.circuits.crossing import (
+    TASKS,
+    WORDLESS_TASKS,
+    at_distances,
+    crossing,
+    distances,
+    of_all_tasks,
+    planted,
+)
 from neolens.circuits.effects import Input, effects, inputs, ranked
 from neolens.circuits.formation import Formation, Milestone, formations
 from neolens.circuits.induction import Induction, Sure, comparisons
 from neolens.circuits.published import PUBLISHED, ROLES, Compared, Role, compared, published
+from neolens.circuits.random_induction import random_induction
 from neolens.circuits.words import finding, head_table, published_table, solves, task_table, warnings
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "ROLES",
     "SITES",
     "TASKS",
+    "WORDLESS_TASKS",
     "Carriers",
     "Circuit",
     "Compared",
@@ -49,6 +59,7 @@ __all__ = [
     "planted",
     "published",
     "published_table",
+    "random_induction",
     "ranked",
     "side",
     "solves",

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
+from neolens.circuits.random_induction import random_induction
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
 from neolens.network import logits, measurement, residual, weights_of
@@ -27,14 +28,19 @@ from neolens.patching import patch
 from neolens.prompts import PromptPairs, indirect_object, induction, recall
 from neolens.whatif import what_if
 
-TASKS: Mapping[str, tuple[Callable[..., PromptPairs], str, str]] = MappingProxyType(
+Tasks = Mapping[str, tuple[Callable[..., PromptPairs], str, str]]
+
+TASKS: Tasks = MappingProxyType(
     {
         "induction": (induction, "source", "query"),
         "indirect_object": (indirect_object, "io", "end"),
         "recall": (recall, "source", "query"),
     }
 )
-"""Task -> its family of prompts, and what the family calls the source and the query."""
+"""Task -> its family of prompts in words, and what the family calls the source and the query."""
+
+WORDLESS_TASKS: Tasks = MappingProxyType({"induction": (random_induction, "source", "query")})
+"""The same for models that do not read words: the tasks that random tokens can state."""
 
 PLACES = ("source", ("source", "query"), "query")
 """Where the residual stream is patched."""
@@ -55,19 +61,32 @@ def distances(window: int, context: int) -> tuple[int, ...]:
     return tuple(distance for distance in dict.fromkeys(chosen) if 1 <= distance <= room)
 
 
-def planted(model: Any, task: str, distance: int, prompts: int, seed: int) -> PromptPairs:
+def planted(
+    model: Any,
+    task: str,
+    distance: int,
+    prompts: int,
+    seed: int,
+    *,
+    tasks: Tasks = TASKS,
+    prepend_bos: bool = True,
+) -> PromptPairs:
     """Pairs of one length in which the answer stands `distance` tokens before the end; corrupted, an answer of another
     prompt stands there. Positions: `source` and `query`.
 
     The families' own corruptions change more than the source, or (in the indirect object) something nearer.
 
+    Args:
+        tasks: `TASKS`, in words, or `WORDLESS_TASKS`.
+        prepend_bos: as in the families.
+
     Raises:
         ValueError: a distance that the task has no room for, or too few prompts of one length.
     """
-    family, source, query = TASKS[task]
+    family, source, query = tasks[task]
     kept: list[int] = []
     for times in _DRAWN:
-        drawn = family(model, times * prompts, distance=distance, seed=seed)
+        drawn = family(model, times * prompts, distance=distance, seed=seed, prepend_bos=prepend_bos)
         kept = max(drawn.groups().values(), key=len)[:prompts]
         if len(kept) == prompts:
             break

@@ -15,6 +15,7 @@ from torch import Tensor
 from neolens import position, results
 from neolens.ablation import effect
 from neolens.ablation.groups import Head
+from neolens.circuits.copying import LEAST, longest_repeat
 from neolens.position.reading import losses
 from neolens.prompts import random_repeats, random_tokens
 from neolens.prompts.tokens import repeat_length, second_copy
@@ -33,7 +34,7 @@ class Texts:
     """What a network is asked, alike for all that share its tokens and its context."""
 
     repeats: Int[Tensor, "prompt pos"]
-    """[BOS, r_1..r_n, r_1..r_n]."""
+    """[BOS, r_1..r_n, r_1..r_n]; without BOS, here and below, a random token is first."""
     random: Int[Tensor, "many few"]
     """[BOS, random tokens], more prompts and fewer tokens, to average tokens out."""
     longer: Int[Tensor, "some long"]
@@ -42,26 +43,31 @@ class Texts:
     """By how much position indices move: 1, 2, 4, ... and all that the context has room for."""
 
 
-def texts(model: Any, *, prompts: int, seed: int = 0) -> Texts:
-    """The prompts that a model with a tokenizer is asked.
+def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) -> Texts:
+    """The random prompts that a model is asked, in tokens of its vocabulary.
 
-    Repeats take half of the context or 129 tokens, the less; so `lab` models have room for shifts by up to 63.
+    Repeats take half of the context, 129 tokens, or two copies of all tokens that there are to draw from, the least; so
+    `lab` models have room for shifts by up to 63.
+
+    Args:
+        prepend_bos: as in `neolens.prompts.random_repeats`.
 
     Raises:
-        ValueError: no tokenizer, or a context of fewer than 32 tokens.
+        ValueError: no BOS to begin with, or a context of fewer than 32 tokens.
     """
     facts = model.anatomy
     if facts.context < 32:
         raise ValueError(f"{facts.name} has a context of {facts.context} tokens: expected at least 32 to move in")
-    n = min(facts.context // 4, 64)
+    n = min(facts.context // 4, 64, max(LEAST, longest_repeat(model)))
     room = facts.context - (2 * n + 1)
     period = min(PERIOD, facts.context // 8)
     few = max(1, min(prompts, LONG_TOKENS // (2 * facts.context)))
-    words = random_tokens(model, period + 1, prompts=few, seed=seed)
+    draw: dict[str, Any] = {"seed": seed, "prepend_bos": prepend_bos}
+    words = random_tokens(model, period + 1, prompts=few, **draw)
     copies = -(-2 * facts.context // period)
     return Texts(
-        random_repeats(model, n, prompts=prompts, seed=seed),
-        random_tokens(model, min(64, 2 * n + 1), prompts=8 * prompts, seed=seed),
+        random_repeats(model, n, prompts=prompts, **draw),
+        random_tokens(model, min(64, 2 * n + 1), prompts=8 * prompts, **draw),
         torch.cat([words[:, :1], words[:, 1:].repeat(1, copies)], dim=1)[:, : 2 * facts.context],
         tuple(sorted({*(2**power for power in range(room.bit_length())), room})),
     )
