@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.lab.language import CONTENT
-from neolens.prompts.bos import chosen_bos
+from neolens.prompts.bos import bos_token, chosen_bos
 from neolens.prompts.lab_questions import speaks_lab
 from neolens.prompts.pairs import limits
 
@@ -118,6 +118,12 @@ def _recurring(count: int, n: int, generator: torch.Generator) -> Int[Tensor, " 
         followed[drawn[-2], drawn[-1]] += 1
         uses[drawn[-1]] += 1
     return torch.tensor(drawn)
+
+
+def longest_repeat(model: Any) -> int:
+    """The largest n at which `random_repeats` draws r without a token that recurs."""
+    bos = bos_token(getattr(model, "tokenizer", None), limits(model)[2])
+    return len({*token_pool(model)} - {bos}) - (bos is None)
 
 
 def random_repeats(

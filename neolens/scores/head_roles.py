@@ -22,7 +22,8 @@ from neolens.ablation.how import FEW, checked_how, refuse_seed, warn_of_few
 from neolens.models import Anatomy, anatomy
 from neolens.models.catalogue import near_misses
 from neolens.network import measurement
-from neolens.prompts.drawing import random_repeats
+from neolens.prompts.bos import bos_token
+from neolens.prompts.drawing import longest_repeat, random_repeats
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.causes import CORRECTION, effects_beside_controls
 from neolens.scores.kinds import share_beyond
@@ -65,12 +66,17 @@ def roles(
     A head may hold several: a previous-token head of a global layer is local-only too, and an induction head that rests
     on the first token until something is repeated is a sink for so long. In a local layer of window w no head can see
     the duplicate token where n >= w, nor what followed it where n > w, and the score is exactly 0. On drawn prompts n
-    is w or more: ask local layers with tokens of a smaller n, and a smaller `within`.
+    is w or more: ask local layers with tokens of a smaller n, and a smaller `within`. `duplicate_token` and `induction`
+    count the key n and n - 1 back alone: where tokens recur within r, a head that attends to all their occurrences has
+    a lower score.
 
     Args:
         model: from `neolens.load`.
         tokens: [first, r_1..r_n, r_1..r_n], all of one n of at least 3. By default 8 prompts drawn with `seed`
-            (`neolens.prompts.random_repeats`), n = 32, or `within` where that is more; less where the context is short.
+            (`neolens.prompts.random_repeats`), n = 32, or `within` where that is more; less where the context is short,
+            and where the vocabulary has fewer tokens to draw from, so that none recurs in r, but not below `within`.
+            They begin with BOS where the tokenizer has one, else with a random token; the attribute `first_token` of
+            the result is `BOS` or `random`.
         thresholds: role -> the score from which on a head holds it, in place of that in `THRESHOLDS`.
         within: tokens; by default the model's narrowest window, at most half of its context, or a quarter of the
             prompt's length where it has none.
@@ -90,7 +96,7 @@ def roles(
     Raises:
         TypeError, ValueError: an unknown role or `how`, a threshold that is no share, prompts that are too short or do
             not repeat alike, numbers that are none, or with `causes` fewer than two prompts; a model with hooks on it,
-            or without a tokenizer where tokens are to be drawn. Before the model runs.
+            or a context of fewer than 7 tokens. Before the model runs.
 
     Warns:
         UserWarning: `causes` by a mean over fewer than eight prompts.
@@ -100,7 +106,7 @@ def roles(
     _refuse_counts(draws=draws, resamples=resamples, **({} if within is None else {"within": within}))
     refuse_seed(seed)
     ways = checked_how(how)
-    prompts, n, near = _prompts(model, anatomy(model), tokens, within, seed)
+    prompts, n, near = _prompts(model, anatomy(model), tokens, within, int(seed))
     if causes and len(prompts) < 2:
         raise ValueError(f"there is {len(prompts)} prompt: causes are effects with intervals; give at least 2")
     seen = attention(model, prompts, scores=list(THRESHOLDS)[:-1], distances=range(near, 2 * n + 1))
@@ -108,6 +114,7 @@ def roles(
     limits = xr.DataArray(list(asked.values()), dims="role", coords={"role": list(asked)})
     result = xr.Dataset({"score": found, "holds": found >= limits}).assign_coords(threshold=limits)
     attrs = seen.attrs | {"n": n, "prompts": len(prompts), "within": near, "seed": int(seed)}
+    attrs |= {} if tokens is not None else {"first_token": "BOS" if _has_bos(model, anatomy(model)) else "random"}
     if causes:
         if ways == "mean" and len(prompts) < FEW:
             warn_of_few(len(prompts), stacklevel=3)
@@ -169,8 +176,7 @@ def _prompts(
     if within is None and facts.windows:
         within = min(facts.windows[0], (facts.context - 1) // 2)
     if tokens is None:
-        n = min(max(REPEAT, within or 0), (facts.context - 1) // 2)
-        tokens = random_repeats(model, n, prompts=PROMPTS, seed=seed)
+        tokens = _drawn(model, facts, within or 0, seed)
     prompts = validated(tokens, facts, shortest=_SHORTEST)
     n = _repeat(prompts)
     length = 2 * n + 1
@@ -182,6 +188,22 @@ def _prompts(
             f"these have {length}: give {longer}within of at most {n}"
         )
     return prompts, n, near
+
+
+def _drawn(model: Any, facts: Anatomy, within: int, seed: int) -> Tensor:
+    """Repeated sequences as long as the context and, but for `within`, the vocabulary permit."""
+    shortest, longest = _SHORTEST // 2, (facts.context - 1) // 2
+    if longest < shortest:
+        raise ValueError(
+            f"{facts.name} has a context of {facts.context} tokens: roles are defined on [first, r, r] of at least "
+            f"{_SHORTEST}; expected a model with a longer context"
+        )
+    n = min(max(REPEAT, within), longest, max(longest_repeat(model), within, shortest))
+    return random_repeats(model, n, prompts=PROMPTS, seed=seed, prepend_bos=_has_bos(model, facts))
+
+
+def _has_bos(model: Any, facts: Anatomy) -> bool:
+    return bos_token(getattr(model, "tokenizer", None), facts.d_vocab) is not None
 
 
 def _repeat(prompts: list[Tensor]) -> int:
