@@ -29,6 +29,7 @@ import typer
 from packaging.requirements import Requirement
 
 import neolens
+from forked import run_script
 from neolens.lab.spread import rows, shipped
 from neolens.models.catalogue import find
 
@@ -82,7 +83,7 @@ def test_the_python_of_a_documentation_page_runs_and_prints_what_the_page_says(p
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     shell = [printed_after(page, match) for its, match in SHELL if its == page]
     printed = re.findall(r"prints\n\n```\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    run = ran([sys.executable, "-c", "\n".join(blocks)], tmp_path)
+    run = run_script("\n".join(blocks), tmp_path)
     assert blocks
     assert run.returncode == 0, run.stderr
     assert tidy(run.stdout) == "".join(text for text in printed if text not in shell)
@@ -237,7 +238,7 @@ def test_the_quick_commands_of_a_page_run_and_print_what_the_page_says(page, mat
         if expected is None and not quick(words):
             continue
         assert quick(words), f"{page.name} says what {shlex.join(words)} prints, which takes too long to run"
-        run = ran([sys.executable, "-m", "neolens.cli", *words[1:]], tmp_path)
+        run = run_script("from neolens.cli import main; main()", tmp_path, *words[1:])
         assert run.returncode == 0, run.stderr
         printed += tidy(run.stdout)
     assert expected is None or printed == expected
