@@ -19,7 +19,7 @@ from neolens.prompts.pairs import PromptPairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:the mean is over only:UserWarning")
 
-HOWS = ["zero", "mean", "resample", Beyond(3), Within(2)]
+HOWS = ["zero", "mean", "mean_all_positions", "resample", Beyond(3), Within(2)]
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 every_how = pytest.mark.parametrize("how", HOWS, ids=str)
 
@@ -62,6 +62,12 @@ def mean_spoken(network, reference) -> list[Tensor]:
     return [sum(run[layer] for run in runs) / len(runs) for layer in range(len(network.layers))]
 
 
+def everywhere_spoken(network, reference) -> list[Tensor]:
+    """The mean of that over all positions of prompts of any lengths: [1, head, d_head] of each layer."""
+    runs = [spoken(network, prompt) for prompt in reference]
+    return [torch.cat([run[layer] for run in runs]).mean(0, keepdim=True) for layer in range(len(network.layers))]
+
+
 def left(pattern: Tensor, how) -> Tensor:
     """What a cut leaves of a head's pattern [query, key]: rows that sum to 1 again, or of zeros."""
     rows = []
@@ -96,6 +102,8 @@ def naive(network, prompt: Tensor, groups, how, values=None) -> Tensor:
 
 def instead(network, asked, reference, how, prompt: int, seed=0) -> list[Tensor] | None:
     """What takes the heads' place in one of the prompts asked for."""
+    if how == "mean_all_positions":
+        return everywhere_spoken(network, reference)
     if how == "mean":
         return mean_spoken(network, [other for other in reference if len(other) == len(asked[prompt])])
     return spoken(network, reference[donors(asked, reference, seed)[prompt]]) if how == "resample" else None
@@ -121,11 +129,18 @@ def close(found, truth, within=CLOSE) -> None:
 # Every way and group ------------------------------------------------------------------------------------------
 
 
+REFERENCES = {
+    "mean": prompts((9, 14) * 8, seed=3),
+    "mean_all_positions": prompts((2, 14, 9, 20, 1, 9, 5, 33), seed=3),
+    "resample": prompts((9, 14) * 8, seed=3),
+}
+
+
 @every_family
 @every_how
 def test_every_ablation_is_the_run_of_the_whole_network_with_it(name, how, bridges, networks):
     model, network, asked = bridges[name], networks[name], prompts()
-    groups, reference = some(model), prompts((9, 14) * 8, seed=3) if how in ("mean", "resample") else None
+    groups, reference = some(model), REFERENCES.get(how)
     result = ablate(model, asked, groups, how=how, reference=reference, progress=False)
     assert result.ablated.dims == ("group", "prompt", "pos")
     assert result.attrs["engine"] == "replay"
@@ -140,7 +155,7 @@ def test_every_ablation_is_the_run_of_the_whole_network_with_it(name, how, bridg
 
 
 @every_family
-@pytest.mark.parametrize("how", ["mean", "resample"])
+@pytest.mark.parametrize("how", ["mean", "mean_all_positions", "resample"])
 def test_the_prompts_themselves_are_the_reference_where_none_is_given(name, how, bridges, networks):
     asked = prompts((9, 7, 9, 7, 9))
     result = ablate(bridges[name], asked, MINE, how=how, seed=5, progress=False)
@@ -151,6 +166,43 @@ def test_the_prompts_themselves_are_the_reference_where_none_is_given(name, how,
     assert result.attrs["reference"] == 5
     given = ablate(bridges[name], asked, MINE, how=how, seed=5, reference=asked, progress=False)
     xr.testing.assert_identical(given.drop_attrs(), result.drop_attrs())
+
+
+@every_family
+@pytest.mark.parametrize("engine", ["replay", "hooks"])
+def test_a_mean_over_all_positions_is_that_of_activations_cached_by_transformerlens(name, engine, bridges):
+    model, asked, reference = bridges[name], prompts((6, 11, 6)), prompts((3, 17, 8, 1, 8), seed=4)
+    heads = MINE["mine"]
+    found = ablate(
+        model, asked, {"mine": heads}, how="mean_all_positions", reference=reference, engine=engine, progress=False
+    )
+    assert (found.attrs["how"], found.attrs["reference"]) == ("mean_all_positions", 5)
+    caches = [model.run_with_cache(prompt[None])[1] for prompt in reference]
+    means = [
+        torch.cat([cache[f"blocks.{layer}.attn.hook_z"][0] for cache in caches]).double().mean(0)
+        for layer in range(model.anatomy.layers)
+    ]
+
+    def put(layer):
+        def hook(z, hook):
+            for head in [head for its, head in heads if its == layer]:
+                z[:, :, head] = means[layer][head].to(z.dtype)
+            return z
+
+        return f"blocks.{layer}.attn.hook_z", hook
+
+    for number, prompt in enumerate(asked):
+        logits = model.run_with_hooks(prompt[None], fwd_hooks=[put(layer) for layer in range(len(means))]).detach()
+        close(found.ablated.sel(group="mine", prompt=number)[: len(prompt)], loss_by_hand(logits, prompt)[0], 1e-5)
+
+
+def test_a_refused_length_names_the_mean_over_all_positions_which_takes_it(bridges):
+    model, asked = bridges["gpt2"], prompts((9, 7))
+    with pytest.raises(ValueError, match="1 reference prompt has 7 tokens: .*how='mean_all_positions', the mean over"):
+        ablate(model, asked, MINE, how="mean", progress=False)
+    with pytest.raises(ValueError, match="has 8 tokens, which no prompt has.*how='mean_all_positions'"):
+        ablate(model, asked, MINE, how="mean", reference=prompts((8, 8)), progress=False)
+    ablate(model, asked, MINE, how="mean_all_positions", progress=False)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -533,8 +585,15 @@ BAD = {
     "booleans": ({"groups": {"a": [(True, False)]}}, "group 'a' is .*: expected a list", TypeError),
     "a name": ({"groups": {3: [(0, 0)]}}, "a group is named 3: expected a string such as 'mine'", TypeError),
     "no name": ({"groups": {"": [(0, 0)]}}, "a group is named '': expected a string such as 'mine'", TypeError),
-    "how": ({"how": "meen"}, "no way to ablate 'meen': did you mean mean.*ways are zero, mean, resample, Beyond"),
-    "no how": ({"how": None}, r"how is None: expected 'zero', 'mean', 'resample', Beyond\(distance\)", TypeError),
+    "how": (
+        {"how": "meen"},
+        "no way to ablate 'meen': did you mean mean.*ways are zero, mean, mean_all_positions, resample, Beyond",
+    ),
+    "no how": (
+        {"how": None},
+        r"how is None: expected 'zero', 'mean', 'mean_all_positions', 'resample', Beyond\(distance\)",
+        TypeError,
+    ),
     "a cut without a distance": ({"how": Beyond}, "how is <class .*Beyond'>: expected 'zero'", TypeError),
     "metric": ({"metric": "los"}, "no metric 'los': did you mean loss"),
     "metric twice": ({"metric": ["loss", neolens.loss]}, "each with a name of its own"),
@@ -563,6 +622,14 @@ BAD = {
         "0 reference prompts have 5 tokens: resample needs at least 2 of each prompt's length",
     ),
     "alone": ({"how": "mean", "tokens": TOKENS[:1]}, "1 reference prompt has 8 tokens: mean needs at least 2"),
+    "alone over all positions": (
+        {"how": "mean_all_positions", "tokens": TOKENS[:1]},
+        "1 reference prompt: mean_all_positions needs at least 2",
+    ),
+    "tokenizer over all positions": (
+        {"how": "mean_all_positions", "tokens": begun(1), "reference": begun(2)},
+        "reference prompt 0 begins with token 2, all prompts with 1",
+    ),
     "itself": (
         {"how": "resample", "tokens": TOKENS[[0, 0]]},
         "every reference prompt is prompt 0 itself: resample needs another of its length",

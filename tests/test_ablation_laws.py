@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the mean is over only:UserWarnin
 METRICS = ("loss", "log_probability", "probability", "kl_divergence", "logit_difference")
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 cuts = st.builds(Beyond, st.integers(1, 12)) | st.builds(Within, st.integers(1, 12))
-any_how = st.sampled_from(["zero", "mean", "resample"]) | cuts
+any_how = st.sampled_from(["zero", "mean", "mean_all_positions", "resample"]) | cuts
 
 ROUNDING = {"rtol": 2e-6, "atol": 1e-5}
 """fp32 against fp32 in another order of sums, for numbers up to 40."""
@@ -62,6 +62,7 @@ PARALLEL = ("pythia", '{"num_attention_heads": 2, "hidden_size": 16}')
 @given(models(), several, any_how, lengths, st.booleans(), st.integers(0, 10**6), st.sampled_from([1, 10_000, 2**31]))
 @example(LOCAL, NAMED, Within(3), [12, 12, 5, 5], True, 0, 1)
 @example(LOCAL, NAMED, "mean", [12, 9, 12, 9], True, 0, 1)
+@example(LOCAL, NAMED, "mean_all_positions", [12, 9, 3], True, 0, 1)
 @example(PARALLEL, NAMED, Beyond(4), [12, 5, 12, 5], True, 1, 10_000)
 @example(PARALLEL, NAMED, "resample", [12, 5, 12, 5], False, 2, 1)
 def test_any_ablation_of_any_model_is_the_run_of_the_whole_network(

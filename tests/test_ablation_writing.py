@@ -72,6 +72,32 @@ def test_a_mean_is_put_in_at_each_tokens_own_position_although_keys_are_cached(l
     assert found.by_group["mine"] != continuations(lab, PROMPT, {"mine": HEADS}, new_tokens=12).by_group["mine"]
 
 
+def test_a_mean_over_all_positions_is_put_in_at_every_token_however_long_the_text(lab):
+    ids = [0, *lab.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]]
+    reference = [row[:length] for row, length in zip(REFERENCE, (3, 8, 5, 15, 1, 9, 2, 7, 4))]
+    z = {}
+
+    def watch(site, layer, x):
+        if site == "z":
+            z.setdefault(layer, []).append(x[0])
+
+    for row in reference:
+        residual(weights_of(lab), row[None], watch=watch)
+    means = {layer: torch.cat(each).mean(0).detach() for layer, each in z.items()}
+    change = without(HEADS, lambda layer, length, head: means[layer][head])
+    call = {"how": "mean_all_positions", "reference": reference}
+    found = continuations(lab, PROMPT, {"mine": HEADS}, new_tokens=12, **call)
+    assert found.by_group["mine"] == (text(lab, decoded(lab, ids, 12, change)),)
+    assert found.by_group["mine"] != continuations(lab, PROMPT, {"mine": HEADS}, new_tokens=12).by_group["mine"]
+
+
+def test_a_continuation_without_bos_goes_on_from_the_text_alone(lab):
+    ids = lab.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
+    found = continuations(lab, PROMPT, {"mine": HEADS}, new_tokens=12, prepend_bos=False)
+    assert found.by_group["as it is"] == (text(lab, decoded(lab, ids, 12)),)
+    assert found.by_group["mine"] == (text(lab, decoded(lab, ids, 12, without(HEADS))),)
+
+
 def test_how_many_tokens_agree_is_counted(lab):
     found = continuations(lab, [PROMPT, "Mary saws wool ."], {"none of it": [(1, 0)], "all": HEADS}, new_tokens=10)
     for name in ("none of it", "all"):
@@ -92,10 +118,10 @@ def test_the_page_holds_every_prompt_and_continuation_side_by_side(lab):
 
 
 @pytest.mark.parametrize("name", tiny.NAMES)
-@pytest.mark.parametrize("how", ["zero", "mean", Beyond(3), Within(2)], ids=str)
+@pytest.mark.parametrize("how", ["zero", "mean", "mean_all_positions", Beyond(3), Within(2)], ids=str)
 def test_inside_ablated_the_model_says_what_ablate_says(bridges, name, how):
     model, tokens = bridges[name], tiny.tokens(0, 8, 12)
-    reference = tokens if how == "mean" else None
+    reference = tokens if str(how).startswith("mean") else None
     with ablated(model, HEADS, how=how, reference=reference) as inside:
         logprobs = inside(tokens).log_softmax(-1)
     losses = -logprobs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
@@ -142,6 +168,8 @@ BAD = [
     ({"how": "men"}, "no way to ablate 'men'"),
     ({"how": "mean"}, "how='mean' needs reference prompts as long as what is to be written"),
     ({"how": "mean", "reference": REFERENCE[:1]}, "1 reference prompts of 1 lengths: expected two or more"),
+    ({"how": "mean", "reference": [REFERENCE[0], REFERENCE[1, :5]]}, "of 2 lengths: .*how='mean_all_positions'"),
+    ({"how": "mean_all_positions"}, "how='mean_all_positions' needs reference prompts: give reference"),
     ({"how": "zero", "reference": REFERENCE}, "leave reference out"),
     ({"new_tokens": 0}, "new_tokens 0: expected a whole number of 1 or more"),
     ({"new_tokens": 125}, "prompt 0 has 13 tokens: with 125 more it does not fit the 128"),
@@ -159,7 +187,7 @@ def test_bad_input_is_refused_before_the_model_runs(lab, monkeypatch, changes, m
 
 def test_a_text_longer_than_the_reference_is_refused_while_it_is_written(lab):
     short = REFERENCE[:, :15]
-    with pytest.raises(ValueError, match="the text has come to 16 tokens and the reference prompts have 15"):
+    with pytest.raises(ValueError, match="the text has come to 16 tokens and the reference prompts have 15.*'mean_all"):
         continuations(lab, PROMPT, {"mine": HEADS}, how="mean", reference=short, new_tokens=12)
 
 

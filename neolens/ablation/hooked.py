@@ -7,6 +7,7 @@ heads ablated, such as generating.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from neolens.ablation.asked import Asked
 from neolens.ablation.groups import Head
-from neolens.ablation.how import Cut, How
+from neolens.ablation.how import ALL_POSITIONS, MEANS, Cut, How
 from neolens.ablation.predictions import NOTHING
 from neolens.ablation.reading import of_last
-from neolens.ablation.values import remaining
+from neolens.ablation.values import batches, remaining, summands, summed
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
 from neolens.models.foreign import Facts
@@ -35,8 +36,10 @@ def hooked(
     model: Any, asked: Asked, ablated: np.ndarray, baseline: np.ndarray, *, progress: Callable[[float], object]
 ) -> None:
     """Fill `ablated` [group, prompt, column, metric] and `baseline` [prompt, column, metric]."""
+    values = None
     for length, prompts in asked.lengths().items():
-        values = _means(model, asked, length)
+        if values is None or asked.how != ALL_POSITIONS:
+            values = _means(model, asked, length)
         step = _at_once(asked, length)
         for at in range(0, len(prompts), step):
             some = prompts[at : at + step]
@@ -78,7 +81,8 @@ def hooks_of(
     """Hooks that ablate these heads.
 
     Args:
-        values: layer -> z [prompt or 1, pos, head, d_head] to put in their place; None for zero and for cuts.
+        values: layer -> z [prompt or 1, pos, head, d_head] to put in their place, with one position for a mean over all
+            of them; None for zero and for cuts.
         whole: whether all runs begin at position 0, without a cache. Then no pattern is asked for, which
             TransformerLens's own GPT-Neo hands out only when the heads have spoken.
     """
@@ -88,7 +92,7 @@ def hooks_of(
     return [
         hook
         for layer, its in by_layer.items()
-        for hook in _putting(layer, its, None if values is None else values[layer], whole)
+        for hook in _putting(layer, its, None if values is None else values[layer], whole, how == ALL_POSITIONS)
     ]
 
 
@@ -104,15 +108,15 @@ def heads_of(model: Any, prompts: Sequence[Tensor], layers: Collection[int]) -> 
 
 
 def _means(model: Any, asked: Asked, length: int) -> dict[int, Tensor] | None:
-    if asked.how != "mean":
+    if asked.how not in MEANS:
         return None
-    its = [other for other in asked.reference if len(other) == length]
-    step, sums = _at_once(asked, length), dict.fromkeys(asked.layers, torch.zeros(()))
-    for at in range(0, len(its), step):
-        for layer, z in heads_of(model, its[at : at + step], asked.layers).items():
-            exact = z.to(torch.promote_types(z.dtype, torch.float32))
-            sums[layer] = sums[layer].to(exact) + exact.sum(0, keepdim=True)
-    return {layer: (total / len(its)).to(dtype_of(model)) for layer, total in sums.items()}
+    its = [other for other in asked.reference if asked.how == ALL_POSITIONS or len(other) == length]
+    sums = dict.fromkeys(asked.layers, torch.zeros(()))
+    for some in batches(its, partial(_at_once, asked)):
+        for layer, z in heads_of(model, some.unbind(), asked.layers).items():
+            total = summed(z, asked.how)
+            sums[layer] = sums[layer].to(total) + total
+    return {layer: (total / summands(its, asked.how)).to(dtype_of(model)) for layer, total in sums.items()}
 
 
 def _at_once(asked: Asked, length: int) -> int:
@@ -120,9 +124,9 @@ def _at_once(asked: Asked, length: int) -> int:
     return max(1, _LOGIT_BYTES // (4 * length * asked.facts.d_vocab))
 
 
-def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool) -> list[Hook]:
+def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool, alike: bool) -> list[Hook]:
     """Put values (or 0) in place of z, also while a text is generated with a cache: the pattern tells how many keys
-    there are, and so where the queries stand."""
+    there are, and so where the queries stand. With `alike`, one value serves all positions."""
     keys = 0
 
     def count(pattern: Tensor, hook: Any) -> None:
@@ -131,19 +135,20 @@ def _putting(layer: int, heads: list[int], values: Tensor | None, whole: bool) -
 
     def put(z: Tensor, hook: Any) -> Tensor:
         z = z.clone()
-        if values is None:
-            z[:, :, heads] = 0.0
+        if values is None or alike:
+            z[:, :, heads] = 0.0 if values is None else values[:, :, heads]
             return z
         last = z.shape[1] if whole else keys
         if last > values.shape[1]:
             raise ValueError(
-                f"the text has come to {last} tokens and the reference prompts have {values.shape[1]}: give longer ones"
+                f"the text has come to {last} tokens and the reference prompts have {values.shape[1]}: give longer "
+                f"ones, or take how={ALL_POSITIONS!r}, the mean over all reference positions, for texts of any length"
             )
         z[:, :, heads] = values[:, last - z.shape[1] : last, heads]
         return z
 
     putting = (hook_name("z", layer), put)
-    return [putting] if whole or values is None else [(hook_name("pattern", layer), count), putting]
+    return [putting] if whole or alike or values is None else [(hook_name("pattern", layer), count), putting]
 
 
 def _cutting(facts: Facts, layer: int, heads: list[int], how: Cut) -> list[Hook]:

@@ -1,9 +1,10 @@
 """What takes the place of an ablated head: nothing, its mean, another prompt's; or what is left of its attention.
 
 Zero ablation gives noisy results in practice (Wang et al. 2022, arXiv 2211.00593); a mean over prompts keeps what a
-head always says, position by position, and takes away what it says of this prompt; a resample puts in what it said of
-another (Chan et al. 2022, "Causal scrubbing"). Cutting attention leaves a head what it reads elsewhere (Geva et al.
-2023, arXiv 2304.14767, "attention knockout").
+head always says, position by position, and takes away what it says of this prompt; a mean over all positions takes away
+what it says of the position, too, and needs no prompts of one length; a resample puts in what it said of another prompt
+(Chan et al. 2022, "Causal scrubbing"). Cutting attention leaves a head what it reads elsewhere (Geva et al. 2023, arXiv
+2304.14767, "attention knockout").
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from torch import Tensor
 
 from neolens.models.catalogue import near_misses
 
-HOWS = ("zero", "mean", "resample")
+ALL_POSITIONS = "mean_all_positions"
+"""The mean over all positions of all reference prompts, each position counting as much: one value per head, for
+prompts of any lengths."""
+
+HOWS = ("zero", "mean", ALL_POSITIONS, "resample")
+MEANS = ("mean", ALL_POSITIONS)
 
 FEW = 8
 """Prompts of a reference below which a mean is warned about."""
@@ -92,27 +98,22 @@ def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how
     """Nothing, if every prompt finds in the reference what takes the place of its heads.
 
     Raises:
-        ValueError: a reference prompt of a length that no prompt has, fewer than two of a prompt's length, one that
-            begins otherwise than all prompts do, or (resample) none but the prompt itself.
+        ValueError: fewer than two reference prompts; one that begins otherwise than all prompts do; position by
+            position also one of a length that no prompt has, or fewer than two of a prompt's length; resampled also
+            none but the prompt itself.
     """
-    lengths, begins = {len(prompt) for prompt in prompts}, {int(prompt[0]) for prompt in prompts}
+    if how == ALL_POSITIONS:
+        if len(reference) < 2:
+            raise ValueError(f"{len(reference)} reference prompt: {how} needs at least 2; give more prompts")
+        fewest = len(reference)
+    else:
+        fewest = _refuse_lengths(reference, prompts, how)
+    begins = {int(prompt[0]) for prompt in prompts}
     for number, other in enumerate(reference):
-        if len(other) not in lengths:
-            raise ValueError(
-                f"reference prompt {number} has {len(other)} tokens, which no prompt has ({_listed(lengths)}): "
-                "activations are taken position by position, so give reference prompts as long as the prompts"
-            )
         if len(begins) == 1 and len(prompts) > 1 and int(other[0]) not in begins:
             raise ValueError(
                 f"reference prompt {number} begins with token {int(other[0])}, all prompts with {min(begins)}: it was "
                 "made by another tokenizer, or one of them lacks BOS; make both alike"
-            )
-    counts = {length: sum(len(other) == length for other in reference) for length in sorted(lengths)}
-    for length, count in counts.items():
-        if count < 2:
-            raise ValueError(
-                f"{count} reference {'prompt has' if count == 1 else 'prompts have'} {length} tokens: {how} needs at "
-                "least 2 of each prompt's length; give more prompts, or a reference"
             )
     if how == "resample":
         for number, prompt in enumerate(prompts):
@@ -121,7 +122,28 @@ def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how
                     f"every reference prompt is prompt {number} itself: resample needs another of its length"
                 )
     else:
-        warn_of_few(min(counts.values()), stacklevel=6)
+        warn_of_few(fewest, stacklevel=6)
+
+
+def _refuse_lengths(reference: Sequence[Tensor], prompts: Sequence[Tensor], how: How) -> int:
+    """The smallest number of reference prompts that have one prompt's length, 2 or more."""
+    lengths = {len(prompt) for prompt in prompts}
+    remedy = f"or take how={ALL_POSITIONS!r}, the mean over all reference positions, for prompts of any lengths"
+    for number, other in enumerate(reference):
+        if len(other) not in lengths:
+            raise ValueError(
+                f"reference prompt {number} has {len(other)} tokens, which no prompt has ({_listed(lengths)}): "
+                "activations are taken position by position, so give reference prompts as long as the prompts, "
+                f"{remedy}"
+            )
+    counts = {length: sum(len(other) == length for other in reference) for length in sorted(lengths)}
+    for length, count in counts.items():
+        if count < 2:
+            raise ValueError(
+                f"{count} reference {'prompt has' if count == 1 else 'prompts have'} {length} tokens: {how} needs at "
+                f"least 2 of each prompt's length; give more prompts, or a reference, {remedy}"
+            )
+    return min(counts.values())
 
 
 def warn_of_few(prompts: int, *, stacklevel: int) -> None:

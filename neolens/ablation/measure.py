@@ -61,12 +61,14 @@ def ablate(
         tokens: an integer tensor [prompt, pos], a list of one-dimensional ones, or `PromptPairs`, whose clean prompts
             are run and whose answers are expected after their last position.
         groups: name -> heads (layer, head); `neolens.each_head`, `each_layer`, `by_kind` make some.
-        how: `"zero"`; `"mean"`, of the reference at the same position; `"resample"`, another reference prompt's, drawn
-            by `seed`, never the prompt itself; or only some attention: `Beyond(distance)`, `Within(distance)` of
-            `neolens.ablation`, the softmax over the keys that are left.
+        how: `"zero"`; `"mean"`, of the reference at the same position; `"mean_all_positions"`, one mean over all
+            positions of all reference prompts, each position counting as much; `"resample"`, another reference
+            prompt's, drawn by `seed`, never the prompt itself; or only some attention: `Beyond(distance)`,
+            `Within(distance)` of `neolens.ablation`, the softmax over the keys that are left.
         metric: of `neolens.metrics`, its name, or several, each read at every position; or a function of all logits
             [run, pos, d_vocab] -> [run].
-        reference: prompts as long as `tokens`, for `mean` and `resample`; by default `tokens` themselves.
+        reference: prompts as long as `tokens`, for `mean` and `resample`, or of any lengths, for `mean_all_positions`;
+            by default `tokens` themselves.
         positions: where the metric is read: by default everywhere (`"each"`), in pairs with a metric of the last
             position there; or indices that are the same in every prompt, a dict from a name to one index a prompt, or
             names of the pairs' positions. Fewer positions take less time.

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from neolens.ablation.asked import Asked
-from neolens.ablation.how import Cut
+from neolens.ablation.how import ALL_POSITIONS, Cut
 from neolens.ablation.reading import at_tokens, of_last, of_runs
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
@@ -29,14 +29,15 @@ def replayed(
     progress: Progress = lambda runs: None,
 ) -> None:
     """Fill `ablated` [group, prompt, column, metric] and `baseline` [prompt, column, metric]."""
+    kept = None
     for prompts in asked.lengths().values():
         until = max(int(asked.read.at[prompt].max()) for prompt in prompts) + 1
         at_once = ITEMS.get(weights.embedding.device.type, ITEMS["cuda"]) // until
         step = max(1, min(at_once, (max_memory // 2) // _recorded_bytes(weights, asked, until)))
-        kept = None
+        kept = kept if asked.how == ALL_POSITIONS else None
         for at in range(0, len(prompts), step):
             some = prompts[at : at + step]
-            if kept is None or asked.how != "mean":  # a mean is the same for all prompts of one length
+            if kept is None or asked.how == "resample":  # a mean is the same for all prompts of one length, or of any
                 kept = values_of(weights, asked, some, until)
             _Prompts(weights, asked, some, until, kept).run(ablated, baseline, max_memory // 2, progress)
 
@@ -71,7 +72,7 @@ class _Prompts:
         if isinstance(asked.how, Cut):
             change: CutOff | Replaced = CutOff(heads, asked.how, facts)
         else:
-            change = Replaced(heads, values)
+            change = Replaced(heads, values and {layer: z.expand(-1, -1, until, -1) for layer, z in values.items()})
         self.trunk = Trunk(weights, recorded, facts.attention, change, until, self.read)
         stream = final(recorded)
         self.final = stream if self.read is None else torch.take_along_dim(stream, self.read[..., None], 1)

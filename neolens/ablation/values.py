@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neolens.ablation.asked import Asked
-from neolens.ablation.how import Beyond, Cut
+from neolens.ablation.how import ALL_POSITIONS, Beyond, Cut, How
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.spans import seen
 from neolens.network import Weights, attend, residual
@@ -84,27 +84,52 @@ def remaining(span: AttentionSpan, how: Cut) -> tuple[AttentionSpan, int]:
 
 
 def values_of(weights: Weights, asked: Asked, prompts: Sequence[int], until: int) -> Mapping[int, Values] | None:
-    """Layer -> the values of `mean` or `resample` for these prompts of one length, up to position `until`."""
+    """Layer -> the values for these prompts of one length, up to position `until`; one position, where the mean is
+    over all."""
     if not asked.reference:
         return None
+    if asked.how == ALL_POSITIONS:
+        return mean_of_heads(weights, asked.reference, asked.layers, asked.how)
     if asked.how == "mean":
         length = len(asked.prompts[prompts[0]])
-        tokens = torch.stack([other for other in asked.reference if len(other) == length])
-        return mean_of_heads(weights, tokens[:, :until], asked.layers)
+        alike = [other[:until] for other in asked.reference if len(other) == length]
+        return mean_of_heads(weights, alike, asked.layers, asked.how)
     tokens = torch.stack([asked.reference[asked.donors[prompt]] for prompt in prompts])
     tokens = tokens[:, :until].to(weights.embedding.device)
     return record(weights, tokens, {"z"}, weights.anatomy.attention, asked.layers)["z"]
 
 
-def mean_of_heads(weights: Weights, tokens: Int[Tensor, "prompt pos"], layers: Collection[int]) -> dict[int, Values]:
-    """Layer -> the mean of z over the prompts, position by position."""
+def mean_of_heads(
+    weights: Weights, prompts: Sequence[Int[Tensor, " _"]], layers: Collection[int], how: How
+) -> dict[int, Values]:
+    """Layer -> the mean of z over prompts of one length, position by position; or over all positions of prompts of any
+    lengths, which has one position."""
     sums: dict[int, Tensor] = {}
 
     def add(site: str, layer: int | None, x: Tensor) -> None:
         if site == "z" and layer is not None and layer in layers:
-            total = x.to(torch.promote_types(x.dtype, torch.float32)).sum(0, keepdim=True).transpose(1, 2)
+            total = summed(x, how).transpose(1, 2)
             sums[layer] = sums[layer] + total if layer in sums else total.contiguous()
 
-    for some in tokens.split(max(1, _TOKENS_AT_ONCE // tokens.shape[1])):
+    for some in batches(prompts, lambda length: _TOKENS_AT_ONCE // length):
         residual(weights, some.to(weights.embedding.device), watch=add)
-    return {layer: (total / len(tokens)).to(weights.embedding.dtype) for layer, total in sums.items()}
+    count = summands(prompts, how)
+    return {layer: (total / count).to(weights.embedding.dtype) for layer, total in sums.items()}
+
+
+def batches(prompts: Sequence[Int[Tensor, " _"]], at_once: Callable[[int], int]) -> Iterator[Int[Tensor, "some pos"]]:
+    """Prompts of one length together, `at_once(length)` at a time or one."""
+    for length in sorted({len(prompt) for prompt in prompts}):
+        alike = torch.stack([prompt for prompt in prompts if len(prompt) == length])
+        yield from alike.split(max(1, at_once(length)))
+
+
+def summed(z: Float[Tensor, "prompt pos head d_head"], how: How) -> Float[Tensor, "1 _ head d_head"]:
+    """The sum over prompts, position by position or over all positions, in float32 at least."""
+    over = (0, 1) if how == ALL_POSITIONS else (0,)
+    return z.to(torch.promote_types(z.dtype, torch.float32)).sum(over, keepdim=True)
+
+
+def summands(prompts: Sequence[Int[Tensor, " _"]], how: How) -> int:
+    """How many values such a sum over these prompts has."""
+    return sum(map(len, prompts)) if how == ALL_POSITIONS else len(prompts)

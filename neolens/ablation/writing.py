@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neolens.ablation.groups import checked
 from neolens.ablation.hooked import check_ablation_works, hooks_of
-from neolens.ablation.how import HOWS, Cut, How, checked_how, refuse_seed, warn_of_few
+from neolens.ablation.how import ALL_POSITIONS, HOWS, MEANS, Cut, How, checked_how, refuse_seed, warn_of_few
 from neolens.ablation.values import mean_of_heads
 from neolens.models import Anatomy, anatomy
 from neolens.models.modifications import modified_modules
@@ -68,10 +68,10 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
     Args:
         model: from `neolens.load`.
         heads: (layer, head) of each.
-        how: as `neolens.ablate`; a mean over the reference at the same position, a resample of one reference prompt
-            drawn by `seed`.
+        how: as `neolens.ablate`; a mean over the reference at the same position or over all positions, a resample of
+            one reference prompt drawn by `seed`.
         reference: prompts of one length (or `PromptPairs`, their clean ones), as long as any text that is run, for
-            `mean` and `resample`; they are run without the hooks that stand on the model.
+            `mean` and `resample`; of any lengths for `mean_all_positions`. They are run without the hooks on the model.
 
     Raises:
         TypeError, ValueError: heads that do not exist, an unknown `how`, no reference where one is needed; while
@@ -104,7 +104,7 @@ def continuations(
         prompts: a text, or a list of texts.
         groups: as `neolens.ablate`.
         how: as `ablated`.
-        reference: as `ablated`; prompts as long as prompt and continuation together, or longer.
+        reference: as `ablated`; for `mean` and `resample` as long as prompt and continuation together, or longer.
         new_tokens: of each continuation.
         seed: as `ablated`.
         prepend_bos: put BOS before each prompt, or the end-of-text token where the tokenizer has no BOS.
@@ -160,29 +160,32 @@ def _agreed(tokens: Sequence[int], others: Sequence[int]) -> int:
 def _values(
     model: Any, facts: Anatomy, how: How, layers: Collection[int], reference: Any, seed: Any
 ) -> dict[int, Tensor] | None:
-    """Layer -> z [1, pos, head, d_head] to put in place of the heads, of runs without any hook."""
+    """Layer -> z [1, pos, head, d_head] to put in place of the heads, of runs without any hook; one position, where the
+    mean is over all."""
     refuse_seed(seed)
     if isinstance(how, Cut) or how == "zero":
         if reference is not None:
             raise ValueError(f"how={how!r} puts nothing in the heads' place: leave reference out")
         return None
+    anywhere = how == ALL_POSITIONS
     if reference is None:
         raise ValueError(
-            f"how={how!r} needs reference prompts as long as what is to be written: give reference, or take one of "
-            f"{HOWS[0]!r}, Beyond(distance) and Within(distance)"
+            f"how={how!r} needs reference prompts{'' if anywhere else ' as long as what is to be written'}: give "
+            f"reference, or take one of {HOWS[0]!r}, Beyond(distance) and Within(distance)"
         )
     prompts = validated(list(reference.clean) if isinstance(reference, PromptPairs) else reference, facts)
-    if len(prompts) < 2 or len({len(prompt) for prompt in prompts}) > 1:
+    lengths = {len(prompt) for prompt in prompts}
+    if len(prompts) < 2 or (len(lengths) > 1 and not anywhere):
         raise ValueError(
-            f"{len(prompts)} reference prompts of {len({len(prompt) for prompt in prompts})} lengths: expected two or "
-            "more of one length"
+            f"{len(prompts)} reference prompts of {len(lengths)} lengths: expected two or more of one length, or with "
+            f"how={ALL_POSITIONS!r}, the mean over all reference positions, of any lengths"
         )
-    if how == "mean":
+    if how in MEANS:
         warn_of_few(len(prompts), stacklevel=3)
     else:
         prompts = [prompts[int(np.random.default_rng(seed).integers(len(prompts)))]]
     if names := modified_modules(model, state_of(model).structure):
         raise ValueError(f"{names[0]} is modified, and the reference prompts are run without that: remove it")
     with torch.no_grad():
-        means = mean_of_heads(weights_of(model), torch.stack(prompts), layers)
+        means = mean_of_heads(weights_of(model), prompts, layers, how)
     return {layer: z.transpose(1, 2) for layer, z in means.items()}

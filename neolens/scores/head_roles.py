@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neolens import results
 from neolens.ablation.groups import Head
-from neolens.ablation.how import FEW, checked_how, refuse_seed, warn_of_few
+from neolens.ablation.how import FEW, MEANS, checked_how, refuse_seed, warn_of_few
 from neolens.models import Anatomy, anatomy
 from neolens.models.catalogue import near_misses
 from neolens.network import measurement
@@ -116,7 +116,7 @@ def roles(
     attrs = seen.attrs | {"n": n, "prompts": len(prompts), "within": near, "seed": int(seed)}
     attrs |= {} if tokens is not None else {"first_token": "BOS" if _has_bos(model, anatomy(model)) else "random"}
     if causes:
-        if ways == "mean" and len(prompts) < FEW:
+        if ways in MEANS and len(prompts) < FEW:
             warn_of_few(len(prompts), stacklevel=3)
         heads, numbers = _holders(result["holds"].any("role")), {"resamples": resamples, "seed": int(seed)}
         beside = effects_beside_controls(model, prompts, n, heads, draws=draws, how=ways, progress=progress, **numbers)
