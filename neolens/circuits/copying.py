@@ -21,7 +21,6 @@ from neolens import results
 from neolens.ablation.groups import Head
 from neolens.models import anatomy
 from neolens.position.reading import losses
-from neolens.prompts import bos_token, token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import effects_beside_controls, together
@@ -51,12 +50,6 @@ def lengths(window: int, context: int) -> tuple[int, ...]:
     """
     chosen = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
     return tuple(n for n in dict.fromkeys(chosen) if LEAST <= n <= (context - 1) // 2)
-
-
-def longest_repeat(model: Any) -> int:
-    """The longest r of a random prompt [BOS, r, r] in which no token occurs twice; of [first, r, r] without BOS."""
-    bos = bos_token(model.tokenizer, model.anatomy.d_vocab)
-    return len(set(token_pool(model)) - {bos}) - (bos is None)
 
 
 def copying(model: Any, repeats: Repeats) -> xr.Dataset:

@@ -15,9 +15,9 @@ from torch import Tensor
 from neolens import position, results
 from neolens.ablation import effect
 from neolens.ablation.groups import Head
-from neolens.circuits.copying import LEAST, longest_repeat
+from neolens.circuits.copying import LEAST
 from neolens.position.reading import losses
-from neolens.prompts import random_repeats, random_tokens
+from neolens.prompts import longest_repeat, random_repeats, random_tokens
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import together

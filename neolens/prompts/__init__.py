@@ -1,7 +1,7 @@
 """Prompts: pairs to patch between and families of them, validated tokens, repeated random sequences, plain text."""
 
 from neolens.prompts.bos import bos_token
-from neolens.prompts.drawing import random_repeats, random_tokens, repeated, token_pool
+from neolens.prompts.drawing import longest_repeat, random_repeats, random_tokens, repeated, token_pool
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.text import chunks, lab_documents, read_text, token_chunks
@@ -17,6 +17,7 @@ __all__ = [
     "indirect_object",
     "induction",
     "lab_documents",
+    "longest_repeat",
     "random_repeats",
     "random_tokens",
     "read_text",
