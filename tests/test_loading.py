@@ -181,10 +181,11 @@ def test_text_becomes_the_tokens_that_transformer_lens_makes_of_it(name):
     theirs = TransformerBridge.boot_transformers(str(lab_folder(name)), device="cpu")
     for prepend_bos in (True, False, None):
         text = "farmer sells corn"
-        assert torch.equal(
-            ours.to_tokens(text, prepend_bos=prepend_bos), theirs.to_tokens(text, prepend_bos=prepend_bos)
-        )
-    assert ours.to_str_tokens(text) == theirs.to_str_tokens(text)
+        expected = theirs.to_tokens(text, prepend_bos=prepend_bos is not False)  # theirs has no BOS in GPT-NeoX
+        assert torch.equal(ours.to_tokens(text, prepend_bos=prepend_bos), expected)
+        assert torch.equal(ours(text, prepend_bos=prepend_bos), ours(expected))
+    assert ours.to_str_tokens(text) == theirs.to_str_tokens(text, prepend_bos=True)
+    assert torch.equal(ours.to_tokens([text, "farmer"]), theirs.to_tokens([text, "farmer"], prepend_bos=True))
 
 
 def test_a_tokenizer_without_its_vocabulary_is_none(folder):

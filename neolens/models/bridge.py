@@ -33,6 +33,7 @@ from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
 from neolens.models.modifications import inspect
 from neolens.models.state import ModelState
+from neolens.models.tokenizers import prepared, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,6 +84,48 @@ class Bridge(TransformerBridge):
     def W_pos(self) -> Tensor:
         """The position embeddings as they were learned, all of them, whatever is in force."""
         return self.pos_embed.W_pos if self.anatomy.position.kind == "absolute" else super().W_pos
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer, or None. What is assigned gets no token that it does not have."""
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self._tokenizer = None if tokenizer is None else prepared(tokenizer)
+        self._driver.tokenizer = self._tokenizer
+        self.cfg.tokenizer_prepends_bos = self.cfg.tokenizer_appends_eos = False  # see to_tokens
+
+    def to_tokens(
+        self,
+        input: str | list[str],
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        move_to_device: bool = True,
+        truncate: bool = True,
+    ) -> Tensor:
+        """Texts as tokens [prompt, pos]: BOS where the tokenizer has one, in all families, and the text's tokens.
+
+        Args:
+            prepend_bos: None: BOS, or the end-of-text token where there is no BOS; nothing where there is neither.
+
+        Raises:
+            ValueError: no tokenizer, a text without tokens, `prepend_bos=True` without a BOS, or nothing to pad with.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                "the model has no tokenizer, so it takes no text: pass tokens, or load(..., tokenizer=...)"
+            )
+        prepend_bos = (None if self.cfg.default_prepend_bos else False) if prepend_bos is None else prepend_bos
+        tokens = text_tokens(
+            self.tokenizer,
+            input,
+            prepend_bos=prepend_bos,
+            padding_side=padding_side,
+            context=self.cfg.n_ctx if truncate else None,
+            d_vocab=self.anatomy.d_vocab,
+        )
+        return tokens.to(self.cfg.device) if move_to_device else tokens
 
     def _apply(self, fn: Any, recurse: bool = True) -> Bridge:
         """A cast or a move, after which the config says what the dtype is."""
@@ -276,7 +319,6 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         model,
         _ARCHITECTURES[anatomy.family],
         hf_config=model.config,
-        tokenizer=tokenizer,
         dtype=model.dtype,
         device=model.device,
         model_name=anatomy.name,
@@ -294,6 +336,8 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         block.attn.state, block.attn.layer = state, layer
         if "qkv" in block.attn._modules:
             without_parameters(block.attn.qkv.original_component)
+    bridge.cfg.default_prepend_bos = True  # upstream does not for GPT-NeoX
+    bridge.tokenizer = tokenizer
     bridge._complete()
     state.structure = inspect(bridge).structure
     return bridge

@@ -70,7 +70,9 @@ _PROTECTED: dict[str, re.Pattern[str]] = {
     "a scale": re.compile(r"(^|_)(scale[sd]?|scaling|multiplier|mup|softcap\w*)(_|$)"),
     "cross-attention": re.compile(r"cross_att|encoder_decoder"),
     "a norm": re.compile(r"norm|(^|_)ln(_|$)"),
-    "shared or grouped attention": re.compile(r"(^|_)(shared?|sharing|multi_?query|key_value|mqa|gqa|group(ed|s)?|kv)(_|$)"),
+    "shared or grouped attention": re.compile(
+        r"(^|_)(shared?|sharing|multi_?query|key_value|mqa|gqa|group(ed|s)?|kv)(_|$)"
+    ),
     "removed heads or experts": re.compile(r"(^|_)(pruned|experts?|moe)(_|$)"),
     "another architecture or other files": re.compile(r"^(transformers_weights|fusion_config|\w+_config)$"),
 }

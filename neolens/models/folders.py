@@ -15,8 +15,8 @@ from typing import Any
 
 from neolens.models.catalogue import Entry, catalogue, find, near_misses
 from neolens.models.lab_models import lab_folder, lab_names
+from neolens.models.tokenizers import TOKENIZER_FILES
 
-_TEXT_FILES = ["*.json", "*.txt"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -43,9 +43,9 @@ class Source:
         if self.local is not None:
             return self.local
         _download(self, ["config.json"])
-        folder = _download(self, [*_TEXT_FILES, "*.safetensors"])
+        folder = _download(self, [*TOKENIZER_FILES, "*.safetensors"])
         if not any(folder.glob("*.safetensors")):
-            folder = _download(self, [*_TEXT_FILES, "pytorch_model*.bin"])
+            folder = _download(self, [*TOKENIZER_FILES, "pytorch_model*.bin"])
             if not any(folder.glob("pytorch_model*.bin")):  # the cache holds the texts only, and nothing was fetched
                 raise ValueError(_unreachable(self))
         return folder

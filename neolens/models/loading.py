@@ -7,6 +7,7 @@ and TransformerLens splits them).
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
 from neolens.models.support import first_line, ignored_fields, refuse_unsupported, supported_config
+from neolens.models.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +78,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     ignore_fields: str | Sequence[str] = (),
+    tokenizer: Any = None,
 ) -> TransformerBridge:
     """A TransformerLens `TransformerBridge` of the model, with hooks that act.
 
@@ -87,6 +90,8 @@ def load(
         dtype: of the weights, as a `torch.dtype` or its name; float32 by default.
         ignore_fields: fields of config.json that neolens does not know and that change nothing. The anatomy and every
             result name those that the config has.
+        tokenizer: a Hugging Face tokenizer in place of the folder's; False for none. `model(text)` puts BOS first, in
+            all families, or the end-of-text token where there is no BOS; where there is neither, nothing.
 
     Returns:
         The model in evaluation mode. `model.anatomy` holds its facts; logits are those of Hugging Face's eager
@@ -111,7 +116,9 @@ def load(
         model = _read_model(source, folder, config, dtype).to(device)
         _refuse_not_finite(model, source.name)
         described = as_loaded(_source_anatomy(source, config, ignored), model)
-        return build_bridge(model, described, tokenizer=_read_tokenizer(source, folder))
+        if tokenizer is None:
+            tokenizer = read_tokenizer(folder, source.name)
+        return build_bridge(model, described, tokenizer=None if tokenizer is False else copy.deepcopy(tokenizer))
 
 
 def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:
@@ -233,21 +240,3 @@ def _refuse_not_finite(model: PreTrainedModel, name: str) -> None:
                 f"{name}: weight {key} holds NaN or infinite values: expected finite numbers; "
                 "the file is damaged or the training diverged, or the dtype is too narrow"
             )
-
-
-def _read_tokenizer(source: Source, folder: Path) -> Any | None:
-    """The folder's tokenizer, or None where it has none."""
-    from transformers import AutoTokenizer
-
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
-        return None
-    options = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        try:  # as TransformerLens wants it; else it would read the tokenizer a second time
-            return AutoTokenizer.from_pretrained(folder, add_bos_token=True, **options)
-        except ValueError:  # there is no BOS
-            return AutoTokenizer.from_pretrained(folder, **options)
-    except Exception as error:  # the tokenizers library raises plain exceptions
-        raise ValueError(
-            f"{source.name}: the tokenizer cannot be read ({first_line(error)}): fetch or save the folder anew"
-        ) from error

@@ -8,28 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-
-def bos_token(tokenizer: Any, d_vocab: int | None = None) -> int | None:
-    """The token to put before a prompt: the tokenizer's BOS, or its end-of-text token where it has no BOS.
-
-    Args:
-        tokenizer: None for a model without one.
-        d_vocab: the size of the model's vocabulary; a token outside it does not count.
-
-    Returns:
-        The token's id, or None where there is neither. A name that the tokenizer's vocabulary lacks, and so reads as
-        the unknown token, does not count.
-    """
-    if tokenizer is None:
-        return None
-    for name, token in (
-        (tokenizer.bos_token, tokenizer.bos_token_id),
-        (tokenizer.eos_token, tokenizer.eos_token_id),
-    ):
-        in_vocabulary = token is not None and tokenizer.convert_ids_to_tokens(int(token)) == str(name)
-        if in_vocabulary and (d_vocab is None or token < d_vocab):
-            return int(token)
-    return None
+from neolens.models.tokenizers import bos_token
 
 
 def chosen_bos(tokenizer: Any, prepend_bos: bool, d_vocab: int | None = None) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.prompts.bos import bos_token
 from neolens.prompts.tokenizing import token_words
 
 _KNOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
@@ -72,4 +73,4 @@ def named(title: str) -> str:
 def _of_text(model: Any, text: str) -> Int[Tensor, "1 pos"]:
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("the model has no tokenizer, so it takes no text: pass an integer tensor of tokens")
-    return model.to_tokens(text, prepend_bos=True, truncate=False)
+    return model.to_tokens(text, prepend_bos=bos_token(model.tokenizer) is not None, truncate=False)
