@@ -18,7 +18,7 @@ import torch
 import typer
 import xarray as xr
 
-from neolens import load, network, results
+from neolens import files, load, network, results
 from neolens.cli import run_cleanly
 from neolens.lab.planted import NEAREST, TASKS, planted
 from neolens.models import Anatomy, AttentionSpan, lab_seeds
@@ -96,7 +96,7 @@ def main(
     out: Annotated[str, typer.Option(help="folder for the result")] = Config.out,
 ) -> None:
     """Which layers carry an answer from beyond the window?"""
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     result = run(Config(model=model, prompts=prompts, out=out))
     results.save(result, folder / "result.nc")
     typer.echo(as_text(*table(result)))

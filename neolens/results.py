@@ -1,16 +1,15 @@
 """Labelled results: one vocabulary of axes, provenance in the attributes, one netCDF file a result.
 
 Every function of the package that measures returns an `xarray.Dataset` built here. A cell that does not exist is
-NaN, never 0. A file is written beside its name and renamed, so that a crash leaves the old file or the new one.
+NaN, never 0. A file has a checksum, and appears whole or not at all (`neolens.files`).
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neolens import files
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
@@ -105,85 +105,88 @@ def versions() -> Mapping[str, str]:
 
 
 def save(result: xr.Dataset, path: str | Path) -> Path:
-    """Write a result as one netCDF file, whole or not at all."""
-    return write_whole(path, lambda beside: result.to_netcdf(beside, engine="h5netcdf"))
+    """Write a result as one netCDF file with a checksum, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    return _write(xr.DataTree(result), path)
 
 
 def load(path: str | Path) -> xr.Dataset:
     """Read a result that `save` wrote, into memory.
 
     Raises:
-        ValueError: no such file, or not a netCDF file.
+        ValueError: no such file, not a netCDF file, a damaged one, or several results.
+
+    Warns:
+        UserWarning: a file of an earlier version, which has no checksum.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file: expected a result written by neolens (.nc)")
-    try:
-        return check(xr.load_dataset(path, engine="h5netcdf"))
-    except OSError as error:
-        raise ValueError(f"{path}: not a netCDF file: expected a result written by neolens (.nc)") from error
+    tree = _read(path, "a result")
+    if tree.children:
+        raise ValueError(f"{path}: several results, not one: read it with neolens.results.load_parts")
+    return check(tree.to_dataset(inherit=False))
 
 
 def save_parts(parts: Mapping[str, xr.Dataset], path: str | Path) -> Path:
-    """Write several results, which need not share their axes, as the groups of one netCDF file, whole or not at all.
+    """Write several results, which need not share their axes, as the groups of one netCDF file with a checksum, whole
+    or not at all.
 
     Raises:
         ValueError: a name with a slash in it, which is no group's name.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     if wrong := [name for name in parts if not name or "/" in name]:
         raise ValueError(f"part {wrong[0]!r}: expected names without a slash")
-    tree = xr.DataTree.from_dict(dict(parts))
-    return write_whole(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
+    return _write(xr.DataTree.from_dict(dict(parts)), path)
 
 
 def load_parts(path: str | Path) -> dict[str, xr.Dataset]:
     """Read the results that `save_parts` wrote, into memory.
 
     Raises:
-        ValueError: no such file, or not one of several results.
+        ValueError: no such file, not a netCDF file, a damaged one, or not one of several results.
+
+    Warns:
+        UserWarning: a file of an earlier version, which has no checksum.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file: expected results written by neolens (.nc)")
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            parts = {name: check(part.to_dataset(inherit=False).load()) for name, part in tree.children.items()}
-    except OSError as error:
-        raise ValueError(f"{path}: not a netCDF file: expected results written by neolens (.nc)") from error
+    parts = {name: check(part.to_dataset(inherit=False)) for name, part in _read(path, "results").children.items()}
     if not parts:
         raise ValueError(f"{path}: one result, not several: read it with neolens.results.load")
     return parts
 
 
-def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
-    """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one.
+_FORMAT = "neolens_format"
+"""The attribute of the root group of a file that has a checksum."""
 
-    The folder is made if need be.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.partial")  # no longer than a name may be
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def _write(tree: xr.DataTree, path: str | Path) -> Path:
+    """Write a file that was made in memory: HDF5 crashes on a full disk."""
+    tree.attrs[_FORMAT] = 1
+    content = files.with_checksum(tree.to_netcdf(engine="h5netcdf"))
+    return files.write_whole(path, lambda beside: beside.write_bytes(content))
+
+
+def _read(path: str | Path, what: str) -> xr.DataTree:
+    """The groups of a netCDF file in memory, after its checksum was compared."""
+    expected = f"expected {what} written by neolens (.nc)"
     try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
-def writable_folder(path: str | Path) -> Path:
-    """The folder, which need not exist yet, after a file was made and removed again where it is or will be.
-
-    Raises:
-        ValueError: it is a file, or cannot be made or written to.
-    """
-    folder = Path(path)
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    try:
-        if not str(path).strip():
-            raise NotADirectoryError(0, "no name")
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        content, has_checksum = files.checked_content(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: {expected}") from None
     except OSError as error:
-        raise ValueError(
-            f"out folder {str(path)!r} cannot be written to ({error.strerror}): give a folder that can be"
-        ) from error
-    return folder
+        raise ValueError(f"{path} cannot be read ({error.strerror}): {expected}") from error
+    if not has_checksum and _FORMAT.encode() in content:
+        raise files.DamagedFileError(path)
+    if not content.startswith(_HDF5):
+        raise ValueError(f"{path}: not a netCDF file: {expected}")
+    try:
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as opened:
+            tree = opened.load()
+    except Exception as error:  # HDF5 and xarray raise errors of many kinds for damaged files
+        raise files.DamagedFileError(path) from error
+    if tree.attrs.pop(_FORMAT, None) is None:
+        warnings.warn(f"{path} is of an earlier version and has no checksum: damage would not be noticed", stacklevel=3)
+    return tree

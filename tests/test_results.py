@@ -8,7 +8,7 @@ import xarray as xr
 
 import neolens
 import tiny
-from neolens import results
+from neolens import files, results
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(result, tmp_
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        results.write_whole(path, crash)
+        files.write_whole(path, crash)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
 
 
 def test_a_name_as_long_as_a_name_may_be_can_be_written(tmp_path):
     path = tmp_path / f"{'n' * 252}.nc"
-    results.write_whole(path, lambda beside: beside.write_bytes(b"all"))
+    files.write_whole(path, lambda beside: beside.write_bytes(b"all"))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"all"
 
@@ -70,7 +70,7 @@ def test_what_is_no_result_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written to"):
-        results.writable_folder(tmp_path / "file")
+        files.writable_folder(tmp_path / "file")
 
 
 def test_provenance_names_weights_versions_and_anatomy(bridges):

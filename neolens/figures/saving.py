@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 
 from neolens.figures.offline import document, drawing, scripts
 from neolens.figures.tidy import data, plain
-from neolens.results import write_whole
+from neolens.files import write_whole
 
 PICTURES = (".png", ".svg", ".pdf")
 SUFFIXES = (".html", *PICTURES, ".csv")

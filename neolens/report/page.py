@@ -14,8 +14,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from neolens.figures import offline
+from neolens.files import write_whole
 from neolens.report.blocks import Block, Heading, figures, named, refuse_strays
-from neolens.results import write_whole
 from neolens.views import View
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import results
+from neolens import files, results
 from neolens.report.page import write
 
 
@@ -38,7 +38,7 @@ def write_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
         TypeError: a record that JSON cannot hold; nothing is written then.
     """
     noted = as_json(record)
-    return results.write_whole(Path(folder) / "record.json", lambda path: path.write_text(noted, encoding="utf-8"))
+    return files.write_whole(Path(folder) / "record.json", lambda path: path.write_text(noted, encoding="utf-8"))
 
 
 def as_json(record: Mapping[str, Any]) -> str:

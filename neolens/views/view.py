@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from neolens.figures.offline import document
-from neolens.results import write_whole
+from neolens.files import write_whole
 
 _BODY = """<noscript><p>The picture is drawn by a script in this page.</p></noscript>
 {view}"""

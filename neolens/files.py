@@ -1,0 +1,153 @@
+"""Files that appear whole or not at all, with a checksum where damage would otherwise give a wrong number.
+
+A file is written beside its name and renamed, so that a crash or a full disk leaves the old file or the new one. What a
+killed process has left beside a name is removed when the next one writes into the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+LEAST_FREE = 2**20
+"""Bytes that have to be free where a study begins to write."""
+
+_TRAILER = re.compile(rb"\nneolens sha256 ([0-9a-f]{64})\n\Z")
+_PARTIAL = re.compile(r"\..*\.([\w-]+)\.(\d+)\.[0-9a-f]{32}\.partial")
+
+
+class DamagedFileError(ValueError):
+    """A file whose content is not what was written."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(f"{path} is damaged: measure it again")
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
+    """Call `write` with a name beside `path`, then rename: a crash leaves the old file or the new one.
+
+    The folder is created if it does not exist.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_partial_files(path.parent)
+    owner = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
+    beside = path.with_name(f".{path.name[:50]}.{owner}.partial")  # no longer than a name may be
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} cannot be written ({reason}): free some space or choose another folder") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return path
+
+
+def with_checksum(content: bytes | memoryview) -> bytes:
+    """The content of a file with a line at its end that holds its SHA-256; HDF5 ignores what follows its data."""
+    content = bytes(content)
+    return content + f"\nneolens sha256 {hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+def checked_content(path: str | Path) -> tuple[bytes, bool]:
+    """The content of a file without its checksum, and whether it has one.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedFileError: the content has another checksum.
+    """
+    content = Path(path).read_bytes()
+    trailer = _TRAILER.search(content)
+    if trailer is None:
+        return content, False
+    content = content[: trailer.start()]
+    if hashlib.sha256(content).hexdigest().encode() != trailer[1]:
+        raise DamagedFileError(path)
+    return content, True
+
+
+def read_json(path: str | Path, what: str = "a JSON object") -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        ValueError: no such file, or it holds something else; `what` says what was expected.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: expected {what}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): expected {what}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid JSON ({reason:.120}): expected {what}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}: expected {what}")
+    return value
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder, which need not exist yet, after a file was created and removed where it is or will be.
+
+    Raises:
+        ValueError: it is a file or a broken link, it cannot be created or written to, or the disk is full.
+    """
+    folder = Path(path)
+    try:
+        if not str(path).strip():
+            raise NotADirectoryError(0, "no name")
+        if "\0" in str(path):
+            raise OSError(0, "its name has a NUL byte")
+        existing = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))
+        if existing.is_symlink():
+            existing.stat()  # of its target: a link to nowhere or to itself ends here
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+        if (free := shutil.disk_usage(existing).free) < LEAST_FREE:
+            raise OSError(0, f"{free:,} bytes are free")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"out folder {str(path)!r} cannot be written to ({reason}): give a folder that can be"
+        ) from error
+    if folder.is_dir():
+        _remove_partial_files(folder)
+    return folder
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", socket.gethostname())[:32] or "host"
+
+
+def _remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes of this machine have left half written."""
+    for path in folder.glob(".*.partial"):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and match[1] == _host() and not _is_running(int(match[2])):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
