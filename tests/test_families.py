@@ -423,3 +423,19 @@ def test_a_tokenizer_that_joins_words_is_refused():
 def test_a_model_without_a_tokenizer_is_refused(family):
     with pytest.raises(ValueError, match="the model has no tokenizer, so it takes no text"):
         FAMILIES[family](standin(None))
+
+
+@pytest.mark.parametrize("language", ["english", "lab"])
+@pytest.mark.parametrize("family", [indirect_object, induction, recall, greater_than, docstring])
+def test_without_bos_the_prompts_are_the_same_but_for_their_first_token(family, language, request):
+    model = request.getfixturevalue(language)
+    if language == "lab" and family in (greater_than, docstring):
+        pytest.skip("not in the lab's language")
+    whole, rest = (family(model, 6, seed=3, prepend_bos=prepend) for prepend in (True, False))
+    for number in range(6):
+        assert whole.clean[number].tolist() == [model.tokenizer.bos_token_id, *rest.clean[number].tolist()]
+        assert whole.corrupted[number][1:].tolist() == rest.corrupted[number].tolist()
+    assert {name: (at - 1).tolist() for name, at in whole.positions.items()} == {
+        name: at.tolist() for name, at in rest.positions.items()
+    }
+    assert whole.answers.tolist() == rest.answers.tolist()

@@ -522,3 +522,17 @@ def test_text_beyond_the_context_is_refused_when_the_pairs_are_made(model):
     short = standin(model.tokenizer, context=9)
     with pytest.raises(ValueError, match="pair 0 has prompts of 10 tokens: tiny has 9 positions"):
         PromptPairs.from_text(short, [CLEAN], [CORRUPTED], [" Mary"])
+
+
+def test_pairs_of_a_tokenizer_without_bos_have_none_by_choice_only():
+    tokenizer = byte_level(WORDS)
+    bare = standin(PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer))
+    message = "no BOS and no end-of-text token: pass prepend_bos=False, or set tokenizer.bos_token"
+    with pytest.raises(ValueError, match=message):
+        PromptPairs.from_text(bare, [CLEAN], [CORRUPTED], [" Mary"])
+    pairs = PromptPairs.from_text(bare, [CLEAN], [CORRUPTED], [" Mary"], prepend_bos=False)
+    assert pairs.clean[0].tolist() == tokenizer(CLEAN)["input_ids"]
+    small = standin(tokenizer, d_vocab=len(tokenizer))
+    small.tokenizer.add_special_tokens({"bos_token": "<new>", "eos_token": "<end>"})  # ids that the model does not have
+    with pytest.raises(ValueError, match=message):
+        PromptPairs.from_text(small, [CLEAN], [CORRUPTED], [" Mary"])

@@ -149,6 +149,7 @@ def test_where_no_tokens_are_given_repeats_are_drawn_that_can_tell_local_heads(n
     assert {key: found.attrs[key] for key in ("n", "prompts", "within", "seed")} == {
         "n": n, "prompts": 8, "within": within, "seed": 3,
     }  # fmt: skip
+    assert found.attrs["first_token"] == "BOS"
     same = roles(model, random_repeats(model, n, seed=3), within=within)
     xr.testing.assert_identical(found.drop_attrs(), same.drop_attrs())
 
@@ -382,7 +383,6 @@ FIVE = prompts(2, 5, tiny.VOCAB)
         (prompts(2, 3, tiny.VOCAB), {}, ValueError, "within 4 needs prompts of more than 8 tokens"),
         (tiny.tokens(length=11), {}, ValueError, "prompt 0 does not repeat: expected .*random_repeats"),
         ([FIVE[0], prompts(1, 6, tiny.VOCAB)[0]], {}, ValueError, "repeat after 5, 6 tokens: give those of one n"),
-        (None, {}, ValueError, "has no tokenizer.*neolens.prompts.repeated"),
         (FIVE, {"seed": -1}, ValueError, "seed -1: expected a whole number of 0 or more"),
         (FIVE, {"causes": True, "how": "means"}, ValueError, "no way to ablate 'means': did you mean mean"),
         (FIVE, {"causes": True, "draws": 0}, ValueError, "draws 0: expected a whole number of at least 1"),
@@ -394,6 +394,35 @@ def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, me
     monkeypatch.setattr("neolens.scores.head_roles.attention", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(error, match=message):
         roles(bridges["gpt-neo"], tokens, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "n", "within"),
+    [
+        ("gpt2", {}, 31, 15),  # all that the context of 64 has room for
+        ("gpt2", {"vocab_size": 21}, 19, 9),  # token 0 is BOS by the config, and one more stands first
+        ("gpt2", {"vocab_size": 5}, 3, 1),
+        ("gpt2", {"vocab_size": 3}, 3, 1),  # one token stands twice in r: fewer than 3 have no room for roles
+        ("gpt2", {"n_positions": 8}, 3, 1),
+        ("gpt-neo", {"vocab_size": 12, "window_size": 16}, 16, 16),  # the window, in which tokens recur
+        ("gpt-neo", {"vocab_size": 12}, 10, 4),
+    ],
+)
+def test_default_prompts_fit_any_vocabulary_and_context_without_a_tokenizer(name, changes, n, within, tmp_path_factory):
+    model = tiny.loaded(tiny.model(name, **changes), tmp_path_factory)
+    found = roles(model, seed=2)
+    assert {key: found.attrs[key] for key in ("n", "within", "first_token", "prompts")} == {
+        "n": n, "within": within, "first_token": "random", "prompts": 8,
+    }  # fmt: skip
+    tokens = repeated(range(1, model.anatomy.d_vocab), n, bos=None, prompts=8, seed=2)
+    xr.testing.assert_identical(found.drop_attrs(), roles(model, tokens).drop_attrs())
+    assert "first_token" not in roles(model, tokens).attrs
+
+
+def test_a_context_without_room_for_roles_is_refused(tmp_path_factory):
+    model = tiny.loaded(tiny.model("gpt2", n_positions=6), tmp_path_factory)
+    with pytest.raises(ValueError, match=r"a context of 6 tokens: roles are defined on \[first, r, r\] of at least 7"):
+        roles(model)
 
 
 def test_a_context_too_short_to_tell_local_heads_is_refused_with_the_length_it_takes():
@@ -442,9 +471,9 @@ def test_other_repeats_are_drawn_from_all_tokens_that_are_in_the_model_and_not_s
 @pytest.mark.parametrize(
     ("change", "n", "prompts", "message"),
     [
-        ({"tokenizer": None}, 3, 8, "mine has no tokenizer, .* make the prompts with neolens.prompts.repeated"),
+        ({"tokenizer": None}, 3, 8, "the model has no tokenizer, and so no BOS: pass prepend_bos=False"),
         ({}, 16, 8, "a prompt of 33: mine has 32 positions; expected 2 to 15"),
-        ({}, 9, 8, "a repeat length of 9 is not within 2 to 4"),
+        ({}, 1, 8, "a repeat length of 1: expected at least 2"),
         ({}, 3, 0, "0 prompts: expected at least 1"),
     ],
 )
