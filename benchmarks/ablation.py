@@ -29,8 +29,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import neolens
 from benchmarks.common import peak_memory, random_folder, report
+from neolens.files import write_whole
 from neolens.models import Anatomy
-from neolens.results import write_whole
 
 PARTS = ("heads", "memory")
 

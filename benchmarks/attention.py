@@ -35,8 +35,8 @@ from transformer_lens.model_bridge import TransformerBridge
 import neolens
 from benchmarks.ablation import random_prompts, upstream
 from benchmarks.common import alternating, median_ratio, peak_memory, random_folder, report
+from neolens.files import write_whole
 from neolens.prompts import repeated
-from neolens.results import write_whole
 from neolens.sites import hook_name
 
 PARTS = ("beside", "memory", "lengths")

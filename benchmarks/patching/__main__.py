@@ -21,7 +21,7 @@ import typer
 
 from benchmarks.common import random_folder
 from benchmarks.patching import beside, growth, savings
-from neolens.results import write_whole
+from neolens.files import write_whole
 
 PARTS = ("beside", "savings", "reach", "prompts", "memory", "lengths", "layers")
 

@@ -33,6 +33,10 @@ class Foreign:
     context: int
     attention: tuple[AttentionSpan, ...]
 
+    def layers_of_kind(self, kind: str) -> tuple[int, ...]:
+        """The layers whose attention is `kind` ("global" or "local")."""
+        return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
+
 
 Facts = Anatomy | Foreign
 """What is known of a model: all of it, or what its attention needs."""

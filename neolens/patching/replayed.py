@@ -49,7 +49,7 @@ def _groups(weights: Weights, sweep: Sweep, budget: int) -> Iterator[list[int]]:
 def _target_sites(sweep: Sweep) -> set[str]:
     """What is read of the run that is patched."""
     sites = set(NEEDED) | ({"z"} if sweep.heads is not None else set())
-    if not sweep.facts.parallel:
+    if not getattr(sweep.facts, "parallel", False):
         return sites
     beside = {"attn_out": "mlp_out", "mlp_out": "attn_out"}.get(sweep.site, "mlp_out" if sweep.heads else "")
     return sites - {"resid_mid"} | ({beside} if beside else set())
