@@ -1,4 +1,7 @@
-"""Random networks of the four families, and of GPT-2 as Stanford trained it, with products q k^T of a chosen size, in half precision and in float32."""
+"""Random networks of the four families, and of GPT-2 with Stanford's attention, in half precision and in float32.
+
+Their products q k^T have a chosen size.
+"""
 
 from __future__ import annotations
 
