@@ -19,7 +19,7 @@ app = typer.Typer(
 
 app.add_typer(lab_app, name="lab")
 
-Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids or folders", metavar="MODEL...")]
+Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids, folders, or LABEL=NAME", metavar="MODEL...")]
 Ignored = Annotated[
     list[str] | None, typer.Option("--ignore-fields", help="an unknown field of config.json that changes nothing")
 ]
@@ -71,7 +71,7 @@ def describe(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="a catalogue name, hub id or folder", metavar="MODEL")],
+    name: Annotated[str, typer.Argument(help="a catalogue name, hub id, folder, or LABEL=NAME", metavar="MODEL")],
     revision: Revision = None,
     device: Annotated[str | None, typer.Option(help="torch device; by default the GPU if there is one")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64")] = "float32",
@@ -89,7 +89,8 @@ def check(
     typer.echo(as_text([name, "figure", "bound", ""], rows))
     typer.echo(
         "\nEach activation is edited, by return and in place, in the hooked model and in the pure forward pass. The\n"
-        "error is the largest difference of their logits over the largest change by the edit: a dead hook has 1."
+        "error is the largest difference of their logits over the largest change by the edit: a dead hook has 1. A\n"
+        "change below 1e-3 of the range of the logits counts as that large; below 1e-5, as rounding, it is no effect."
     )
     if not all(line.holds for line in lines):
         raise typer.Exit(1)

@@ -9,7 +9,8 @@ window of one token, a head that writes 0), the hook must have none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from neolens.checking.edits import edit_at, in_place, pure_logits, random_tokens, returned, rounding_bound
 from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load, quiet_transformers
-from neolens.network import logits, residual, weights_of
-from neolens.network.blockwise import Edit
+from neolens.network import weights_of
 from neolens.prompts import bos_token
 from neolens.sites import hook_name, sites_of
 
@@ -83,7 +84,7 @@ def check(
         del model  # before the next is loaded: a large model may fit in memory only once
         model = load(name, revision=revision, device=device, ignore_fields=ignore_fields)
     lines += _hooks(model, every_layer)
-    published = PUBLISHED_LOSS.get(model.anatomy.name)
+    published = PUBLISHED_LOSS.get(model.anatomy.name) if model.anatomy.data else None  # a folder may be called gpt2
     return lines if published is None else [*lines, _against_published(model, published)]
 
 
@@ -91,7 +92,7 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
     """The largest difference of a logit on random tokens that cross the window: 0 where they are equal to the bit."""
     from transformers import AutoModelForCausalLM
 
-    tokens = _random_tokens(model, past_window=8)
+    tokens = random_tokens(model, past_window=8)
     with torch.no_grad(), quiet_transformers():
         ours = model(tokens)
         theirs = AutoModelForCausalLM.from_pretrained(
@@ -108,7 +109,7 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
     difference = (ours - theirs).abs().masked_fill(same, 0.0).max().item()
     bound = LOGIT_TOLERANCE[model.cfg.dtype] * (theirs.max() - theirs.min()).item()
     if difference > bound:
-        bound = max(bound, _rounding(weights_of(model), tokens))
+        bound = max(bound, rounding_bound(weights_of(model), tokens))
     return Line(f"{what}: largest difference", f"{difference:.2g}", f"{bound:.2g}", difference <= bound)
 
 
@@ -116,16 +117,16 @@ def _hooks(model: Any, every_layer: bool) -> Iterator[Line]:
     """One line per site: the worst of its layers and of the two ways of editing."""
     facts = model.anatomy
     weights = weights_of(model)
-    tokens = _random_tokens(model, past_window=8 if max(facts.windows, default=0) <= 64 else None)
+    tokens = random_tokens(model, past_window=8 if max(facts.windows, default=0) <= 64 else None)
     layers = list(range(facts.layers)) if every_layer else _telling_layers(facts)
     others = [layer for layer in range(facts.layers) if layer not in layers]
     model.set_use_attn_result(False)
-    plain = _pure(weights, tokens)
+    plain = pure_logits(weights, tokens)
     for site in tqdm(sites_of(facts), desc="hooks", unit="site", delay=2, leave=False):
-        trial = partial(_trial, model, weights, tokens, plain, site)
-        trials = [trial(layer) for layer in ([None] if site in ("embed", "pos_embed") else layers)]
+        try_layer = partial(_trial, model, weights, tokens, plain, site)
+        trials = [try_layer(layer) for layer in ([None] if site in ("embed", "pos_embed") else layers)]
         if trials[0].layer is not None and not any(trial.has_effect for trial in trials):
-            trials += [trial(layer) for layer in others]
+            trials += [try_layer(layer) for layer in others]
         yield _line(site, trials)
 
 
@@ -143,7 +144,7 @@ class _Trial:
 
     @property
     def share(self) -> float:
-        return self.error / self.unit if self.error > 0 else 0.0
+        return self.error / self.unit if math.isfinite(self.error) else math.inf
 
     @property
     def has_effect(self) -> bool:
@@ -152,13 +153,13 @@ class _Trial:
 
 
 def _trial(model: Any, weights: Any, tokens: Tensor, plain: Tensor, site: str, layer: int | None) -> _Trial:
-    edit = _at(site, layer)
-    expected = _pure(weights, tokens, edit=edit)
+    edit = edit_at(site, layer)
+    expected = pure_logits(weights, tokens, edit=edit)
     effect = (expected - plain).abs().max().item()
-    error = max(_error(model, tokens, site, layer, hook, expected) for hook in (_returned, _in_place))
-    unit = max(effect, SMALL_EFFECT * (plain.max() - plain.min()).item())
+    error = max(_error(model, tokens, site, layer, hook, expected) for hook in (returned, in_place))
+    unit = max(effect, SMALL_EFFECT * (plain.max() - plain.min()).item(), sys.float_info.min)
     if HOOK_TOLERANCE * unit < error < math.inf:
-        unit = max(unit, _rounding(weights, tokens, edit) / HOOK_TOLERANCE)
+        unit = max(unit, rounding_bound(weights, tokens, edit) / HOOK_TOLERANCE)
     return _Trial(layer, effect, error, unit)
 
 
@@ -180,46 +181,6 @@ def _telling_layers(facts: Anatomy) -> list[int]:
     """The first and last layers, and one of each kind."""
     kinds = [facts.layers_of_kind(kind)[:1] for kind in ("global", "local")]
     return sorted({0, facts.layers - 1, *(layer for kind in kinds for layer in kind)})
-
-
-def _edit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors and addends that no layer norm undoes, 1 + cos(index) / 2 and sin(index + 1) / 2 along the last axis: the
-    addends have an effect also where the activation is 0."""
-    index = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
-    return (1 + 0.5 * torch.cos(index)).to(x.dtype), (0.5 * torch.sin(index + 1)).to(x.dtype)
-
-
-def _returned(x: Tensor, hook: Any = None) -> Tensor:
-    factor, addend = _edit(x)
-    return x * factor + addend
-
-
-def _in_place(x: Tensor, hook: Any) -> None:
-    factor, addend = _edit(x)
-    x.mul_(factor).add_(addend)
-
-
-def _at(site: str, layer: int | None) -> Edit:
-    return lambda here, index, x: _returned(x) if (here, index) == (site, layer) else x
-
-
-def _rounding(weights: Any, tokens: Tensor, edit: Edit | None = None) -> float:
-    """How far rounding can move a logit: four times as far as errors of one unit in the last place, drawn for every
-    activation, move it in the pure pass. A layer norm of two nearly equal numbers multiplies them."""
-    generator = torch.Generator().manual_seed(0)
-
-    def rounded(site: str, layer: int | None, x: Tensor) -> Tensor:
-        noise = torch.finfo(x.dtype).eps * torch.randn(x.shape, generator=generator)
-        x = x * (1 + noise.to(x.device, x.dtype))
-        return x if edit is None else edit(site, layer, x)
-
-    exact = _pure(weights, tokens, edit=edit)
-    return 4 * max((_pure(weights, tokens, edit=rounded) - exact).abs().max().item() for _ in range(4))
-
-
-@torch.no_grad()
-def _pure(weights: Any, tokens: Tensor, edit: Any = None) -> Float[Tensor, "prompt pos d_vocab"]:
-    return logits(weights, residual(weights, tokens, edit=edit, block=tokens.shape[1])).float()
 
 
 def _error(model: Any, tokens: Tensor, site: str, layer: int | None, hook: Any, expected: Tensor) -> float:
@@ -251,12 +212,3 @@ def _against_published(model: Any, published: float) -> Line:
         f"published {published:.6f} +- {LOSS_TOLERANCE}",
         abs(loss - published) <= LOSS_TOLERANCE,
     )
-
-
-def _random_tokens(model: Any, past_window: int | None) -> Tensor:
-    """Two prompts of random tokens, `past_window` longer than the widest window, or a few tokens."""
-    facts = model.anatomy
-    length = 16 if past_window is None or not facts.windows else max(facts.windows) + past_window
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(facts.d_vocab, (2, min(length, facts.context)), generator=generator)
-    return tokens.to(model.cfg.device)
