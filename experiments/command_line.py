@@ -19,13 +19,16 @@ from threadpoolctl import threadpool_limits
 from neolens import models as loading
 from neolens import report, results
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
+from neolens.models.folders import resolve
 from neolens.prompts.questions import refuse_arguments
 from neolens.scores import narrowest_window
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
 """What follows the first name after --models."""
 
-Models = Annotated[list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders")]
+Models = Annotated[
+    list[str] | None, typer.Option(metavar="NAME ...", help="names, hub ids or folders; LABEL=NAME labels one")
+]
 
 Out = Annotated[str, typer.Option(help="folder for the result, its record and the report")]
 
@@ -55,11 +58,20 @@ def distinct(models: Sequence[str], ignore_fields: Sequence[str] | None = None) 
     """The anatomies of the models.
 
     Raises:
-        ValueError: no such model, or one that is named twice.
+        ValueError: no such model, one that is named twice in whatever spelling, or two with one label.
     """
     anatomies = tuple(anatomy(name, ignore_fields=ignore_fields or ()) for name in models)
-    if len({facts.name for facts in anatomies}) < len(models):
-        raise ValueError(f"models {', '.join(models)}: give each only once")
+    identities, labels = [resolve(name).identity for name in models], [facts.name for facts in anatomies]
+    for at, name in enumerate(models):
+        if (first := identities.index(identities[at])) < at:
+            raise ValueError(
+                f"models {models[first]} and {name} are the same model ({identities[at][0]}): give each only once"
+            )
+        if (first := labels.index(labels[at])) < at:
+            raise ValueError(
+                f"models {models[first]} and {name} have one label, {labels[at]}: give one of them another, such as "
+                f"other={name}"
+            )
     return anatomies
 
 

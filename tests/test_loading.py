@@ -256,6 +256,69 @@ def test_a_folder_named_like_a_catalogue_name_is_taken_only_if_it_is_a_model(mon
     assert folders.resolve("gpt2").local is not None
 
 
+def spellings(folder):
+    """One folder in six spellings; the working directory is its parent, the home directory too."""
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    return [folder, str(folder), f"{folder}/", "model", f"./{folder.name}/../model", "~/model", f"label={folder}", link]
+
+
+def test_one_folder_in_any_spelling_is_one_model(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    names = spellings(folder)
+    assert {folders.resolve(name).identity for name in names} == {(str(folder.resolve()), None)}
+    assert [neolens.anatomy(name).name for name in names] == ["model"] * 6 + ["label", "link"]
+    monkeypatch.chdir(folder)
+    assert neolens.anatomy(".").name == "model"
+
+
+def test_a_catalogue_name_and_its_hub_id_are_one_model():
+    assert folders.resolve("GPT2").identity == folders.resolve("openai-community/gpt2").identity
+    assert folders.resolve("pythia-70m", "step1").identity != folders.resolve("pythia-70m").identity
+    assert folders.resolve("lab/gpt2@0").identity == folders.resolve("LAB/gpt2").identity
+
+
+@pytest.mark.parametrize("name", ["gpt2", "EleutherAI/pythia-70m", "lab/gpt-neo"])
+def test_any_name_takes_a_label(name):
+    assert neolens.anatomy(f"my model={name}").name == "my model"
+    assert neolens.anatomy(f"my model={name}").parameters == neolens.anatomy(name).parameters
+    assert neolens.anatomy(f"late={name}", revision="step500" if name == "lab/gpt-neo" else "main").name[:5] == "late@"
+
+
+@pytest.mark.parametrize("name", ["=gpt2", "gpt2=", "a/b=gpt2"])
+def test_a_label_without_a_name_is_refused(name):
+    with pytest.raises(ValueError, match="expected LABEL=NAME"):
+        neolens.anatomy(name)
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(folder):
+    other = folder.rename(folder.parent / "lr=0.1")
+    assert neolens.anatomy(str(other)).name == "lr=0.1"
+    assert neolens.anatomy(f"slow={other}").name == "slow"
+
+
+def test_a_folder_called_like_a_published_model_is_not_taken_for_it(folder):
+    from neolens.circuits.published import published
+
+    config = json.dumps({"model_type": "gpt2", "n_layer": 12, "n_head": 12, "n_embd": 768})
+    other = folder.rename(folder.parent / "gpt2")
+    (other / "config.json").write_text(config)
+    assert published(neolens.anatomy("gpt2"))
+    assert published(neolens.anatomy(other)) == ()
+
+
+def test_experiments_refuse_one_model_twice_and_two_with_one_label(folder, tmp_path):
+    from experiments.command_line import distinct
+
+    other = shutil.copytree(folder, tmp_path / "other" / "model")
+    with pytest.raises(ValueError, match=f"are the same model .{folder.resolve()}.: give each only once"):
+        distinct([str(folder), "lab/gpt2", f"again={folder}/"])
+    with pytest.raises(ValueError, match=f"have one label, model: give one of them another, such as other={other}"):
+        distinct([str(folder), str(other)])
+    assert [facts.name for facts in distinct([str(folder), f"other={other}"])] == ["model", "other"]
+
+
 @pytest.mark.parametrize("name", ["gpt2", "gpt-neo", "pythia"])
 def test_the_anatomy_says_whether_the_loaded_embeddings_are_tied_whatever_the_config_says(name, tmp_path):
     untied = tiny.model(name, tie_word_embeddings=False)

@@ -63,7 +63,8 @@ class Compared:
 
 def published(facts: Anatomy) -> tuple[Role, ...]:
     """The published roles of a model's heads: those of `gpt2`; for any other model none."""
-    return ROLES if (facts.name, facts.layers, facts.heads) == ("gpt2", 12, 12) else ()
+    in_catalogue = facts.data is not None  # a folder of other weights may be called gpt2
+    return ROLES if in_catalogue and (facts.name, facts.layers, facts.heads) == ("gpt2", 12, 12) else ()
 
 
 def role_of(head: str, roles: Sequence[Role]) -> str:

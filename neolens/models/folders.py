@@ -7,8 +7,9 @@ are fetched. Nothing from the hub is ever executed, and safetensors are preferre
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,24 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a local folder, or a repository on the hub at a revision."""
+    """Where a model comes from: a local folder, or a repository on the hub at a revision.
+
+    `name`: as errors write it. `label`: as results, tables and figures write it.
+    """
 
     name: str
+    label: str
     local: Path | None = None
     hub_id: str | None = None
     revision: str | None = None
     entry: Entry | None = None
+
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """What two names of one model have in common: the folder however it is spelled, or the hub id and revision."""
+        if self.local is not None:
+            return str(self.local.resolve()), None
+        return str(self.hub_id).lower(), self.revision
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -78,6 +90,10 @@ class Source:
 def resolve(name: str | Path, revision: str | None = None) -> Source:
     """The source that a catalogue name, a hub id or a folder stands for. Touches no network.
 
+    Args:
+        name: also `LABEL=NAME`, which gives the model a label of its own. By default it is the last component of a
+            folder's path, and of any other model its name.
+
     Raises:
         TypeError: `name` is neither a string nor a path.
         ValueError: no model goes by that name; the nearest names are given.
@@ -85,18 +101,29 @@ def resolve(name: str | Path, revision: str | None = None) -> Source:
     if not isinstance(name, (str, Path)):
         raise TypeError(f"a model is named by a string or a path, got {type(name).__name__}")
     text = str(name).strip()
+    label, equals, rest = text.partition("=")
+    if isinstance(name, str) and equals and not Path(text).expanduser().exists():
+        if not label.strip() or not rest.strip() or "/" in label:
+            raise ValueError(f"{text!r}: expected LABEL=NAME, a label without slashes and a folder, hub id or name")
+        source = _resolve(rest.strip(), revision, is_path=False)
+        return replace(source, label=label.strip())
+    return _resolve(text, revision, is_path=isinstance(name, Path))
+
+
+def _resolve(text: str, revision: str | None, *, is_path: bool) -> Source:
     if text.lower().startswith("lab/"):
         lab_name, folder = lab_folder(text, revision)
-        return Source(lab_name, local=folder, revision=revision)
-    if text and Path(text).is_dir() and ((Path(text) / "config.json").is_file() or find(text) is None):
+        return Source(lab_name, lab_name, local=folder, revision=revision)
+    folder = Path(text).expanduser()
+    if text and folder.is_dir() and ((folder / "config.json").is_file() or find(text) is None):
         if revision is not None:
             raise ValueError(f"{text}: a local folder has no revision {revision!r}: leave it out")
-        return Source(text, local=Path(text))
+        return Source(text, Path(os.path.abspath(folder)).name or text, local=folder)
     entry = find(text)
     if entry is not None:
-        return Source(entry.name, hub_id=entry.hub_id, revision=revision, entry=entry)
-    if isinstance(name, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return Source(text, hub_id=text, revision=revision)
+        return Source(entry.name, entry.name, hub_id=entry.hub_id, revision=revision, entry=entry)
+    if not is_path and _HUB_ID.fullmatch(text) and not text.startswith("."):
+        return Source(text, text, hub_id=text, revision=revision)
     raise ValueError(
         f"no model {text!r}: {near_misses(text, [*lab_names(), *catalogue()])}"
         "expected a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "

@@ -84,7 +84,8 @@ def load(
 
     Args:
         name: a catalogue name (`gpt2`, `gpt-neo-125M`, `pythia-160m`, `lab/gpt-neo`; letter case does not matter),
-            a hub id, or a folder saved by `save_pretrained`, with or without a tokenizer.
+            a hub id, or a folder saved by `save_pretrained`, with or without a tokenizer. `LABEL=NAME` gives the model
+            a label of its own; by default it is the folder's last path component, or the name.
         revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`).
         device: a torch device; by default the GPU if there is one, else the CPU.
         dtype: of the weights, as a `torch.dtype` or its name; float32 by default.
@@ -145,7 +146,7 @@ def _source_anatomy(source: Source, config: PretrainedConfig, ignored: tuple[str
     entry = source.entry
     return from_config(
         config,
-        source.name if source.revision is None else f"{source.name}@{source.revision}",
+        source.label if source.revision is None else f"{source.label}@{source.revision}",
         data="the lab's synthetic language" if source.name.startswith("lab/") else entry.data if entry else None,
         tokenizer="the lab's words" if source.name.startswith("lab/") else entry.tokenizer if entry else None,
         ignored_fields=ignored,
@@ -172,71 +173,3 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     if value not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         raise ValueError(f"dtype {dtype!r} is not handled: expected float32, bfloat16, float16 or float64")
     return value
-
-
-# Buffers of older checkpoints that transformers has stopped storing; they hold no learned number.
-_OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
-
-
-def _read_model(source: Source, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The Hugging Face model of a folder, every weight read from the file and none made up."""
-    from transformers import AutoModelForCausalLM
-
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"{source.name}: no weights in the folder: expected model.safetensors beside config.json")
-    try:
-        with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                attn_implementation="eager",
-                trust_remote_code=False,
-                weights_only=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
-        raise ValueError(
-            f"{source.name}: the weights cannot be read ({first_line(error)}): "
-            "the file is truncated, damaged or of another model; fetch or save it anew"
-        ) from error
-    for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        keys = sorted(map(str, report[problem]))
-        if problem == "unexpected_keys":
-            keys = [key for key in keys if not _OLD_BUFFERS.search(key)]
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise ValueError(
-                f"{source.name}: {problem.replace('_keys', '')} weight {keys[0]}{more}: "
-                "the file does not belong to this config.json; fetch or save the folder anew"
-            )
-    return model.eval()
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _refuse_not_finite(model: PreTrainedModel, name: str) -> None:
-    import torch
-
-    for key, weight in model.named_parameters():
-        low, high = torch.aminmax(weight.detach())
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise ValueError(
-                f"{name}: weight {key} holds NaN or infinite values: expected finite numbers; "
-                "the file is damaged or the training diverged, or the dtype is too narrow"
-            )
