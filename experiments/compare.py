@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, comparison_page, inputs, ioi, local_vs_global, window_reach
 from experiments.inputs import Inputs
-from neolens import PromptPairs, ablate, circuits, encodings, fingerprint, patch, report, results
+from neolens import PromptPairs, ablate, circuits, encodings, files, fingerprint, patch, report, results
 from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
@@ -133,7 +133,7 @@ def on_scores(config: Config) -> local_vs_global.Config:
 def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict[str, str]) -> tuple[Questions, Inputs]:
     """One model's questions; `left_out` is told which it cannot be asked."""
     facts: Anatomy = model.anatomy
-    tokens, reading = local_vs_global.tokenize(model, on_scores(config), scores)
+    tokens = local_vs_global.tokenize(model, on_scores(config), scores)
     if len(tokens.text) < 2:
         raise ValueError(
             f"the text fills no 2 prompts of {scores.source.length} tokens of {facts.name}: give a longer text, or a "
@@ -163,7 +163,7 @@ def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict
         planted,
         indirect,
     )
-    return questions, replace(reading, sentences=(*reading.sentences, *notes), left_out=left_out)
+    return questions, replace(tokens.inputs, sentences=(*tokens.inputs.sentences, *notes), left_out=left_out)
 
 
 def ask_indirect(model: Any, config: Config) -> PromptPairs:
@@ -341,11 +341,11 @@ def main(
     if source is not None:
         if config != Config(out=config.out) or resume:
             raise ValueError("--from draws what was measured: give no models or settings with it, only --out")
-        noted, page = redraw(Path(source), results.writable_folder(out or source))
+        noted, page = redraw(Path(source), files.writable_folder(out or source))
         typer.echo(f"Drawn again from {source}. Open {page}")
     else:
         asked = plan(config)
-        folder = results.writable_folder(config.out)
+        folder = files.writable_folder(config.out)
         run(config, asked, folder, resume=resume)
         found = read(folder, config, asked.networks)
         noted = record(config, asked, found, time.perf_counter() - began, resumed=resume)

@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import ablate, figures, report, results
+from neolens import ablate, figures, files, report, results
 from neolens.ablation import HOWS, Beyond, continuations
 from neolens.ablation.groups import Groups
 from neolens.circuits import need_tables, need_words, needs
@@ -66,7 +66,8 @@ class Config:
     out: str = "results/head_ablation"
     """The folder for result.nc, record.json and report.html."""
     how: str = "mean"
-    """What takes the place of a head: zero, its mean over the prompts, or what it says of another (resample)."""
+    """What takes the place of a head: zero, its mean over the prompts (at each position, or over all of them:
+    mean_all_positions), or its output on another prompt (resample)."""
     prompts: int = 16
     """Prompts of text, and random sequences, for each model; a mean wants 8 or more."""
     length: int = 512
@@ -141,7 +142,7 @@ def tokenize(model: Any, source: inputs.Source, lengths: tuple[int, ...], config
         )
     draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
     repeats = {n: random_repeats(model, n, **draw) for n in lengths}
-    left_out = {"continuations": "it has no tokenizer to write them with."} if model.tokenizer is None else {}
+    left_out = {"continuations": "it has no tokenizer"} if model.tokenizer is None else {}
     return Tokens(
         text.tokens, text.unknown, repeats, inputs.inputs(model, text=text, repeats=lengths, left_out=left_out)
     )
@@ -299,7 +300,7 @@ def main(
     tokens: command_line.Tokens = None,
     ignore_fields: command_line.IgnoreFields = None,
     out: command_line.Out = Config.out,
-    how: Annotated[str, typer.Option(help="zero, mean or resample")] = Config.how,
+    how: Annotated[str, typer.Option(help="zero, mean, mean_all_positions or resample")] = Config.how,
     prompts: Annotated[int, typer.Option(help="prompts of text, and random sequences, a model")] = Config.prompts,
     length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
     draws: Annotated[int, typer.Option(help="random controls of each size")] = Config.draws,
@@ -310,7 +311,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, how, prompts, length, draws, seed)
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     found, written = run(config, asked)
     html = page(config, asked, found, written)
     noted = record(config, asked, found, written, time.perf_counter() - began)

@@ -36,7 +36,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import figures, report, results
+from neolens import figures, files, report, results
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
 from neolens.circuits.formation import Formation, formations
 from neolens.circuits.induction import Comparison, Induction, Sure, comparisons, formation_lengths, nearest
@@ -276,7 +276,7 @@ def main(
     ignored, steps = command_line.listed(ignore_fields, "fields"), command_line.listed(revisions, "revisions")
     config = Config(chosen, ignored, out, prompts, seed, whole_numbers(lengths), steps)
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     found = run(config, asked)
     tests, formed = comparisons(found), formations(found)
     html = page(config, asked, found, tests, formed)

@@ -16,13 +16,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments import command_line
-from neolens.circuits.copying import longest_repeat
 from neolens.models import Anatomy
 from neolens.prompts import (
     PromptPairs,
     bos_token,
     chunks,
     lab_documents,
+    longest_repeat,
     random_tokens,
     read_text,
     read_tokens,
@@ -126,6 +126,8 @@ def read(model: Any, texts: Source) -> Text:
             raise ValueError(f"{name} cannot read {texts.name} ({error}): give another text, or --tokens") from error
         return _random(model, texts, f"the tokenizer of {name} does not read {LAB_ENGLISH}")
     unknown = _unknown(model, tokens)
+    if int(tokens.max()) >= model.anatomy.d_vocab and texts.default:
+        return _random(model, texts, f"the tokenizer of {name} has tokens that the model does not have")
     if texts.default and unknown > UNREADABLE:
         return _random(model, texts, f"the tokenizer of {name} does not know {unknown:.0%} of {LAB_ENGLISH}")
     return Text(tokens, texts.name, unknown)
@@ -140,6 +142,11 @@ def unreadable(model: Any, family: Callable[..., PromptPairs]) -> str | None:
     """Why a model cannot be asked a family of questions in words; None where it can be."""
     if model.tokenizer is None:
         return "it has no tokenizer; save one into its folder, or patch pairs of your own (PromptPairs.from_tokens)"
+    return undrawable(model, family)
+
+
+def undrawable(model: Any, family: Callable[..., PromptPairs]) -> str | None:
+    """Why no prompt of a family can be drawn in a model's tokens; None where one can be."""
     try:
         family(model, 1, prepend_bos=has_bos(model))
     except Exception as error:  # of ours, or a plain one of a tokenizer without [UNK] that lacks a word
@@ -186,7 +193,7 @@ def inputs(
             f"once in a copy: it has {distinct} to draw from."
         )
     sentences += notes
-    sentences += [f"{name} was not asked for {part}: {why}" for part, why in (left_out or {}).items()]
+    sentences += [f"{name} was not asked for {part}: {why}." for part, why in (left_out or {}).items()]
     return Inputs(name, bos, tuple(sentences), None if text is None else text.record(), left_out or {})
 
 

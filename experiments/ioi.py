@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import PromptPairs, circuits, figures, patch, report, results
+from neolens import PromptPairs, circuits, figures, files, patch, report
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy
 from neolens.patching.sweep import DIRECTIONS
@@ -206,7 +206,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed, corruption, direction, distance)
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     found = run(config, asked)
     written = page(config, asked, found)
     noted = record(config, asked, found, time.perf_counter() - began)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import figures, findings, report, results, views
+from neolens import figures, files, findings, report, results, views
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, AttentionSpan
 from neolens.prompts import bos_token, repeated, token_pool
@@ -93,9 +93,10 @@ class Tokens:
     """The share of the text's tokens that the tokenizer does not know."""
     inside: Int[Tensor, "prompt pos"]
     beyond: Int[Tensor, "prompt pos"]
+    inputs: Inputs
 
 
-def tokenize(model: Any, config: Config, asked: Plan) -> tuple[Tokens, Inputs]:
+def tokenize(model: Any, config: Config, asked: Plan) -> Tokens:
     """The prompts in the model's own tokens, BOS first in each where there is one."""
     text = inputs.read(model, asked.source)
     bos, pool = bos_token(model.tokenizer, model.anatomy.d_vocab), token_pool(model)
@@ -105,7 +106,7 @@ def tokenize(model: Any, config: Config, asked: Plan) -> tuple[Tokens, Inputs]:
         repeated(pool, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in (asked.inside, asked.beyond)
     )
     reading = inputs.inputs(model, text=text, repeats=(asked.inside, asked.beyond))
-    return Tokens(text.tokens, text.unknown, inside, beyond), reading
+    return Tokens(text.tokens, text.unknown, inside, beyond, reading)
 
 
 def measure(model: Any, tokens: Tokens) -> xr.Dataset:
@@ -165,8 +166,8 @@ def run(config: Config, asked: Plan) -> tuple[dict[str, xr.Dataset], list[report
     readings = []
     for name, facts in zip(tqdm(config.models, desc="models", unit="model"), asked.anatomies):
         model = command_line.load(config, name)
-        tokens, reading = tokenize(model, config, asked)
-        readings.append(reading)
+        tokens = tokenize(model, config, asked)
+        readings.append(tokens.inputs)
         measured[facts.name] = measure(model, tokens).assign_attrs(seed=config.seed)
         drawn += pictures(model, measured[facts.name], tokens, asked)
     return measured, drawn, readings
@@ -268,7 +269,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, prompts, length, seed)
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     measured, drawn, readings = run(config, asked)
     written = page(config, asked, measured, drawn, readings)
     noted = record(config, asked, measured, readings, time.perf_counter() - began)

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import encodings, figures, report, results
+from neolens import encodings, figures, files, report, results
 from neolens.cli import run_cleanly
 from neolens.encodings import Contrast, Encoding, Texts
 from neolens.models import Anatomy
@@ -180,7 +180,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed)
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     found = run(config, asked)
     compared = encodings.contrasts(found)
     html = page(config, asked, found, compared)

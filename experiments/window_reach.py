@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from experiments import command_line, inputs
 from experiments.inputs import Inputs
-from neolens import PromptPairs, circuits, figures, report, results
+from neolens import PromptPairs, circuits, figures, files, report
 from neolens.circuits import crossing_words as words
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy
@@ -140,21 +140,29 @@ def plant_all(
     pairs: dict[str, dict[int, PromptPairs]] = {}
     left_out: dict[str, str] = {}
     for task in config.tasks:
-        reason = inputs.unreadable(model, circuits.TASKS[task][0])
-        if reason is None or task in circuits.WORDLESS_TASKS:
+        _, reason = stated(model, task)
+        if reason is None:
             pairs[task] = plant(model, task, asked, window, config)
         else:
             left_out[task.replace("_", " ")] = reason
     return pairs, left_out
 
 
+def stated(model: Any, task: str) -> tuple[circuits.Tasks, str | None]:
+    """How a model is asked for a task, in words or else in random tokens, and why it cannot be asked in either."""
+    reason = inputs.unreadable(model, circuits.TASKS[task][0])
+    if reason is None or task not in circuits.WORDLESS_TASKS:
+        return circuits.TASKS, reason
+    return circuits.WORDLESS_TASKS, inputs.undrawable(model, circuits.WORDLESS_TASKS[task][0])
+
+
 def wordless(model: Any, tasks: Collection[str]) -> list[str]:
     """Which of its tasks a model is asked for in random tokens, and why."""
-    reasons = {task: inputs.unreadable(model, circuits.TASKS[task][0]) for task in tasks}
     return [
-        f"{model.anatomy.name} was asked for {task} in random tokens, not in words: {reason}"
-        for task, reason in reasons.items()
-        if reason is not None
+        f"{model.anatomy.name} was asked for {task} in random tokens, not in words: "
+        f"{inputs.unreadable(model, circuits.TASKS[task][0])}."
+        for task in tasks
+        if stated(model, task)[0] is circuits.WORDLESS_TASKS
     ]
 
 
@@ -162,11 +170,7 @@ def plant(model: Any, task: str, asked: tuple[int, ...], window: int, config: Co
     """One task at every distance that it has room for; those that were named must have it."""
     pairs: dict[int, PromptPairs] = {}
     refused: ValueError | None = None
-    in_words = inputs.unreadable(model, circuits.TASKS[task][0]) is None
-    how: Any = {
-        "tasks": circuits.TASKS if in_words else circuits.WORDLESS_TASKS,
-        "prepend_bos": inputs.has_bos(model),
-    }
+    how: Any = {"tasks": stated(model, task)[0], "prepend_bos": inputs.has_bos(model)}
     for distance in asked:
         try:
             pairs[distance] = circuits.planted(model, task, distance, config.prompts, config.seed, **how)
@@ -275,7 +279,7 @@ def main(
         command_line.distances(distances),
     )
     asked = plan(config)
-    folder = results.writable_folder(out)
+    folder = files.writable_folder(out)
     measured = run(config, asked)
     found = {name: circuits.carriers(name, by_task) for name, by_task in measured.items()}
     joined = {name: circuits.of_all_tasks(by_task) for name, by_task in measured.items()}

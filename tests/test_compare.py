@@ -230,7 +230,7 @@ def test_every_finding_of_the_record_stands_in_the_report(html, record):
 
 
 def test_the_report_is_drawn_again_from_what_was_kept_without_a_model(done, html, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "load", lambda *args: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(command_line, "load", lambda *args: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == html
     assert [file.name for file in (tmp_path / "again").iterdir()] == ["report.html"]

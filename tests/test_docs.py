@@ -274,7 +274,8 @@ def test_a_page_of_an_experiment_asks_for_its_docstring_and_its_options(page):
 @pytest.mark.parametrize("name", [page.stem for page in EXPERIMENTS])
 def test_the_options_on_a_page_are_the_fields_of_the_experiments_config_with_their_defaults(name):
     module = import_module(f"experiments.{name}")
-    rows = dict(re.findall(r"^\| `--(\w+)` \| .*? \| (.*?) \|$", hook("experiments").options(module), re.MULTILINE))
+    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(module), re.MULTILINE)
+    rows = {option.replace("-", "_"): default for option, default in cells}
     fields = {field.name: field.default for field in dataclasses.fields(module.Config)}
     assert set(fields) <= set(rows)
     assert len(rows) == len(set(inspect.signature(module.main).parameters) - {"names"})

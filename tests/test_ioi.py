@@ -396,7 +396,6 @@ BAD = {
     "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
-    "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
     "no prompts": (["--prompts", "0"], "prompts is 0: expected at least 1"),
     "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
     "unknown corruption": (["--corruption", "swop"], "no corruption 'swop': did you mean swap?"),
@@ -410,7 +409,6 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_patched(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    shell.without_tokenizer("lab/gpt2", tmp_path / "mute")
     monkeypatch.setattr(job, "patch", lambda *args, **kwargs: pytest.fail("something was patched"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()

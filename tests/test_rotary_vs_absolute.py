@@ -281,13 +281,6 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, message, tmp_p
     assert not shell.refused(call, arguments, message, tmp_path, capsys).exists()
 
 
-def test_a_model_without_a_tokenizer_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("neolens.encodings.probe", lambda *a, **k: pytest.fail("a model was measured"))
-    folder = shell.without_tokenizer("lab/gpt2", tmp_path / "bare")
-    out = shell.refused(call, ["--models", str(folder)], "has no tokenizer", tmp_path, capsys)
-    assert not out.exists()
-
-
 @browser.needed
 def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
     browser.whole(done / "report.html", tmp_path)

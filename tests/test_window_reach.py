@@ -454,7 +454,6 @@ BAD = {
     "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
-    "no tokenizer": (["--models", "lab/gpt2", "{tmp}/mute"], "mute has no tokenizer: save one into its folder"),
     "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
     "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
     "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
@@ -473,7 +472,6 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    shell.without_tokenizer("lab/gpt2", tmp_path / "mute")
     monkeypatch.setattr(circuits, "at_distances", lambda *args: pytest.fail("something was measured"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()

@@ -7,6 +7,7 @@ from neolens.circuits.circuit import SITES, Circuit, circuit, joined, of_site
 from neolens.circuits.crossing import (
     TASKS,
     WORDLESS_TASKS,
+    Tasks,
     at_distances,
     crossing,
     distances,
@@ -36,6 +37,7 @@ __all__ = [
     "Role",
     "Side",
     "Sure",
+    "Tasks",
     "at_distances",
     "carriers",
     "circuit",

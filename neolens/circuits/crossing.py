@@ -29,6 +29,7 @@ from neolens.prompts import PromptPairs, indirect_object, induction, recall
 from neolens.whatif import what_if
 
 Tasks = Mapping[str, tuple[Callable[..., PromptPairs], str, str]]
+"""Task -> its family of prompts, and what the family calls the source and the query."""
 
 TASKS: Tasks = MappingProxyType(
     {
@@ -37,10 +38,10 @@ TASKS: Tasks = MappingProxyType(
         "recall": (recall, "source", "query"),
     }
 )
-"""Task -> its family of prompts in words, and what the family calls the source and the query."""
+"""The tasks in words."""
 
 WORDLESS_TASKS: Tasks = MappingProxyType({"induction": (random_induction, "source", "query")})
-"""The same for models that do not read words: the tasks that random tokens can state."""
+"""The tasks that random tokens can state, for models that do not read words."""
 
 PLACES = ("source", ("source", "query"), "query")
 """Where the residual stream is patched."""
