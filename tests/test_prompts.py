@@ -208,11 +208,12 @@ SAVED = {
     "rows.pt": lambda path: torch.save(torch.tensor([[1, 2, 3], [4, 5, 49]], dtype=torch.int16), path),
     "ragged.pt": lambda path: torch.save([torch.arange(9), torch.tensor([7])], path),
     "lines.txt": lambda path: path.write_text("1 2 3\n\n4, 5,49\n"),
+    "marked.csv": lambda path: path.write_text("\ufeff1,2,3\r\n4,5,49\r\n", encoding="utf-8"),
     "lines": lambda path: path.write_text("0,1,2,3,4,5,6,7,8"),
 }
 ROWS, LONG = [[1, 2, 3], [4, 5, 49]], [[*range(9)]]
 CONTENTS = {
-    **{"rows.npy": ROWS, "rows.pt": ROWS, "lines.txt": ROWS},
+    **{"rows.npy": ROWS, "rows.pt": ROWS, "lines.txt": ROWS, "marked.csv": ROWS},
     **{"row.npy": LONG, "ragged.pt": [*LONG, [7]], "lines": LONG},
 }
 
@@ -244,6 +245,11 @@ def torch_pickled(path):
     path.write_bytes(pickle.dumps(Harmful(path.parent / "harm"), protocol=2))
 
 
+def saved_bytes(path):
+    torch.save(torch.arange(9), path)
+    return path.read_bytes()
+
+
 REFUSED = [
     ("missing.npy", lambda path: None, "token file '.*missing.npy' does not exist: expected a .npy or .pt file"),
     ("float.npy", lambda path: np.save(path, np.ones((2, 3))), "prompt 0 has shape .3,. and dtype float64: expected"),
@@ -257,6 +263,8 @@ REFUSED = [
     ("huge.npy", lambda path: np.save(path, np.array([2**64 - 1], np.uint64)), "prompt 0 holds token 18446744073"),
     ("object.pt", torch_pickled, "object.pt' cannot be read as tensors"),
     ("text.pt", lambda path: path.write_text("1 2 3"), "text.pt' cannot be read as tensors"),
+    ("half.pt", lambda path: torch.save(torch.ones(2, 3, dtype=torch.bfloat16), path), "holds a tensor of torch.bf"),
+    ("cut.pt", lambda path: path.write_bytes(saved_bytes(path)[:-40]), "cut.pt' cannot be read as tensors"),
     ("dict.pt", lambda path: torch.save({"a": torch.ones(2)}, path), "holds a dict: expected an integer tensor, or a"),
     ("low.pt", lambda path: torch.save([torch.tensor([3]), torch.tensor([-1])], path), "prompt 1 holds token -1: mine"),
     ("words.txt", lambda path: path.write_text("1 2\n3 x 4"), "words.txt', line 2 holds 'x': expected integers"),

@@ -71,9 +71,10 @@ def repeated(
     """Prompts [first, r_1..r_n, r_1..r_n] of random tokens.
 
     Where there are enough candidates, each r is drawn without replacement, so that every token of it occurs once. Where
-    there are fewer, tokens recur: each follows another token (also r_1 in the second copy), after a token one that has
-    not followed it before as long as there is one, and all tokens occur equally often as far as that permits. Then the
-    last two tokens together tell the next one, while the last alone does not.
+    there are fewer, tokens recur: none follows itself (also r_1 in the second copy; two candidates alternate), none
+    follows a token that it has followed before while another is left, and all occur equally often as far as that
+    permits. Then the last two tokens together determine the next one, up to n of about m * m / 2 for m candidates,
+    while the last one alone does not.
 
     Args:
         candidates: tokens; each counts once.

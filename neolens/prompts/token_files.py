@@ -5,7 +5,6 @@ No file is unpickled: NumPy's `allow_pickle=False`, PyTorch's `weights_only=True
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.models.foreign import Facts
+from neolens.models.support import first_line
 from neolens.prompts.text import read_text
 from neolens.prompts.tokens import check_vocabulary
 
@@ -39,9 +39,10 @@ def read_tokens(path: str | Path, anatomy: Facts) -> list[Int[Tensor, " _"]]:
     if not path.is_file():
         raise ValueError(f"token file {str(path)!r} does not exist: expected a .npy or .pt file, or lines of integers")
     what = f"token file {str(path)!r}"
-    if path.suffix not in (".npy", ".pt"):
+    kind = path.suffix.lower()
+    if kind not in (".npy", ".pt"):
         return _lines(read_text(path), what, anatomy)
-    rows = _rows(_array(path, what) if path.suffix == ".npy" else _tensors(path, what), what)
+    rows = _rows(_array(path, what) if kind == ".npy" else _tensors(path, what), what)
     for number, row in enumerate(rows):
         which = f"{what}, prompt {number}"
         if not len(row):
@@ -53,7 +54,7 @@ def read_tokens(path: str | Path, anatomy: Facts) -> list[Int[Tensor, " _"]]:
 def _lines(text: str, what: str, anatomy: Facts) -> list[Int[Tensor, " _"]]:
     """One prompt per line that is not blank."""
     prompts = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words:
             continue
@@ -74,9 +75,7 @@ def _array(path: Path, what: str) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{what} is no NumPy array of integers ({_first_line(error)}): save one with np.save"
-        ) from None
+        raise ValueError(f"{what} is no NumPy array of integers ({first_line(error)}): save one with np.save") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{what} is an archive: expected one array, as np.save writes it")
     return array
@@ -86,13 +85,15 @@ def _tensors(path: Path, what: str) -> np.ndarray | list[np.ndarray]:
     expected = "expected an integer tensor, or a list of one-dimensional ones, saved with torch.save"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{what} cannot be read as tensors ({_first_line(error)}): {expected}") from None
-    if isinstance(content, Tensor):
-        return content.numpy(force=True)
-    if not isinstance(content, list | tuple) or not all(isinstance(row, Tensor) for row in content):
-        raise ValueError(f"{what} holds a {type(content).__name__}: {expected}")
-    return [row.numpy(force=True) for row in content]
+    except Exception as error:  # a damaged file makes the unpickler raise any
+        raise ValueError(f"{what} cannot be read as tensors ({first_line(error)}): {expected}") from None
+    rows = content if isinstance(content, list | tuple) else [content]
+    for row in rows:
+        if not isinstance(row, Tensor) or row.is_floating_point() or row.is_complex() or row.layout != torch.strided:
+            held = f"a tensor of {row.dtype}" if isinstance(row, Tensor) else f"a {type(row).__name__}"
+            raise ValueError(f"{what} holds {held}: {expected}")
+    arrays = [row.numpy(force=True) for row in rows]
+    return arrays[0] if isinstance(content, Tensor) else arrays
 
 
 def _rows(content: np.ndarray | Sequence[np.ndarray], what: str) -> list[np.ndarray]:
@@ -108,7 +109,3 @@ def _rows(content: np.ndarray | Sequence[np.ndarray], what: str) -> list[np.ndar
                 f"{what}, prompt {number} has shape {row.shape} and dtype {row.dtype}: expected integers [pos]"
             )
     return rows
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:120] or type(error).__name__
