@@ -141,9 +141,14 @@ def plant_all(
     left_out: dict[str, str] = {}
     for task in config.tasks:
         _, reason = stated(model, task)
-        if reason is None:
-            pairs[task] = plant(model, task, asked, window, config)
-        else:
+        try:
+            if reason is None:
+                pairs[task] = plant(model, task, asked, window, config)
+        except ValueError as error:
+            if config.distances is not None:
+                raise
+            reason = str(error.__cause__)
+        if reason is not None:
             left_out[task.replace("_", " ")] = reason
     return pairs, left_out
 

@@ -102,15 +102,14 @@ def runs(folders, tmp_path_factory):
     one_process.undo()
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """A model without BOS whose BERT-style tokenizer has the words of the tasks."""
+def gpt2_with_words(folder, without=()):
+    """Save a model without BOS whose BERT-style tokenizer has the words of the tasks."""
     sentences = "when while after yesterday one day this morning and went to the were at came back from met working "
-    sentences += "took a walk gave decided give handed who has what ? . , ! were"
-    known = dict.fromkeys([*BERT, *" ".join(map(" ".join, WORDS.values())).lower().split(), *sentences.split()])
+    sentences += "took a walk gave decided give handed who has what now so new met ? . , !"
+    every = [*BERT, *" ".join(map(" ".join, WORDS.values())).lower().split(), *sentences.split()]
+    known = dict.fromkeys(word for word in every if word not in without)
     tokenizer = Tokenizer(models.WordPiece({word: at for at, word in enumerate(known)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    folder = tmp_path_factory.mktemp("words")
     return gpt2(folder, len(known), tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
 
 
@@ -197,7 +196,8 @@ def test_continuations_are_left_out_by_name_without_a_tokenizer_and_where_text_i
     )
 
 
-def test_a_bert_style_tokenizer_with_the_words_is_asked_in_words_without_bos(words, tmp_path):
+def test_a_bert_style_tokenizer_with_the_words_is_asked_in_words_without_bos(tmp_path_factory, tmp_path):
+    words = gpt2_with_words(tmp_path_factory.mktemp("words"))
     model = neolens.load(words)
     assert call("ioi", "--models", words, "--prompts", "4", "--out", tmp_path) == 0
     result = results.load(tmp_path / "result.nc").isel(model=0)
@@ -244,6 +244,15 @@ def test_a_task_that_a_vocabulary_is_too_small_for_is_left_out(tmp_path_factory,
     left_out = next(iter(record["inputs"].values()))["left_out"]
     assert list(left_out) == ["induction", "indirect object", "recall"]
     assert "at least 5 tokens to draw from" in left_out["induction"]
+
+
+def test_a_task_whose_distances_a_vocabulary_cannot_fill_is_left_out(tmp_path):
+    folder = gpt2_with_words(tmp_path / "model", without=("now",))
+    out = tmp_path / "out"
+    assert call("window_reach", "--models", folder, "--prompts", "8", "--out", out) == 0
+    left_out = json.loads((out / "record.json").read_text())["inputs"]["model"]["left_out"]
+    assert list(left_out) == ["indirect object", "recall"]
+    assert left_out["indirect object"].startswith("' Now' is not one token of this model's tokenizer")
 
 
 def test_tokens_that_have_to_recur_are_named(folders, names, tmp_path, capsys):
