@@ -48,7 +48,7 @@ def test_patching_on_the_gpu_is_patching_on_the_cpu(name, site, tiny_folders):
     np.testing.assert_allclose(mine.patched, theirs.patched, atol=1e-4)
 
 
-@pytest.mark.parametrize("how", ["zero", "mean", "resample", Beyond(3), Within(2)], ids=str)
+@pytest.mark.parametrize("how", ["zero", "mean", "mean_all_positions", "resample", Beyond(3), Within(2)], ids=str)
 @pytest.mark.parametrize("name", tiny.NAMES)
 def test_ablating_on_the_gpu_is_ablating_on_the_cpu(name, how, tiny_folders):
     here, there = (neolens.load(tiny_folders[name], device=device) for device in ("cpu", "cuda"))

@@ -7,11 +7,12 @@ so the kinds come with random heads as controls.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neolens.models import Anatomy
+from neolens.models import Anatomy, anatomy
 from neolens.models.foreign import Facts, Foreign, facts_of
 
 Head = tuple[int, int]
@@ -162,7 +163,9 @@ def _is_head(head: Any) -> bool:
 
 
 def _facts(model: Any) -> Facts:
-    return model if isinstance(model, (Anatomy, Foreign)) else facts_of(model)
+    if isinstance(model, Anatomy | Foreign):
+        return model
+    return anatomy(model) if isinstance(model, str | Path) else facts_of(model)
 
 
 def _all(facts: Facts) -> list[Head]:

@@ -74,7 +74,7 @@ def _lines(text: str, what: str, anatomy: Facts) -> list[Int[Tensor, " _"]]:
 def _array(path: Path, what: str) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged header makes NumPy's parser raise any
         raise ValueError(f"{what} is no NumPy array of integers ({first_line(error)}): save one with np.save") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{what} is an archive: expected one array, as np.save writes it")
