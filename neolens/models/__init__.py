@@ -4,6 +4,7 @@ from neolens.models.catalogue import catalogue
 from neolens.models.facts import Anatomy, AttentionSpan, Position, from_record
 from neolens.models.lab_models import lab_names, lab_revisions, lab_seeds
 from neolens.models.loading import anatomy, fetch, load
+from neolens.models.saving import save
 
 __all__ = [
     "Anatomy",
@@ -17,4 +18,5 @@ __all__ = [
     "lab_revisions",
     "lab_seeds",
     "load",
+    "save",
 ]

@@ -6,10 +6,12 @@ registered and no class is changed, so a model booted beside ours by Transformer
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
@@ -32,6 +34,7 @@ from neolens.models.components import (
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
 from neolens.models.modifications import inspect
+from neolens.models.saving import pickled
 from neolens.models.state import ModelState
 from neolens.models.tokenizers import prepared, text_tokens
 
@@ -80,6 +83,22 @@ class Bridge(TransformerBridge):
             block._clear_attention_capture()
         return self.__dict__
 
+    def __copy__(self) -> Bridge:
+        """A shallow copy, as Python makes it of other objects."""
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self.__getstate__())
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Bridge:
+        """A copy with weights of its own."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """What pickle, torch.save and multiprocessing write: the Hugging Face model, for upstream's modules cannot."""
+        return pickled(self)
+
     @property
     def W_pos(self) -> Tensor:
         """The position embeddings as they were learned, all of them, whatever is in force."""
@@ -117,7 +136,7 @@ class Bridge(TransformerBridge):
                 "the model has no tokenizer, so it takes no text: pass tokens, or load(..., tokenizer=...)"
             )
         prepend_bos = (None if self.cfg.default_prepend_bos else False) if prepend_bos is None else prepend_bos
-        tokens = text_tokens(
+        rows = text_tokens(
             self.tokenizer,
             input,
             prepend_bos=prepend_bos,
@@ -125,7 +144,7 @@ class Bridge(TransformerBridge):
             context=self.cfg.n_ctx if truncate else None,
             d_vocab=self.anatomy.d_vocab,
         )
-        return tokens.to(self.cfg.device) if move_to_device else tokens
+        return torch.tensor(rows, dtype=torch.long, device=self.cfg.device if move_to_device else "cpu")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Bridge:
         """A cast or a move, after which the config says what the dtype is."""

@@ -17,6 +17,7 @@ from typing import Any
 from neolens.models.catalogue import Entry, catalogue, find, near_misses
 from neolens.models.lab_models import lab_folder, lab_names
 from neolens.models.tokenizers import TOKENIZER_FILES
+from neolens.models.weights import refuse_adapter
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -75,6 +76,7 @@ class Source:
                 "again, which goes on where this one stopped, or give one of its step folders"
             )
         if not path.is_file():
+            refuse_adapter(folder if self.local else _download(self, ["adapter_config.json"]), self.name)
             raise ValueError(
                 f"{self.name}: the folder has no config.json: expected a model folder written by save_pretrained"
             )

@@ -8,9 +8,7 @@ and TransformerLens splits them).
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +49,7 @@ def anatomy(model_or_name: Any, *, revision: str | None = None, ignore_fields: s
     if config is None or not hasattr(config, "to_dict"):
         raise TypeError(f"expected a model or a model's name, got {type(model_or_name).__name__}")
     name = getattr(config, "_name_or_path", "") or type(model_or_name).__name__
+    name = Path(name).absolute().name if Path(name).is_dir() else name
     if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
         supported_config({"model_type": config.model_type}, name)
     raw = config.to_dict()
@@ -72,7 +71,7 @@ def fetch(name: str | Path, *, revision: str | None = None, ignore_fields: str |
 
 
 def load(
-    name: str | Path,
+    name: str | Path | PreTrainedModel,
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
@@ -85,10 +84,12 @@ def load(
     Args:
         name: a catalogue name (`gpt2`, `gpt-neo-125M`, `pythia-160m`, `lab/gpt-neo`; letter case does not matter),
             a hub id, or a folder saved by `save_pretrained`, with or without a tokenizer. `LABEL=NAME` gives the model
-            a label of its own; by default it is the folder's last path component, or the name.
+            a label of its own; by default it is the folder's last path component, or the name. Also a Hugging Face
+            model in memory (`GPT2LMHeadModel`, `GPTNeoForCausalLM`, `GPTNeoXForCausalLM`), whose weights are copied:
+            neither model changes with the other.
         revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`).
-        device: a torch device; by default the GPU if there is one, else the CPU.
-        dtype: of the weights, as a `torch.dtype` or its name; float32 by default.
+        device: a torch device; by default the GPU if there is one, else the CPU; for a model in memory, its own.
+        dtype: of the weights, as a `torch.dtype` or its name; float32 by default; for a model in memory, its own.
         ignore_fields: fields of config.json that neolens does not know and that change nothing. The anatomy and every
             result name those that the config has.
         tokenizer: a Hugging Face tokenizer in place of the folder's; False for none. `model(text)` puts BOS first, in
@@ -104,7 +105,10 @@ def load(
     """
     from neolens.models.ambient import plain_torch
     from neolens.models.bridge import build_bridge
+    from neolens.models.weights import read_model
 
+    if not isinstance(name, (str, Path)):
+        return _load_in_memory(name, revision, device, dtype, _listed(ignore_fields), tokenizer)
     dtype = _dtype(dtype)
     device = _device(device)
     source = resolve(name, revision)
@@ -114,12 +118,40 @@ def load(
     config = supported_config(raw, source.name, _listed(ignore_fields))
     ignored = ignored_fields(config, raw, _listed(ignore_fields))
     with plain_torch():
-        model = _read_model(source, folder, config, dtype).to(device)
-        _refuse_not_finite(model, source.name)
+        model = read_model(folder, config, dtype, source.name).to(device)
         described = as_loaded(_source_anatomy(source, config, ignored), model)
         if tokenizer is None:
             tokenizer = read_tokenizer(folder, source.name)
         return build_bridge(model, described, tokenizer=None if tokenizer is False else copy.deepcopy(tokenizer))
+
+
+def _load_in_memory(
+    model: Any,
+    revision: str | None,
+    device: str | torch.device | None,
+    dtype: torch.dtype | str | None,
+    ignore_fields: tuple[str, ...],
+    tokenizer: Any,
+) -> TransformerBridge:
+    """A bridge of a copy of a Hugging Face model."""
+    from transformers import PreTrainedModel
+
+    from neolens.models.ambient import plain_torch
+    from neolens.models.bridge import build_bridge
+    from neolens.models.weights import copied_model
+
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(
+            f"load takes a model's name, its folder or a Hugging Face model, got {type(model).__name__}: merge an "
+            "adapter first (merge_and_unload of peft)"
+        )
+    if revision is not None:
+        raise ValueError(f"a model in memory has no revision {revision!r}: leave it out")
+    described = anatomy(model, ignore_fields=ignore_fields)
+    dtype, device = _dtype(dtype or model.dtype), _device(device or model.device)
+    with plain_torch():
+        copied = copied_model(model, described.name).to(device=device, dtype=dtype)
+        return build_bridge(copied, described, tokenizer=copy.deepcopy(tokenizer) if tokenizer else None)
 
 
 def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:

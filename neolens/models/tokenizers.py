@@ -12,10 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
 from neolens.models.support import first_line
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes")
@@ -68,7 +64,7 @@ def prepared(tokenizer: Any) -> Any:
     The end-of-text token is also BOS where there is none, and padding is the end-of-text token or BOS. What was set is
     listed in `tokenizer.neolens_set`; nothing is where the tokenizer has neither token.
     """
-    was_set = {}
+    was_set = dict(getattr(tokenizer, "neolens_set", {}))
     for missing, sources in (("bos_token", ("eos_token",)), ("pad_token", ("eos_token", "bos_token"))):
         source = next((source for source in sources if _has(tokenizer, source)), None)
         if getattr(tokenizer, missing) is None and source is not None:
@@ -102,8 +98,8 @@ def text_tokens(
     padding_side: str | None = None,
     context: int | None = None,
     d_vocab: int | None = None,
-) -> Int[Tensor, "prompt pos"]:
-    """Texts as tokens: BOS, where the tokenizer has one, and the tokens of the text without any other special token.
+) -> list[list[int]]:
+    """Texts as tokens, rows of one length: BOS, where the tokenizer has one, then the text without special tokens.
 
     Args:
         prepend_bos: None: BOS where the tokenizer has one (`bos_token`). True: BOS, or an error. False: no BOS.
@@ -134,8 +130,7 @@ def text_tokens(
             "tokenizer.pad_token"
         )
     left = (padding_side or tokenizer.padding_side) == "left"
-    filled = [[pad] * (width - len(row)) + row if left else row + [pad] * (width - len(row)) for row in rows]
-    return torch.tensor(filled, dtype=torch.long)
+    return [[pad] * (width - len(row)) + row if left else row + [pad] * (width - len(row)) for row in rows]
 
 
 def _has(tokenizer: Any, name: str) -> bool:

@@ -1,0 +1,164 @@
+"""From weight files, or from a model in memory, to a Hugging Face model with every weight read and none made up.
+
+Checkpoints come with more than the language model: heads of a training with rewards or of another task, prefixes that
+a wrapper put before every name, buffers of older versions. Those are known and skipped; any other name is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neolens.models.support import first_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+# Buffers that transformers has stopped storing; they hold no learned number.
+_OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
+# Heads besides the language model's: of trl, of GPT2DoubleHeadsModel, of classifiers of texts and tokens, of answers.
+_OTHER_HEADS = re.compile(r"^(v_head|value_head|multiple_choice_head|score|classifier|qa_outputs|reward_head)\.")
+# Put before names by torch.compile, by DataParallel and by Lightning.
+_PREFIXES = r"^(?:(?:_orig_mod|module)\.)*(?:model\.)?(?:(?:_orig_mod|module)\.)*(?=\w)"
+
+
+def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name: str) -> PreTrainedModel:
+    """The Hugging Face model of a folder in evaluation mode.
+
+    Raises:
+        ValueError: no weights, an adapter, weights that are missing, of another shape or unknown, or a damaged file.
+    """
+    from transformers import AutoModelForCausalLM
+
+    refuse_adapter(folder, name)
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise ValueError(f"{name}: no weights in the folder: expected model.safetensors beside config.json")
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                weights_only=True,
+                local_files_only=True,
+                output_loading_info=True,
+                key_mapping={_PREFIXES: ""},
+            )
+    except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
+        raise ValueError(
+            f"{name}: the weights cannot be read ({first_line(error)}): "
+            "the file is truncated, damaged or of another model; fetch or save it anew"
+        ) from error
+    _check_report(report, name)
+    refuse_not_finite(model, name)
+    return model.eval()
+
+
+def refuse_adapter(folder: Path, name: str) -> None:
+    """Check that a folder holds no adapter, which would be loaded beside the weights or be left out.
+
+    Raises:
+        ValueError: it does.
+    """
+    files = [*folder.glob("adapter_config.json"), *folder.glob("adapter_model.*")]
+    if files:
+        raise ValueError(
+            f"{name}: {files[0].name} is an adapter: merge it into the weights first (merge_and_unload of peft, then "
+            "save_pretrained) and load that folder"
+        )
+
+
+def copied_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A copy of a Hugging Face model in memory, with eager attention and in evaluation mode.
+
+    Raises:
+        ValueError: another class, other modules or weights than its config describes, hooks, an adapter, or weights
+            that are not finite.
+    """
+    import torch
+    from transformers import GPT2LMHeadModel, GPTNeoForCausalLM, GPTNeoXForCausalLM
+
+    from neolens.models.modifications import modified_modules
+
+    classes = (GPT2LMHeadModel, GPTNeoForCausalLM, GPTNeoXForCausalLM)
+    if type(model) not in classes:
+        expected = ", ".join(each.__name__ for each in classes)
+        raise ValueError(f"{name}: a {type(model).__name__} is not handled: expected one of {expected}")
+    with torch.device("meta"):
+        plain = type(model)(copy.deepcopy(model.config))
+    modules = [(key, type(module)) for key, module in model.named_modules()]
+    shapes = {key: weight.shape for key, weight in model.named_parameters(remove_duplicate=False)}
+    known = {key: weight.shape for key, weight in plain.named_parameters(remove_duplicate=False)}
+    if modules != [(key, type(module)) for key, module in plain.named_modules()] or shapes != known:
+        raise ValueError(
+            f"{name}: the model's modules or weights are not those of its config (an adapter, a parametrization, or "
+            "another change): merge or undo it first"
+        )
+    if changed := modified_modules(model):
+        raise ValueError(f"{name}: {changed[0]} has torch hooks or a forward method of its own: remove them first")
+    copied = copy.deepcopy(model)
+    copied.zero_grad(set_to_none=True)
+    copied.set_attn_implementation("eager")
+    refuse_not_finite(copied, name)
+    return copied.eval()
+
+
+def refuse_not_finite(model: PreTrainedModel, name: str) -> None:
+    """Check that every weight is finite.
+
+    Raises:
+        ValueError: one is not; named.
+    """
+    import torch
+
+    for key, weight in model.named_parameters():
+        low, high = torch.aminmax(weight.detach())
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise ValueError(
+                f"{name}: weight {key} holds NaN or infinite values: expected finite numbers; "
+                "the file is damaged or the training diverged, or the dtype is too narrow"
+            )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _check_report(report: dict[str, set], name: str) -> None:
+    """Refuse what transformers' loading report says is missing, of another shape or unknown; warn of other heads."""
+    unexpected = sorted(key for key in map(str, report["unexpected_keys"]) if not _OLD_BUFFERS.search(key))
+    heads = [key for key in unexpected if _OTHER_HEADS.search(key)]
+    keys = {
+        "missing": sorted(map(str, report["missing_keys"])),
+        "mismatched": sorted(map(str, report["mismatched_keys"])),
+        "unexpected": [key for key in unexpected if key not in heads],
+    }
+    for problem, wrong in keys.items():
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ValueError(
+                f"{name}: {problem} weight {wrong[0]}{more}: "
+                "the file does not belong to this config.json; fetch or save the folder anew"
+            )
+    if heads:
+        warnings.warn(f"{name}: heads besides the language model's are left out: {', '.join(heads)}", stacklevel=4)
