@@ -1,6 +1,7 @@
 """Anatomy: against Hugging Face's own models, published counts, and refusals by name."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,8 +43,6 @@ def test_parameters_are_counted_as_hugging_face_builds_them(name):
 
 @pytest.mark.parametrize("name", tiny.NAMES)
 def test_a_model_a_folder_and_a_bridge_have_one_anatomy(name, tiny_models, tiny_folders, bridges):
-    from dataclasses import replace
-
     of_folder = neolens.anatomy(tiny_folders[name])
     assert neolens.anatomy(bridges[name]) == of_folder
     of_model = neolens.anatomy(tiny_models[name])
@@ -57,6 +56,32 @@ def test_gpt_neo_counts_its_layers_from_zero_and_zero_is_global():
     assert anatomy.scale == 1.0
     assert not anatomy.qkv_bias
     assert anatomy.layers_of_kind("local") == (1, 3, 5, 7, 9, 11)
+
+
+@pytest.mark.parametrize("letter", "abcde")
+def test_stanfords_gpt2_is_gpt2_small_with_two_flags(letter):
+    stanford, gpt2 = neolens.anatomy(f"Stanford-GPT2-small-{letter}"), neolens.anatomy("gpt2")
+    changed = {"upcasts_scores": True, "inverse_layer_scale": True, "data": "OpenWebText", "name": stanford.name}
+    assert stanford == replace(gpt2, **changed)
+    assert stanford.layer_scale(3) == 0.125 / 4
+    assert catalogue()[stanford.name].hub_id.startswith("stanford-crfm/")
+
+
+def test_checkpoints_are_revisions_named_after_their_step(tmp_path):
+    from neolens.models.checkpoints import checkpoints
+
+    name = "stanford-gpt2-small-c"
+    both = checkpoints(name, ["checkpoint-1000", "checkpoint-200"])
+    assert both == {200: (name, "checkpoint-200"), 1000: (name, "checkpoint-1000")}
+    assert checkpoints("gpt2", ["checkpoint-1000"]) == {}
+    for step in (20, 100):
+        tiny.model("gpt2").save_pretrained(tmp_path / f"checkpoint-{step}")
+    tiny.model("gpt2").save_pretrained(tmp_path)
+    assert [*checkpoints(str(tmp_path))] == [20, 100]
+    with pytest.raises(ValueError, match="has no checkpoint 'step7': there are checkpoint-20, checkpoint-100"):
+        checkpoints(str(tmp_path), ["step7"])
+    with pytest.raises(ValueError, match="expected step and a number, such as step1000 or checkpoint-1000"):
+        checkpoints(name, ["checkpoint1000"])
 
 
 def test_pythia_turns_a_quarter_of_each_head():

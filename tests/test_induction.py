@@ -750,7 +750,7 @@ def test_a_folder_with_checkpoints_of_its_own_is_asked_and_what_was_planted_is_f
     assert call("--models", folder, "--prompts", "8", "--lengths", "6,12,13", "--out", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["asked"]["window"] == WINDOW
-    assert record["asked"]["checkpoints"] == {str(folder): [0, 100, 200]}
+    assert record["asked"]["checkpoints"] == {"mine": [0, 100, 200]}
     said = " ".join(record["findings"])
     assert (
         "is held by 2 heads: 1.3 (local, 1.00) and 2.2 (1.00). At n = 13 by 1 head, no longer by 1.3 (local)." in said

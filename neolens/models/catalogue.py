@@ -1,8 +1,9 @@
 """The names neolens knows: public checkpoints with what their config.json holds, so that anatomy needs no network.
 
-Values are those of the released config files (openai-community, EleutherAI, roneneldan on the Hugging Face hub).
-Note that GPT-Neo's layer 0 is global and layer 1 local. Training data: Radford et al. 2019 (WebText), Black et al.
-2021 and Biderman et al. 2023 (the Pile; "deduped" without near-duplicates), Eldan and Li 2023 (TinyStories).
+Values are those of the released config files (openai-community, stanford-crfm, EleutherAI, roneneldan on the Hugging
+Face hub). Note that GPT-Neo's layer 0 is global and layer 1 local. Training data: Radford et al. 2019 (WebText),
+Karamcheti et al. 2021 (OpenWebText; five seeds of GPT-2 small), Black et al. 2021 and Biderman et al. 2023 (the Pile;
+"deduped" without near-duplicates), Eldan and Li 2023 (TinyStories).
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ NEOX_TOKENIZER = "GPT-NeoX-20B byte-level BPE, 50,277 entries"
 
 @dataclass(frozen=True)
 class Entry:
-    """One catalogue name: where its weights live on the hub, and what its config.json says."""
+    """One catalogue name: where its weights are on the hub, and what its config.json says.
+
+    `has_checkpoints`: the hub has a revision for each of many training steps.
+    """
 
     name: str
     hub_id: str
     config: dict[str, Any]
     data: str
     tokenizer: str
+    has_checkpoints: bool = False
 
 
 #     name          layers heads width
@@ -34,6 +39,14 @@ _GPT2 = {
     "gpt2-large": (36, 20, 1280),
     "gpt2-xl": (48, 25, 1600),
     "distilgpt2": (6, 12, 768),
+}
+# Five trainings of GPT-2 small that differ in their seed, the number at the end of the hub name.
+_STANFORD = {
+    "stanford-gpt2-small-a": "alias-gpt2-small-x21",
+    "stanford-gpt2-small-b": "battlestar-gpt2-small-x49",
+    "stanford-gpt2-small-c": "caprica-gpt2-small-x81",
+    "stanford-gpt2-small-d": "darkmatter-gpt2-small-x343",
+    "stanford-gpt2-small-e": "expanse-gpt2-small-x777",
 }
 _GPT_NEO = {
     "gpt-neo-125M": (12, 12, 768),
@@ -65,6 +78,12 @@ def _gpt2_entry(name: str, layers: int, heads: int, width: int) -> Entry:
     config = {"model_type": "gpt2", "n_layer": layers, "n_head": heads, "n_embd": width}
     data = "OpenWebText (distilled from gpt2)" if name.startswith("distil") else "WebText"
     return Entry(name, f"{owner}/{name}", config, data, GPT2_TOKENIZER)
+
+
+def _stanford_entry(name: str, hub_name: str) -> Entry:
+    flags = {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True}
+    config = {"model_type": "gpt2", "n_layer": 12, "n_head": 12, "n_embd": 768, **flags}
+    return Entry(name, f"stanford-crfm/{hub_name}", config, "OpenWebText", GPT2_TOKENIZER, has_checkpoints=True)
 
 
 def _gpt_neo_entry(name: str, layers: int, heads: int, width: int) -> Entry:
@@ -99,13 +118,14 @@ def _pythia_entry(name: str, layers: int, heads: int, width: int, d_vocab: int) 
         "eos_token_id": 0,
     }
     data = "the Pile, deduplicated" if name.endswith("-deduped") else "the Pile"
-    return Entry(name, f"EleutherAI/{name}", config, data, NEOX_TOKENIZER)
+    return Entry(name, f"EleutherAI/{name}", config, data, NEOX_TOKENIZER, has_checkpoints=True)
 
 
 @cache
 def catalogue() -> dict[str, Entry]:
     """Every public name and its entry, in the order in which they are listed."""
     entries = [_gpt2_entry(name, *shape) for name, shape in _GPT2.items()]
+    entries += [_stanford_entry(name, hub_name) for name, hub_name in _STANFORD.items()]
     entries += [_gpt_neo_entry(name, *shape) for name, shape in _GPT_NEO.items()]
     for name, shape in _PYTHIA.items():
         entries += [_pythia_entry(name, *shape), _pythia_entry(f"{name}-deduped", *shape)]

@@ -1,12 +1,14 @@
 """Training checkpoints of a model: from its name to steps, and what loads the network as it was after each.
 
 Seed 0 of three of the lab's arms ships some; a folder may hold some in folders of its own, `step400`, as `neolens lab
-train` writes them; Pythia has 154 on the hub (Biderman et al. 2023, arXiv 2304.01373), of which one names some.
+train` writes them, or `checkpoint-400`, as Hugging Face's trainer does; Pythia has 154 on the hub (Biderman et al.
+2023, arXiv 2304.01373) and Stanford's GPT-2 about 600 per seed (Karamcheti et al. 2021), of which one names some.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,13 +19,15 @@ from neolens.models.loading import anatomy
 Checkpoint = tuple[str, str | None]
 """A name and a revision, as `neolens.load` takes them."""
 
+_STEP = re.compile(r"(?:step|checkpoint-)(\d+)")
+
 
 def checkpoints(name: str, revisions: Sequence[str] | None = None) -> dict[int, Checkpoint]:
     """Training step -> the checkpoint; none for a model that has only been published as trained.
 
     Args:
-        revisions: such as `step1000`: these and no others. Without them a model on the hub has none, for each is a
-            download of its own.
+        revisions: such as `step1000` or `checkpoint-1000`: these and no others. Without them a model on the hub has
+            none, for each is a download of its own.
 
     Raises:
         ValueError: no such revision of a model that has checkpoints, or one that is not named after a step.
@@ -36,7 +40,7 @@ def checkpoints(name: str, revisions: Sequence[str] | None = None) -> dict[int, 
         found = {step_of(revision): (name, revision) for revision in revisions or held} if len(held) > 1 else {}
     elif source.local is not None:
         found = _in_folder(source.local, revisions)
-    elif revisions and (source.entry is None or source.entry.config["model_type"] == "gpt_neox"):
+    elif revisions and (source.entry is None or source.entry.has_checkpoints):
         found = {step_of(revision): (name, revision) for revision in revisions}
     for where, at in found.values():
         anatomy(where, revision=at)
@@ -49,14 +53,14 @@ def step_of(revision: str) -> int:
     Raises:
         ValueError: it is not.
     """
-    number = revision.removeprefix("step")
-    if number == revision or not number.isdecimal():
-        raise ValueError(f"revision {revision!r}: expected step and a number, such as step1000")
-    return int(number)
+    match = _STEP.fullmatch(revision)
+    if match is None:
+        raise ValueError(f"revision {revision!r}: expected step and a number, such as step1000 or checkpoint-1000")
+    return int(match[1])
 
 
 def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Checkpoint]:
-    kept = [path.parent for path in folder.glob("step*/config.json") if path.parent.name[4:].isdecimal()]
+    kept = [path.parent for path in folder.glob("*/config.json") if _STEP.fullmatch(path.parent.name)]
     found: dict[int, Checkpoint] = {step_of(path.name): (str(path), None) for path in kept}
     if found and (folder / "card.json").is_file():  # a training of the lab, whose last step is the folder itself
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -64,6 +68,7 @@ def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Check
     if not found or not revisions:
         return found
     if missing := [revision for revision in revisions if step_of(revision) not in found]:
-        there = ", ".join(f"step{step}" for step in sorted(found))
+        names = {step_of(path.name): path.name for path in kept}
+        there = ", ".join(names.get(step, f"step{step}") for step in sorted(found))
         raise ValueError(f"{folder} has no checkpoint {missing[0]!r}: there are {there}")
     return {step_of(revision): found[step_of(revision)] for revision in revisions}

@@ -148,7 +148,7 @@ def _download(source: Source, patterns: list[str]) -> Path:
     except RevisionNotFoundError as error:
         raise ValueError(
             f"{source.hub_id} has no revision {source.revision!r}: expected a branch, tag or commit "
-            "(Pythia: step0 to step143000)"
+            "(Pythia: step0 to step143000; Stanford's GPT-2: checkpoint-10 to checkpoint-400000)"
         ) from error
     except (OSError, HfHubHTTPError) as error:
         raise ValueError(_unreachable(source)) from error

@@ -87,7 +87,8 @@ def load(
             a label of its own; by default it is the folder's last path component, or the name. Also a Hugging Face
             model in memory (`GPT2LMHeadModel`, `GPTNeoForCausalLM`, `GPTNeoXForCausalLM`), whose weights are copied:
             neither model changes with the other.
-        revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`).
+        revision: branch, tag or commit on the hub (Pythia: `step0` to `step143000`; Stanford's GPT-2: `checkpoint-10`
+            to `checkpoint-400000`).
         device: a torch device; by default the GPU if there is one, else the CPU; for a model in memory, its own.
         dtype: of the weights, as a `torch.dtype` or its name; float32 by default; for a model in memory, its own.
         ignore_fields: fields of config.json that neolens does not know and that change nothing. The anatomy and every
