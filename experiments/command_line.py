@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from neolens import models as loading
 from neolens import report, results
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
 from neolens.models.folders import resolve
+from neolens.processes import cores, one_thread, run_tasks
 from neolens.prompts.questions import refuse_arguments
 from neolens.scores import narrowest_window
 
@@ -166,17 +162,6 @@ def choose_threads(anatomies: Collection[Anatomy]) -> None:
         one_thread()
 
 
-def one_thread() -> None:
-    """One thread for torch and for numpy: on tensors this small a second one, waiting for a core, doubles the time."""
-    torch.set_num_threads(1)
-    threadpool_limits(1)
-
-
-def cores() -> int:
-    """Cores that this process may use; all of the machine's where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def side_by_side(
     do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], anatomies: Collection[Anatomy]
 ) -> Iterator[Any]:
@@ -189,18 +174,7 @@ def side_by_side(
     """
     choose_threads(anatomies)
     small = all(facts.parameters < SMALL for facts in anatomies)
-    processes = min(len(tasks), cores(), PROCESSES) if small else 1
-    if processes < 2:
-        yield from (do(*task) for task in tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, initializer=one_thread) as pool:
-        waiting = [pool.submit(do, *task) for task in tasks]
-        try:
-            for one in as_completed(waiting):
-                yield one.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    yield from run_tasks(do, tasks, min(cores(), PROCESSES) if small else 1)
 
 
 def command(experiment: str, config: Any) -> str:

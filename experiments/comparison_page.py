@@ -42,7 +42,7 @@ def page(found: Sequence[Found], noted: Record, command: str) -> str:
             report.Paragraph(INTRODUCTION),
             *summary(found, noted, contrasts),
             *what_they_are(found),
-            *where_they_look(found),
+            *where_they_look(found, noted),
             *beyond_the_window(found),
             *without_a_kind(found),
             *positions(found),
@@ -95,12 +95,14 @@ def what_they_are(found: Sequence[Found]) -> Iterator[report.Block]:
         )
 
 
-def where_they_look(found: Sequence[Found]) -> Iterator[report.Block]:
+def where_they_look(found: Sequence[Found], noted: Record) -> Iterator[report.Block]:
     """Attention by kind of layer, on text and on repeated sequences."""
     scores = {one.name: one.first["attention"] for one in found}
     inside = int(found[0].first["ablation_repeats"]["distance"].min()) + 1
     on_repeats = local_vs_global.on_repeats(scores, "", inside)
     yield report.Heading("Where local and global layers look")
+    if sources := dict.fromkeys(its["text"]["source"] for its in noted.get("inputs", {}).values()):
+        yield report.Paragraph(f"Text: {'; '.join(sources)}.")
     yield report.Table(*findings.law_table(words.attentions(found)))
     yield report.Figure(figures.mass_by_distance(scores), f"Where attention lies. {FIRST}")
     yield report.Figure(figures.scores_by_kind(scores, local_vs_global.TEXT_SCORES), f"Every head on text. {FIRST}")

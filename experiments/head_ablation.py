@@ -144,7 +144,7 @@ def tokenize(model: Any, source: inputs.Source, lengths: tuple[int, ...], config
     repeats = {n: random_repeats(model, n, **draw) for n in lengths}
     left_out = {"continuations": "it has no tokenizer"} if model.tokenizer is None else {}
     return Tokens(
-        text.tokens, text.unknown, repeats, inputs.inputs(model, text=text, repeats=lengths, left_out=left_out)
+        text.tokens, text.unknown, repeats, inputs.summary(model, text=text, repeats=lengths, left_out=left_out)
     )
 
 

@@ -125,7 +125,7 @@ def plan(config: Config) -> Plan:
         model = command_line.load(config, several[0])
         draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
         repeats[name] = {n: random_repeats(model, n, **draw) for n in asked}
-        readings.append(inputs.inputs(model, repeats=asked))
+        readings.append(inputs.summary(model, repeats=asked))
     return Plan(anatomies, window, networks, kept, repeats, tuple(readings))
 
 

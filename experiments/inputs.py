@@ -165,7 +165,7 @@ def window(config: Any, anatomies: Sequence[Anatomy]) -> int:
     return max(SMALLEST_WINDOW, min([narrowest, *(n // 3 for n in longest)]))
 
 
-def inputs(
+def summary(
     model: Any,
     *,
     text: Text | None = None,

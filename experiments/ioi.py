@@ -104,7 +104,7 @@ def plan(config: Config) -> Plan:
         reason = inputs.unreadable(model, indirect_object)
         if reason is None:
             pairs[facts.name] = ask(model, config)
-        readings.append(inputs.inputs(model, left_out={} if reason is None else {"the indirect object": reason}))
+        readings.append(inputs.summary(model, left_out={} if reason is None else {"the indirect object": reason}))
     return Plan(anatomies, pairs, tuple(readings))
 
 

@@ -105,7 +105,7 @@ def tokenize(model: Any, config: Config, asked: Plan) -> Tokens:
     inside, beyond = (
         repeated(pool, n, bos=bos, prompts=config.prompts, seed=config.seed) for n in (asked.inside, asked.beyond)
     )
-    reading = inputs.inputs(model, text=text, repeats=(asked.inside, asked.beyond))
+    reading = inputs.summary(model, text=text, repeats=(asked.inside, asked.beyond))
     return Tokens(text.tokens, text.unknown, inside, beyond, reading)
 
 

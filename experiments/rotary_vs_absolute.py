@@ -89,7 +89,7 @@ def plan(config: Config) -> Plan:
         model = command_line.load(config, several[0])
         draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
         texts[name] = encodings.texts(model, **draw)
-        readings.append(inputs.inputs(model, repeats=[texts[name].repeats.shape[1] // 2]))
+        readings.append(inputs.summary(model, repeats=[texts[name].repeats.shape[1] // 2]))
     return Plan(anatomies, networks, texts, tuple(readings))
 
 

@@ -103,7 +103,7 @@ def plan(config: Config) -> Plan:
         if key not in alike:
             alike[key] = plant_all(model, asked, window, config)
         pairs[facts.name], left_out = alike[key]
-        readings.append(inputs.inputs(model, left_out=left_out, notes=wordless(model, pairs[facts.name])))
+        readings.append(inputs.summary(model, left_out=left_out, notes=wordless(model, pairs[facts.name])))
     return Plan(anatomies, window, networks, pairs, tuple(readings))
 
 

@@ -349,6 +349,7 @@ def test_compare_reads_a_file_of_tokens_and_draws_its_report_again(token_files, 
     assert call("compare", "--from", tmp_path / "out", "--out", tmp_path / "again") == 0
     pages = [(tmp_path / name / "report.html").read_text(encoding="utf-8") for name in ("out", "again")]
     assert pages[0] == pages[1]
+    assert f"Text: tokens of {files[0]}." in pages[0]
 
 
 # Prompts of different lengths, and bad input -----------------------------------------------------------------

@@ -51,7 +51,8 @@ def random_induction(
             f"{SMALLEST_SEGMENT + 2} tokens to draw from"
         )
     start = [] if bos is None else [bos]
-    source, clean, corrupted, answers, distractors = len(start) + n - 1, [], [], [], []
+    clean, corrupted, answers, distractors = [], [], [], []
+    source = len(start) + n - 1
     for number in range(prompts):
         rng = np.random.default_rng((seed, number))
         order = rng.permutation(pool).tolist()
