@@ -250,3 +250,5 @@ def test_text_longer_than_the_context_is_cut_with_bos_first(tmp_path):
     assert model.to_tokens(f"{TEXT} {TEXT}").tolist() == [[1, *ids[:7]]]
     assert model.to_tokens(f"{TEXT} {TEXT}", truncate=False).tolist() == [[1, *ids]]
     assert tokenizer.pad_token is None  # the caller's tokenizer is not changed
+    with pytest.raises(TypeError, match="tokenizer is a str: expected a Hugging Face tokenizer, or False"):
+        neolens.load(tmp_path, tokenizer="gpt2")

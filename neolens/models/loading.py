@@ -121,9 +121,8 @@ def load(
     with plain_torch():
         model = read_model(folder, config, dtype, source.name).to(device)
         described = as_loaded(_source_anatomy(source, config, ignored), model)
-        if tokenizer is None:
-            tokenizer = read_tokenizer(folder, source.name)
-        return build_bridge(model, described, tokenizer=None if tokenizer is False else copy.deepcopy(tokenizer))
+        chosen = read_tokenizer(folder, source.name) if tokenizer is None else _copied(tokenizer)
+        return build_bridge(model, described, tokenizer=chosen)
 
 
 def _load_in_memory(
@@ -152,7 +151,18 @@ def _load_in_memory(
     dtype, device = _dtype(dtype or model.dtype), _device(device or model.device)
     with plain_torch():
         copied = copied_model(model, described.name).to(device=device, dtype=dtype)
-        return build_bridge(copied, described, tokenizer=copy.deepcopy(tokenizer) if tokenizer else None)
+        return build_bridge(copied, described, tokenizer=_copied(tokenizer))
+
+
+def _copied(tokenizer: Any) -> Any | None:
+    """The caller's tokenizer, which loading does not change; None for False."""
+    if tokenizer is None or tokenizer is False:
+        return None
+    if not callable(tokenizer) or not hasattr(tokenizer, "convert_ids_to_tokens"):
+        raise TypeError(
+            f"tokenizer is a {type(tokenizer).__name__}: expected a Hugging Face tokenizer, or False for none"
+        )
+    return copy.deepcopy(tokenizer)
 
 
 def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:
