@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from neolens.checking.edits import edit_at, in_place, pure_logits, random_tokens, returned, rounding_bound
 from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
-from neolens.models.loading import load, quiet_transformers
+from neolens.models.loading import load
+from neolens.models.weights import KEY_MAPPING, quiet_transformers
 from neolens.network import weights_of
 from neolens.prompts import bos_token
 from neolens.sites import hook_name, sites_of
@@ -100,6 +101,7 @@ def _against_hugging_face(model: Any, name: str | Path, revision: str | None) ->
             attn_implementation="eager",
             dtype=model.cfg.dtype,
             local_files_only=True,
+            key_mapping=KEY_MAPPING,
         ).to(model.cfg.device)
         theirs = theirs.eval()(tokens).logits
     what = f"logits against Hugging Face, {tokens.shape[1]} tokens"

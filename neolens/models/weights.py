@@ -25,7 +25,7 @@ _OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_e
 # Heads besides the language model's: of trl, of GPT2DoubleHeadsModel, of classifiers of texts and tokens, of answers.
 _OTHER_HEADS = re.compile(r"^(v_head|value_head|multiple_choice_head|score|classifier|qa_outputs|reward_head)\.")
 # Put before names by torch.compile, by DataParallel and by Lightning.
-_PREFIXES = r"^(?:(?:_orig_mod|module)\.)*(?:model\.)?(?:(?:_orig_mod|module)\.)*(?=\w)"
+KEY_MAPPING = {r"^(?:(?:_orig_mod|module)\.)*(?:model\.)?(?:(?:_orig_mod|module)\.)*(?=\w)": ""}
 
 
 def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name: str) -> PreTrainedModel:
@@ -50,7 +50,7 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
                 weights_only=True,
                 local_files_only=True,
                 output_loading_info=True,
-                key_mapping={_PREFIXES: ""},
+                key_mapping=KEY_MAPPING,
             )
     except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
         raise ValueError(
