@@ -124,6 +124,7 @@ def test_a_config_without_model_type_is_refused_with_the_one_to_add(architecture
         *("max_grad_norm", "loss_scale", "full_bf16", "model_device", "training_date", "wandb_project", "run_name"),
         *("dataset_name", "seed", "learning_rate", "warmup_steps", "eval_steps", "cls_token_id", "tokenizer_type"),
         *("seq_length", "block_size", "unsloth_fixed", "layerdrop", "author", "gradient_accumulation_steps"),
+        *("use_flash_attention", "_flash_attn_2_enabled", "attn_dropout"),
     ],
 )
 def test_kinds_of_fields_that_cannot_describe_an_architecture_are_harmless(field):

@@ -30,8 +30,10 @@ _READ_BY = {
     },
 }
 
-# Used in training alone, whatever else the name mentions.
-_TRAINING_ONLY = re.compile(r"dropout|pdrop|drop_?path|layer_?drop|(^|_)(grads?|gradients?|loss|checkpointing)(_|$)")
+# Used in training alone, or a choice of kernel, whatever else the name mentions.
+_TRAINING_ONLY = re.compile(
+    r"flash_att|xformers|dropout|pdrop|drop_?path|layer_?drop|(^|_)(grads?|gradients?|loss|checkpointing)(_|$)"
+)
 
 _HARMLESS = re.compile(
     # where the model comes from
@@ -192,6 +194,7 @@ def _same_fact(field: str, config: PretrainedConfig) -> Any:
     if config.model_type == "gpt_neox":
         dims = int(width / config.num_attention_heads * config.rope_parameters["partial_rotary_factor"])
         facts |= dict.fromkeys(("rotary_dim", "rotary_dims", "rotary_ndims"), dims)
+        facts |= dict.fromkeys(("rotary", "use_rotary", "use_rope"), True)
         facts["position_embedding_type"] = "rotary"
     else:
         facts["position_embedding_type"] = "absolute"
