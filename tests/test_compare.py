@@ -216,7 +216,7 @@ def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
 
 
 def test_the_induction_scores_are_drawn_with_the_length_of_the_sequences_that_they_are_of(parts):
-    blocks = list(comparison_page.where_they_look([Found({1: parts["lab/gpt-neo@1"]})]))
+    blocks = list(comparison_page.where_they_look([Found({1: parts["lab/gpt-neo@1"]})], {}))
     (folded,) = (block for block in blocks if isinstance(block, report.Folded))
     on_text, on_repeats = folded.blocks[:2]
     assert "8 prompts of 128 tokens" in on_text.drawing.layout.title.subtitle.text
