@@ -51,6 +51,16 @@ def test_lab_check_prints_the_mean_and_the_spread_over_seeds():
     assert all(re.fullmatch(r"[01]\.\d\d", cell) for row in rows[5:8] for cell in row[2:])
 
 
+def test_lab_check_shows_its_progress_with_the_time_left_and_gives_in_two_processes_what_one_gives():
+    from neolens.lab.spread import spread, table
+
+    command = [sys.executable, "-m", "neolens.cli", "lab", "check", "lab/nope@2", "lab/gpt2@1", "--prompts", "3"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = table(spread(["lab/nope@2", "lab/gpt2@1"], prompts=3, seed=1, processes=1))
+    assert run.stdout.startswith(expected + "\n")
+    assert re.search(r"networks: +50%.* 1/2 \[\d\d:\d\d<\d\d:\d\d", run.stderr)
+
+
 def test_lab_train_trains_arms_side_by_side_into_folders_that_load(tmp_path):
     import neolens
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from neolens.lab import folder
 from neolens.lab.competence import DISTANCES, REACHES, at_distance, by_distance, by_reach, competence
 from neolens.lab.language import KINDS
 from neolens.lab.planted import NEAREST, TASKS, farthest, planted
@@ -300,6 +301,20 @@ def test_a_network_that_is_right_in_some_prompts_scores_their_share():
             return CausalLMOutput(logits=logits)
 
     assert at_distance(Sometimes(), "induction", 20, prompts=8) == 6 / 8
+
+
+@pytest.mark.parametrize("name", ["lab/gpt-neo", "lab/pythia", "lab/nope@2"])
+def test_short_batches_give_the_accuracy_of_whole_prompts_in_one_batch(name):
+    """Of 40 prompts, two batches of 16 and one of 8, each cut after its last query."""
+    model = AutoModelForCausalLM.from_pretrained(folder(name), attn_implementation="eager")
+    asked = planted("indirect_object", 72, prompts=40, seed=5)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(asked.tokens)).logits
+    right = [
+        logits[prompt, asked.positions["query"][prompt]].argmax().item() == asked.answer[prompt] for prompt in range(40)
+    ]
+    assert 0 < sum(right) < 40
+    assert at_distance(model, "indirect_object", 72, prompts=40, seed=5) == sum(right) / 40
 
 
 def test_reach_is_the_mean_over_the_distances_inside_beyond_and_unseen():

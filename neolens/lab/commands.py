@@ -25,8 +25,10 @@ def check(
 ) -> None:
     """Print how often each arm is right, by task and by how far back the answer stands: mean and spread over seeds."""
     from neolens.lab.spread import spread, table
+    from neolens.processes import cores, one_thread
 
-    typer.echo(table(spread(names, prompts=prompts, seed=seed)))
+    one_thread()
+    typer.echo(table(spread(names, prompts=prompts, seed=seed, processes=cores(), progress=True)))
     typer.echo(
         "\nAccuracy on fresh prompts, mean (lowest to highest seed). inside: the answer stands 4 to 15 tokens back,\n"
         "in the window of a local layer; beyond: 16 to 64; unseen: 72 to 104, farther than in any text of the training."

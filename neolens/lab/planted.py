@@ -110,6 +110,16 @@ def farthest(task: str, length: int) -> int:
     return max(length - 2 - before, shorter)
 
 
+def check_prompts(prompts: int) -> None:
+    """Check that there is a prompt.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if prompts < 1:
+        raise ValueError(f"{prompts} prompts: at least 1 is needed")
+
+
 def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, seed: int = 0) -> Planted:
     """Prompts of `length` tokens in which the answer stands `distance` tokens before the one that predicts it, the
     question at a random place.
@@ -119,8 +129,7 @@ def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, s
     """
     if task not in _TASKS:
         raise ValueError(f"no task {task!r}: tasks are {', '.join(TASKS)}")
-    if prompts < 1:
-        raise ValueError(f"{prompts} prompts: at least 1 is needed")
+    check_prompts(prompts)
     if farthest(task, length) < NEAREST[task]:
         raise ValueError(f"{task} cannot be asked in {length} tokens: give prompts of more")
     if not NEAREST[task] <= distance <= farthest(task, length):

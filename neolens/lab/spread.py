@@ -4,37 +4,49 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoConfig
 
 from neolens.lab import NAMES, folder
 from neolens.lab.competence import REACHES, by_distance, by_reach
-from neolens.lab.planted import TASKS
+from neolens.lab.planted import TASKS, check_prompts
 from neolens.lab.words import VOCABULARY
-from neolens.models import anatomy, lab_seeds, load
+from neolens.models import anatomy, lab_seeds
 from neolens.models.describe import as_text
+from neolens.models.folders import resolve
+from neolens.models.weights import read_model
+from neolens.processes import run_tasks
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 """Task -> `inside`, `beyond`, `unseen` -> accuracy of each seed."""
 
 
-def spread(names: Iterable[str] | None = None, *, prompts: int = 64, seed: int = 0) -> dict[str, Accuracies]:
+def spread(
+    names: Iterable[str] | None = None, *, prompts: int = 64, seed: int = 0, processes: int = 1, progress: bool = False
+) -> dict[str, Accuracies]:
     """Arm (or folder) -> accuracies on fresh prompts, of each of its seeds.
 
     Args:
         names: arms, which stand for all their seeds, single models (`lab/gpt-neo@1`) or folders; all arms by default.
+        processes: networks at a time, each but a single one in a process of its own with one thread.
+        progress: show how many networks are done, and the time left, on standard error.
 
     Raises:
         ValueError: no such model, one that does not speak the lab's language, or fewer than one prompt.
     """
+    check_prompts(prompts)
     groups = {name: _members(name) for name in names or NAMES}
-    for member in (member for members in groups.values() for member in members):
+    networks = list(dict.fromkeys(member for members in groups.values() for member in members))
+    for member in networks:
         if anatomy(member).d_vocab != len(VOCABULARY):
             raise ValueError(
                 f"{member} has {anatomy(member).d_vocab} tokens, the lab's language {len(VOCABULARY)}: "
                 "give a lab model or a folder that `neolens lab train` wrote"
             )
-    return {
-        name: _of_seeds([_reached(member, prompts, seed) for member in members]) for name, members in groups.items()
-    }
+    done = run_tasks(_reached, [(member, prompts, seed) for member in networks], processes)
+    reached = dict(tqdm(done, "networks", len(networks), leave=False, unit="network", disable=not progress))
+    return {name: _of_seeds([reached[member] for member in members]) for name, members in groups.items()}
 
 
 def _members(name: str) -> list[str]:
@@ -42,8 +54,13 @@ def _members(name: str) -> list[str]:
     return lab_seeds(name) if is_arm else [name]
 
 
-def _reached(name: str, prompts: int, seed: int) -> dict[str, dict[str, float]]:
-    return by_reach(by_distance(load(name, device="cpu").original_model, prompts=prompts, seed=seed))
+def _reached(name: str, prompts: int, seed: int) -> tuple[str, dict[str, dict[str, float]]]:
+    source = resolve(name)
+    config = AutoConfig.from_pretrained(source.folder, local_files_only=True)
+    model = read_model(source.folder, config, torch.float32, source.name)
+    if config.model_type != "gpt_neo":  # whose attention has one implementation only
+        model.set_attn_implementation("sdpa")
+    return name, by_reach(by_distance(model, prompts=prompts, seed=seed))
 
 
 def shipped() -> dict[str, Accuracies]:
