@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neolens.models.facts import Anatomy
-from neolens.models.weights import quiet_transformers
+from neolens.models.support import quiet_transformers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,8 @@ numbers without a warning, so every value is checked here, and every field in `c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from neolens.models.config_fields import check_fields, read_fields, refuse, unread_fields
@@ -57,7 +58,8 @@ def supported_config(raw: dict[str, Any], name: str, ignore_fields: Sequence[str
         )
     read = read_fields(classes[family])
     try:
-        config = classes[family].from_dict({field: value for field, value in raw.items() if field in read})
+        with quiet_transformers():
+            config = classes[family].from_dict({field: value for field, value in raw.items() if field in read})
     except Exception as error:  # transformers raises errors of its own kinds for bad values
         raise ValueError(f"{name}: config.json is not a valid {family} config: {first_line(error)}") from error
     refuse_unsupported(config, raw, name, ignore_fields)
@@ -153,3 +155,19 @@ def _refuse_rope(config: PretrainedConfig, name: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error of another library, short enough to stand within one of ours."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -9,12 +9,10 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neolens.models.support import first_line
+from neolens.models.support import first_line, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -126,22 +124,6 @@ def refuse_not_finite(model: PreTrainedModel, name: str) -> None:
                 f"{name}: weight {key} holds NaN or infinite values: expected finite numbers; "
                 "the file is damaged or the training diverged, or the dtype is too narrow"
             )
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' loading report and bar: what they say is checked, and raised, by us."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _check_report(report: dict[str, set], name: str) -> None:
