@@ -30,6 +30,7 @@ from transformer_lens.model_bridge.generalized_components import (
 
 from neolens.models.facts import AttentionSpan
 from neolens.models.hook_names import HookNameError
+from neolens.models.joint_product import JointProduct, stacked, store_side_by_side
 from neolens.models.spans import visible
 from neolens.models.state import ModelState
 from neolens.models.treated import embedded, keeps_rest, placed, turned
@@ -176,9 +177,14 @@ def _attention_mask(scores: Tensor, span: AttentionSpan, mask: Tensor | None) ->
     return seen & (mask > torch.finfo(mask.dtype).min if mask.is_floating_point() else mask.bool())
 
 
-class JointAttention(_WindowMask, _DropsCachedPattern, JointQKVAttentionBridge):
+class JointAttention(JointProduct, _WindowMask, _DropsCachedPattern, JointQKVAttentionBridge):
     """GPT-2 attention: scores multiplied by a scale per layer, in float32 where the config says so, and the dropout on
     the output that Hugging Face applies in training."""
+
+    def _product(self, x: Tensor, weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor:
+        joint = stacked(tuple(weight.T for weight in weights), 1)  # as Hugging Face's Conv1D
+        assert bias is not None
+        return torch.addmm(bias, x.reshape(-1, x.shape[-1]), joint).unflatten(0, x.shape[:-1])
 
     def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
         q, k, v, *_ = self._reshape_qkv_to_heads(q, k, v, self.config.n_heads)
@@ -196,8 +202,12 @@ class JointAttention(_WindowMask, _DropsCachedPattern, JointQKVAttentionBridge):
             return torch.baddbmm(empty, q, k, beta=0, alpha=scale).unflatten(0, heads)
 
 
-class RotaryAttention(_WindowMask, _DropsCachedPattern, JointQKVPositionEmbeddingsAttentionBridge):
+class RotaryAttention(JointProduct, _WindowMask, _DropsCachedPattern, JointQKVPositionEmbeddingsAttentionBridge):
     """Pythia attention: `hook_rot_q` and `hook_rot_k` fire on the rotated vectors that the scores are made of."""
+
+    def set_original_component(self, component: nn.Module) -> None:
+        super().set_original_component(component)
+        store_side_by_side((self.q, self.k, self.v))
 
     def _apply_rotary_pos_emb(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         q, k = super()._apply_rotary_pos_emb(q, k, cos, sin)
