@@ -12,6 +12,7 @@ import oracles
 import tiny
 from neolens.models.facts import AttentionSpan
 from neolens.network import attend, fingerprint, head_patterns, logits, patterns, residual, visible, weights_of
+from neolens.network.fingerprint import _multilinear
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,16 @@ def test_the_fingerprint_sees_an_edit_through_data_and_inference_tensors(tiny_fo
         assert fingerprint(model) != before or torch.equal(weight.data, kept), name
     with torch.inference_mode():
         assert fingerprint(neolens.load(tiny_folders["gpt2"])) == first
+
+
+def test_the_checksum_on_a_gpu_changes_with_one_bit_and_with_the_order_of_two_values():
+    values = torch.arange(2**22 + 50, dtype=torch.float32)
+    for at, other in ((0, 1), (3, 2**22 + 10)):
+        edited, swapped = values.clone(), values.clone()
+        edited.view(torch.int32)[at] ^= 1
+        swapped[[at, other]] = values[[other, at]]
+        assert len({_multilinear(each) for each in (values, edited, swapped)}) == 3
+    assert _multilinear(values) == _multilinear(values.clone())
 
 
 def test_the_band_of_a_local_layer_is_all_that_is_computed():
