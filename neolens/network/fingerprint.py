@@ -24,7 +24,7 @@ def fingerprint(model: Any) -> str:
     anew when a weight's place, version or checksum has changed.
     """
     tensors = _weights(model)
-    key = tuple(map(_trace, tensors))
+    key = tuple(_places(tensors)), tuple(map(_trace, dict(zip(_places(tensors), tensors)).values()))
     kept = getattr(model, "_neolens_fingerprint", None)
     if kept is None or kept[0] != key:
         kept = (key, _hash(tensors))
@@ -51,13 +51,18 @@ def _tensors(part: Any) -> Iterator[Tensor]:
                 yield from _tensors(getattr(part, name))
 
 
-def _trace(tensor: Tensor) -> tuple[int, int, int, str]:
+def _places(tensors: list[Tensor]) -> list[tuple[int, torch.Size, tuple[int, ...]]]:
+    """Where each tensor lies; tied weights lie in one place, and are read once."""
+    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
+
+
+def _trace(tensor: Tensor) -> tuple[int, int, torch.dtype]:
     """What shows that a weight was edited, at a fraction of the cost of `_hash`: an edit through `.data` leaves the
     place and the version as they were."""
     version = -1 if tensor.is_inference() else tensor._version
     on_cpu = tensor.device.type == "cpu"
     checksum = xxhash.xxh3_64_intdigest(_bytes(tensor)) if on_cpu else _multilinear(_stored(tensor))
-    return tensor.data_ptr(), version, checksum, f"{tensor.shape} {tensor.dtype}"
+    return version, checksum, tensor.dtype
 
 
 def _stored(tensor: Tensor) -> Shaped[Tensor, " value"]:
