@@ -19,7 +19,7 @@ app = typer.Typer(
 
 app.add_typer(lab_app, name="lab")
 
-Names = Annotated[list[str], typer.Argument(help="catalogue names, hub ids, folders, or LABEL=NAME", metavar="MODEL...")]
+Names = Annotated[list[str], typer.Argument(help="names, hub ids, folders, or LABEL=NAME", metavar="MODEL...")]
 Ignored = Annotated[
     list[str] | None, typer.Option("--ignore-fields", help="an unknown field of config.json that changes nothing")
 ]
