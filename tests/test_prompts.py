@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 import neolens
 from neolens.lab.language import CONTENT
+from neolens.models.facts import AttentionSpan
+from neolens.models.foreign import Foreign
 from neolens.prompts import (
     bos_token,
     chunks,
@@ -201,7 +203,7 @@ def test_text_is_read_as_it_stands(tmp_path):
 
 # Files of tokens ---------------------------------------------------------------------------------------------------
 
-FACTS = SimpleNamespace(name="mine", context=4, d_vocab=50)
+FACTS = Foreign("mine", "Mine", 1, 1, d_vocab=50, context=4, attention=(AttentionSpan("global"),))
 SAVED = {
     "rows.npy": lambda path: np.save(path, np.array([[1, 2, 3], [4, 5, 49]], dtype=np.uint16)),
     "row.npy": lambda path: np.save(path, np.arange(9, dtype=np.int32)),

@@ -343,9 +343,9 @@ def test_a_config_that_does_not_say_what_is_seen_or_says_otherwise_is_refused(fi
 
 def test_a_supported_family_with_a_field_that_neolens_refuses_is_measured_by_its_config(tiny_models, networks):
     model = copy.deepcopy(tiny_models["gpt2"])
-    model.config.reorder_and_upcast_attn = True  # of the arithmetic, not of what is seen
+    model.config.logit_multiplier = 2.0  # of the arithmetic, not of what is seen
     bridge = upstream(model)
-    with pytest.raises(ValueError, match="reorder_and_upcast_attn"):
+    with pytest.raises(ValueError, match="logit_multiplier"):
         neolens.anatomy(bridge)
     assert [str(span) for span in facts_of(bridge).attention] == ["global"] * 3
 
