@@ -1,4 +1,4 @@
-"""The model that `neolens.load` returns: a TransformerBridge built from true components.
+"""The model that `neolens.load` returns: a TransformerBridge built from neolens's components.
 
 The components are put in place through `build_bridge_from_module`'s hook for this one model; no adapter is
 registered and no class is changed, so a model booted beside ours by TransformerLens behaves as it always did.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -33,6 +32,7 @@ from neolens.models.components import (
 )
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
+from neolens.models.live_config import LiveConfig, complete_cfg
 from neolens.models.modifications import inspect
 from neolens.models.saving import pickled
 from neolens.models.state import ModelState
@@ -44,26 +44,6 @@ if TYPE_CHECKING:
 _ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 
 Names = str | Sequence[str] | Callable[[str], bool] | None
-
-
-def _follows_state(name: str, value: Callable[[Anatomy], Any]) -> property:
-    """A field of the config that is computed from the anatomy in force and cannot be set."""
-
-    def refuse(config: LiveConfig, _: Any) -> None:
-        raise AttributeError(f"cfg.{name} says what is in force and cannot be set: use neolens.what_if(model, ...)")
-
-    return property(lambda config: value(config._neolens_state.anatomy), refuse)
-
-
-class LiveConfig(TransformerBridgeConfig):
-    """A config whose fields about attention and context say what is in force on the model."""
-
-    _neolens_state: ModelState
-
-    attn_types = _follows_state("attn_types", lambda anatomy: [span.kind for span in anatomy.attention])
-    use_local_attn = _follows_state("use_local_attn", lambda anatomy: bool(anatomy.windows))
-    window_size = _follows_state("window_size", lambda anatomy: next(iter(anatomy.windows), None))
-    n_ctx = _follows_state("n_ctx", lambda anatomy: anatomy.context)
 
 
 class Bridge(TransformerBridge):
@@ -343,7 +323,7 @@ def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | N
         model_name=anatomy.name,
         post_adapter_hook=lambda adapter: _place_components(adapter, anatomy),
     )
-    _complete_cfg(bridge.cfg, anatomy)
+    complete_cfg(bridge.cfg, anatomy)
     state = ModelState(anatomy, anatomy.name)
     object.__setattr__(bridge.cfg, "_neolens_state", state)
     bridge.cfg.__class__ = LiveConfig
@@ -399,16 +379,3 @@ def _place_components(adapter: Any, anatomy: Anatomy) -> None:
 
 def _fused(attention: Any) -> dict[str, Any]:
     return {name: attention.submodules[name] for name in ("qkv", "o")}
-
-
-def _complete_cfg(cfg: Any, anatomy: Anatomy) -> None:
-    """Write into the config what TransformerLens leaves at its defaults."""
-    cfg.use_attn_scale = anatomy.scale != 1.0
-    cfg.attn_scale = 1 / anatomy.scale
-    cfg.scale_attn_by_inverse_layer_idx = anatomy.inverse_layer_scale
-    cfg.n_params = anatomy.parameters_without_embeddings
-    if anatomy.position.kind == "rotary":
-        cfg.rotary_dim = anatomy.position.rotary_dims
-        cfg.rotary_base = anatomy.position.base
-        cfg.rotary_pct = anatomy.position.rotary_dims / anatomy.d_head
-        cfg.rotary_adjacent_pairs = False
