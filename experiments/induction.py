@@ -9,8 +9,8 @@ back each other up: one alone often costs little), and how much of the second co
 
 A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
 tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and
-Young 1993). Where no model has local layers, the window is an eighth of the shortest context, or a
-third of the tokens that there are to draw from, the less.
+Young 1993). Where no model has local layers, the window is an eighth of the shortest context or a third of the tokens
+to draw from, whichever is smaller.
 
 Where checkpoints of the training are at hand, each is asked at the shortest n, just inside and just beyond the window:
 at which step does the best previous-token head score 0.4, the best induction head 0.4, do the heads that look like it

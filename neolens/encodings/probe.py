@@ -46,7 +46,7 @@ class Texts:
 def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) -> Texts:
     """The random prompts that a model is asked, in tokens of its vocabulary.
 
-    Repeats take half of the context, 129 tokens, or two copies of all tokens that there are to draw from, the least; so
+    Repeats take half of the context, 129 tokens, or two copies of all tokens to draw from, whichever is smallest; so
     `lab` models have room for shifts by up to 63.
 
     Args:

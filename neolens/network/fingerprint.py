@@ -24,7 +24,8 @@ def fingerprint(model: Any) -> str:
     anew when a weight's place, version or checksum has changed.
     """
     tensors = _weights(model)
-    key = tuple(_places(tensors)), tuple(map(_trace, dict(zip(_places(tensors), tensors)).values()))
+    places = _places(tensors)
+    key = places, [_trace(tensor) for tensor in dict(zip(places, tensors)).values()]
     kept = getattr(model, "_neolens_fingerprint", None)
     if kept is None or kept[0] != key:
         kept = (key, _hash(tensors))
