@@ -18,7 +18,7 @@ FLOORS = [
     ["files", "processes", "models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "results", "whatif"],
     ["patching", "ablation", "scores", "position"],
-    ["seeds", "findings", "circuits", "contrasts", "encodings", "comparison", "figures", "views", "report"],
+    ["seeds", "verdicts", "findings", "circuits", "contrasts", "encodings", "comparison", "figures", "views", "report"],
     ["checking", "cli", "dashboard"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]
