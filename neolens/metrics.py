@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,7 @@ def _metric(metric: Any) -> Metric:
         return metric
     if isinstance(metric, str):
         if metric not in METRICS:
-            raise ValueError(
-                f"no metric {metric!r}: {near_misses(metric, list(METRICS))}metrics are {', '.join(METRICS)}"
-            )
+            raise ValueError(f"no metric {metric!r}: {did_you_mean(metric, METRICS)}metrics are {', '.join(METRICS)}")
         return METRICS[metric]
     if callable(metric):
         return of_function(metric)

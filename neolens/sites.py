@@ -8,7 +8,7 @@ head, d_model] for `result`.
 
 from __future__ import annotations
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 from neolens.models.facts import Anatomy
 
 _EMBEDDING = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
@@ -25,7 +25,7 @@ def hook_name(site: str, layer: int | None = None) -> str:
         ValueError: no such site, or a layer missing or given where there is none.
     """
     if site not in SITES:
-        raise ValueError(f"no site {site!r}: {near_misses(site, list(SITES))}sites are {', '.join(SITES)}")
+        raise ValueError(f"no site {site!r}: {did_you_mean(site, SITES)}sites are {', '.join(SITES)}")
     if (layer is None) != (site in _EMBEDDING):
         raise ValueError(f"site {site} {'needs a layer' if layer is None else 'belongs to no layer'}, got {layer}")
     if site in _EMBEDDING:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treatments import (
     EXACT,
@@ -121,7 +121,7 @@ def _spans(facts: Anatomy, windows: Any) -> dict[int, AttentionSpan]:
 def _span(window: Any) -> AttentionSpan:
     if isinstance(window, str):
         if window != "global":
-            raise ValueError(f"no window {window!r}: {near_misses(window, ['global'])}expected 'global' or a number")
+            raise ValueError(f"no window {window!r}: {did_you_mean(window, ['global'])}expected 'global' or a number")
         return AttentionSpan("global")
     if isinstance(window, bool) or not hasattr(window, "__index__"):
         raise TypeError(f"{window!r} is not a window: expected 'global' or a whole number of keys, such as 16")
@@ -135,7 +135,7 @@ def treatment_of(positions: Any) -> Treatment:
     if isinstance(positions, str):
         if positions not in BY_WORD:
             raise ValueError(
-                f"no treatment of positions {positions!r}: {near_misses(positions, list(BY_WORD))}expected "
+                f"no treatment of positions {positions!r}: {did_you_mean(positions, BY_WORD)}expected "
                 f"{', '.join(map(repr, BY_WORD))} or a treatment such as neolens.whatif.Shift(8)"
             )
         return BY_WORD[positions]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Floors, each importing from below, and on its own floor from the left.
 FLOORS = [
-    ["files", "processes", "models", "sites", "metrics", "lab"],
+    ["checks", "files", "processes", "models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "results", "whatif"],
     ["patching", "ablation", "scores", "position"],
     ["seeds", "verdicts", "findings", "circuits", "contrasts", "encodings", "comparison", "figures", "views", "report"],

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from neolens import results
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def of_metric(result: Any, metric: Any = None) -> tuple[xr.Dataset, str]:
         raise ValueError(f"choose a metric: the result holds {', '.join(held)}")
     name = held[0] if asked is None else str(asked)
     if name not in held:
-        raise ValueError(f"no metric {name!r}: {near_misses(name, held)}the result holds {', '.join(held)}")
+        raise ValueError(f"no metric {name!r}: {did_you_mean(name, held)}the result holds {', '.join(held)}")
     chosen = result.sel(metric=name, drop=True) if "metric" in result.dims else result
     return chosen.assign_attrs(metric=json.dumps([name])), name
 

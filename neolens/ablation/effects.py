@@ -23,7 +23,7 @@ from transformer_lens.utilities.statistics import bootstrap_ci, derive_generator
 
 from neolens import results
 from neolens.ablation.by_prompt import Read, by_distance, of_answers, of_metric, read
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 
 __all__ = ["CORRECTIONS", "by_distance", "difference", "effect", "heads_grid", "of_answers"]
 
@@ -67,7 +67,7 @@ def effect(
             that is not finite.
     """
     if correction not in CORRECTIONS:
-        hint = near_misses(str(correction), list(CORRECTIONS))
+        hint = did_you_mean(correction, CORRECTIONS)
         raise ValueError(f"no correction {correction!r}: {hint}expected {' or '.join(CORRECTIONS)}")
     resamples, seed = _whole("resamples", resamples, 1), _whole("seed", seed, 0)
     result, _ = of_metric(result, metric)
@@ -230,7 +230,7 @@ def _rows(result: xr.Dataset, names: Any) -> list[str]:
     for name in chosen:
         if name not in held:
             there = ", ".join([*held[:12], *["..."] * (len(held) > 12)])
-            raise ValueError(f"no group {name!r}: {near_misses(str(name), held)}the result holds {there}")
+            raise ValueError(f"no group {name!r}: {did_you_mean(name, held)}the result holds {there}")
     return [str(name) for name in chosen]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 
 ALL_POSITIONS = "mean_all_positions"
 """The mean over all positions of all reference prompts, each position counting as much: one value per head, for
@@ -78,7 +78,7 @@ def checked_how(how: Any) -> How:
         )
     if how not in HOWS:
         raise ValueError(
-            f"no way to ablate {how!r}: {near_misses(how, list(HOWS))}ways are {', '.join(HOWS)}, Beyond(distance) and "
+            f"no way to ablate {how!r}: {did_you_mean(how, HOWS)}ways are {', '.join(HOWS)}, Beyond(distance) and "
             "Within(distance)"
         )
     return how

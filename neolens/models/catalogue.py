@@ -8,7 +8,6 @@ Karamcheti et al. 2021 (OpenWebText; five seeds of GPT-2 small), Black et al. 20
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -141,10 +140,3 @@ def _by_lower_name() -> dict[str, Entry]:
 def find(name: str) -> Entry | None:
     """The entry of a catalogue name or of its hub id, whatever the case of its letters; None if there is none."""
     return _by_lower_name().get(name.lower())
-
-
-def near_misses(name: str, names: list[str]) -> str:
-    """A phrase with the names most like `name`, for error messages; empty if none is near."""
-    lowered = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(lowered[match] for match in close)}? " if close else ""

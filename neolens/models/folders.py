@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neolens.models.catalogue import Entry, catalogue, find, near_misses
+from neolens.checks import did_you_mean
+from neolens.models.catalogue import Entry, catalogue, find
 from neolens.models.lab_models import lab_folder, lab_names
 from neolens.models.tokenizers import TOKENIZER_FILES
 from neolens.models.weights import refuse_adapter
@@ -127,7 +128,7 @@ def _resolve(text: str, revision: str | None, *, is_path: bool) -> Source:
     if not is_path and _HUB_ID.fullmatch(text) and not text.startswith("."):
         return Source(text, text, hub_id=text, revision=revision)
     raise ValueError(
-        f"no model {text!r}: {near_misses(text, [*lab_names(), *catalogue()])}"
+        f"no model {text!r}: {did_you_mean(text, [*lab_names(), *catalogue()])}"
         "expected a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "
         "or a folder that holds config.json"
     )
@@ -143,7 +144,7 @@ def _download(source: Source, patterns: list[str]) -> Path:
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"no model {source.hub_id!r} on the Hugging Face hub, or it is private: "
-            f"{near_misses(source.name, [*lab_names(), *catalogue()])}check the name or log in with `hf auth login`"
+            f"{did_you_mean(source.name, [*lab_names(), *catalogue()])}check the name or log in with `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise ValueError(

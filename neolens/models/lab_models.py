@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 
 LAB_FOLDER = Path(__file__).resolve().parent.parent / "lab" / "weights"
 
@@ -70,7 +70,7 @@ def lab_folder(name: str, revision: str | None = None) -> tuple[str, Path]:
 def _arm(name: str) -> str:
     names, arm = lab_names(), name.strip().lower().partition("@")[0]
     if arm not in names:
-        raise ValueError(f"no lab model {name!r}: {near_misses(arm, names)}there are {', '.join(names)}")
+        raise ValueError(f"no lab model {name!r}: {did_you_mean(arm, names)}there are {', '.join(names)}")
     return arm.removeprefix("lab/")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
+from neolens.checks import did_you_mean
 from neolens.metrics import AnyMetric, Metric, several_metrics
-from neolens.models.catalogue import near_misses
 from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.replay import HEAD_SITES, SITES
@@ -98,9 +98,7 @@ def planned(
         ValueError: what `neolens.patch` says.
     """
     if site not in SITES:
-        raise ValueError(
-            f"no site {site!r} to patch: {near_misses(str(site), list(SITES))}sites are {', '.join(SITES)}"
-        )
+        raise ValueError(f"no site {site!r} to patch: {did_you_mean(site, SITES)}sites are {', '.join(SITES)}")
     if site == "resid_mid" and getattr(facts, "parallel", False):
         raise ValueError(
             f"{facts.name} has no resid_mid: attention and MLP run in parallel; patch resid_pre, attn_out or resid_post"

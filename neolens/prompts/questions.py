@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neolens.models.catalogue import near_misses
+from neolens.checks import did_you_mean
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import token_ids, tokenizer_of
 
@@ -67,7 +67,7 @@ def refuse_arguments(corruption: Any, prompts: Any, seed: Any, distance: Any = N
         if value < least:
             raise ValueError(f"{name} is {value}: expected at least {least}")
     if corruption not in CORRUPTIONS:
-        hint = near_misses(str(corruption), list(CORRUPTIONS))
+        hint = did_you_mean(corruption, CORRUPTIONS)
         raise ValueError(f"no corruption {corruption!r}: {hint}there are {' and '.join(CORRUPTIONS)}")
 
 

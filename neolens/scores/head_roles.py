@@ -19,8 +19,8 @@ from torch import Tensor
 from neolens import results
 from neolens.ablation.groups import Head
 from neolens.ablation.how import FEW, MEANS, checked_how, refuse_seed, warn_of_few
+from neolens.checks import did_you_mean
 from neolens.models import Anatomy, anatomy
-from neolens.models.catalogue import near_misses
 from neolens.network import measurement
 from neolens.prompts.bos import bos_token
 from neolens.prompts.drawing import longest_repeat, random_repeats
@@ -228,4 +228,4 @@ def _refuse_counts(**numbers: Any) -> None:
 
 def _refuse_unknown(role: Any, known: list[str]) -> None:
     if role not in known:
-        raise ValueError(f"no role {role!r}: {near_misses(str(role), known)}roles are {', '.join(known)}")
+        raise ValueError(f"no role {role!r}: {did_you_mean(role, known)}roles are {', '.join(known)}")

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
+from neolens.checks import did_you_mean
 from neolens.models import Anatomy
-from neolens.models.catalogue import near_misses
 from neolens.models.foreign import Facts, facts_of
 from neolens.network import PatternBlock, hooks_on, measurement, residual, weights_of
 from neolens.network.blockwise import BLOCK
@@ -129,9 +129,7 @@ def _engine(model: Any, engine: str) -> str:
     if not isinstance(model, TransformerBridge):
         raise TypeError(f"expected a TransformerBridge, such as a model from neolens.load, got {type(model).__name__}")
     if engine not in ENGINES:
-        raise ValueError(
-            f"no engine {engine!r}: {near_misses(str(engine), list(ENGINES))}engines are {', '.join(ENGINES)}"
-        )
+        raise ValueError(f"no engine {engine!r}: {did_you_mean(engine, ENGINES)}engines are {', '.join(ENGINES)}")
     ours = isinstance(getattr(model, "anatomy", None), Anatomy)
     if engine == "stream" and not ours:
         raise ValueError(
@@ -193,7 +191,7 @@ def _chosen(scores: Sequence[str] | None, prompts: list[Tensor]) -> list[str]:
         return [name for name in SCORES if any(repeats) or name not in REPEATED_SCORES]
     for name in scores:
         if name not in SCORES:
-            raise ValueError(f"no score {name!r}: {near_misses(name, list(SCORES))}scores are {', '.join(SCORES)}")
+            raise ValueError(f"no score {name!r}: {did_you_mean(name, SCORES)}scores are {', '.join(SCORES)}")
         if name in REPEATED_SCORES and not all(repeats):
             _refuse_unrepeated(name, prompts, repeats.index(False))
     return list(dict.fromkeys(scores))

@@ -1,0 +1,292 @@
+"""Checks of arguments, each with one wording: what the value was, what was expected, and the nearest valid name.
+
+Every function returns the value in plain Python types, so that NumPy integers, tensors of one number, tuples, ranges
+and arrays are accepted wherever they can only mean one thing. A truth value is not a number, and text is not a list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+Head = tuple[int, int]
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as it appears in an error: on one line, at most about `most` characters, arrays by type and shape.
+
+    >>> shown([1.5, 2])
+    '[1.5, 2]'
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and math.prod(shape) > 1:
+        return f"{type(value).__name__} of shape {tuple(shape)}"
+    if type(value).__module__.partition(".")[0] in ("xarray", "pandas", "torch", "transformers", "neolens"):
+        plain = str(value) if getattr(value, "ndim", None) == 0 else f"{type(value).__name__} object"
+    elif isinstance(value, int) and abs(value) > 10**most:
+        plain = f"an integer of {value.bit_length()} bits"
+    else:
+        try:
+            plain = repr(value) if isinstance(value, str | bytes | float | int) else reprlib.repr(value)
+        except Exception:  # a repr of someone else's
+            plain = f"{type(value).__name__} object"
+    plain = " ".join(plain.split())
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
+def did_you_mean(name: Any, names: Iterable[str]) -> str:
+    """A phrase with the names most like `name`, for error messages; empty if none is near.
+
+    >>> did_you_mean("atention", ["attention", "loss"])
+    'did you mean attention? '
+    """
+    lowered = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(str(name).lower(), list(lowered), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(lowered[match] for match in close)}? " if close else ""
+
+
+def check_whole(
+    value: Any, what: str, least: int | None = None, most: int | None = None, *, unit: str = "", remedy: str = ""
+) -> int:
+    """A whole number of any integer type.
+
+    >>> check_whole(0, "prompts", 1)
+    Traceback (most recent call last):
+    ValueError: prompts 0: expected a whole number of at least 1
+
+    Args:
+        what: the name of the argument, which begins the error.
+        unit: what is counted, such as "tokens".
+        remedy: what to do, which ends the error.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: outside `least` to `most`.
+    """
+    kind = f"a whole number{f' of {unit}' if unit else ''}{_range(least, most, unit)}{remedy and f'; {remedy}'}"
+    try:
+        if isinstance(value, bool) or getattr(value, "ndim", None) or "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        whole = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} {shown(value)}: expected {kind}") from None
+    if (least is not None and whole < least) or (most is not None and whole > most):
+        raise ValueError(f"{what} {shown(whole)}: expected {kind}")
+    return whole
+
+
+def check_number(
+    value: Any,
+    what: str,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    remedy: str = "",
+) -> float:
+    """A finite number of any real type.
+
+    >>> check_number("x", "limit", above=0)
+    Traceback (most recent call last):
+    TypeError: limit 'x': expected a number above 0
+
+    Args:
+        above: a lower bound that the number may not be equal to.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: not finite, or outside the bounds.
+    """
+    bounds = f" above {above}" + ("" if most is None else f", at most {most}") if above is not None else ""
+    kind = f"a number{bounds or _range(least, most)}{remedy and f'; {remedy}'}"
+    try:
+        if isinstance(value, bool | str | bytes) or getattr(value, "ndim", None):
+            raise TypeError
+        if "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} {shown(value)}: expected {kind}") from None
+    outside = (least is not None and number < least) or (most is not None and number > most)
+    if not math.isfinite(number) or outside or (above is not None and number <= above):
+        raise ValueError(f"{what} {shown(value)}: expected {kind}")
+    return number
+
+
+def check_bool(value: Any, what: str) -> bool:
+    """True or False.
+
+    >>> check_bool("yes", "progress")
+    Traceback (most recent call last):
+    TypeError: progress 'yes': expected True or False
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
+        return bool(value)
+    raise TypeError(f"{what} {shown(value)}: expected True or False")
+
+
+def check_text(value: Any, what: str, *, empty: bool = False, example: str = "") -> str:
+    """A string.
+
+    >>> check_text(3, "title")
+    Traceback (most recent call last):
+    TypeError: title 3: expected a string
+
+    Args:
+        empty: whether an empty one, or one of spaces alone, is accepted.
+        example: a valid value, for the error.
+
+    Raises:
+        TypeError: not a string.
+        ValueError: an empty one.
+    """
+    expected = f"a string{f' such as {example!r}' if example else ''}"
+    if not isinstance(value, str):
+        raise TypeError(f"{what} {shown(value)}: expected {expected}")
+    if not empty and not value.strip():
+        raise ValueError(f"{what} {value!r}: expected {expected} that is not empty")
+    return value
+
+
+def check_choice(value: Any, what: str, choices: Iterable[str]) -> str:
+    """One of several words.
+
+    >>> check_choice("cleen", "run", ["clean", "corrupted"])
+    Traceback (most recent call last):
+    ValueError: no run 'cleen': did you mean clean? expected clean or corrupted
+
+    Raises:
+        TypeError: not a string.
+        ValueError: another word; the error names the nearest one.
+    """
+    names = list(choices)
+    expected = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    if not isinstance(value, str):
+        raise TypeError(f"{what} {shown(value)}: expected {expected}")
+    if value not in names:
+        raise ValueError(f"no {what} {shown(value)}: {did_you_mean(value, names)}expected {expected}")
+    return value
+
+
+def check_list(value: Any, what: str, of: str, *, example: str = "") -> list[Any]:
+    """The items of a list, tuple, range, array or other ordered collection; text, mappings and sets are none.
+
+    >>> check_list("abc", "words", "strings", example="['a', 'b']")
+    Traceback (most recent call last):
+    TypeError: words 'abc': expected a list of strings, such as ['a', 'b']
+
+    Raises:
+        TypeError: anything else.
+    """
+    wrong = isinstance(value, str | bytes | bytearray | Mapping | Set) or getattr(value, "ndim", 1) == 0
+    if wrong or not isinstance(value, Iterable):
+        such = f", such as {example}" if example else ""
+        raise TypeError(f"{what} {shown(value)}: expected a list of {of}{such}")
+    return list(value)
+
+
+def check_whole_numbers(
+    value: Any, what: str, least: int | None = None, most: int | None = None, *, unit: str = ""
+) -> tuple[int, ...]:
+    """One or several different whole numbers, in the order given; a single number is accepted in place of a list.
+
+    >>> check_whole_numbers([1, 8, 1], "shifts")
+    Traceback (most recent call last):
+    ValueError: shifts [1, 8, 1]: expected at least one whole number, each once; 1 occurs twice
+
+    Raises:
+        TypeError: not integers.
+        ValueError: none, one of them twice, or one outside `least` to `most`.
+    """
+    single = hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0
+    example = f"[{least if least is not None else 1}]" if most is not None else "[1, 8, 64]"
+    items = [value] if single else check_list(value, what, "whole numbers", example=example)
+    numbers = tuple(check_whole(item, what, least, most, unit=unit) for item in items)
+    if not numbers:
+        raise ValueError(f"{what} {shown(value)}: expected at least one whole number")
+    if twice := [number for number in numbers if numbers.count(number) > 1]:
+        raise ValueError(
+            f"{what} {shown(value)}: expected at least one whole number, each once; {twice[0]} occurs twice"
+        )
+    return numbers
+
+
+def check_layer(value: Any, count: int, of: str = "") -> int:
+    """A layer of a model with `count` layers.
+
+    >>> check_layer(4, 4, "lab/gpt-neo")
+    Traceback (most recent call last):
+    ValueError: no layer 4 in lab/gpt-neo: layers are 0 to 3
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: no such layer.
+    """
+    layer = check_whole(value, "layer", remedy=f"layers are 0 to {count - 1}")
+    if not 0 <= layer < count:
+        raise ValueError(f"no layer {shown(layer)}{of and f' in {of}'}: layers are 0 to {count - 1}")
+    return layer
+
+
+def check_layers(value: Any, count: int, of: str = "") -> list[int]:
+    """One or several layers, each once and in the order given; a single number is accepted in place of a list.
+
+    >>> check_layers([1.5], 4)
+    Traceback (most recent call last):
+    TypeError: layer 1.5: expected a whole number; layers are 0 to 3
+
+    Raises:
+        TypeError: not integers.
+        ValueError: none, or one that does not exist.
+    """
+    single = hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0
+    items = [value] if single else check_list(value, "layers", "whole numbers", example="[0, 1]")
+    if not items:
+        raise ValueError(f"layers {shown(value)}: expected at least one of 0 to {count - 1}")
+    return list(dict.fromkeys(check_layer(item, count, of) for item in items))
+
+
+def check_head(value: Any, layers: int, heads: int, of: str = "") -> Head:
+    """A head as (layer, head), from such a pair or from text such as "3.7".
+
+    >>> check_head("3.7", 4, 12)
+    (3, 7)
+    >>> check_head((3, 12), 4, 12)
+    Traceback (most recent call last):
+    ValueError: no head 12 in layer 3: heads are 0 to 11
+
+    Raises:
+        TypeError: neither.
+        ValueError: no such head.
+    """
+    parts: Sequence[Any] = ()
+    if isinstance(value, str):
+        parts = [int(part) if part.isascii() and part.isdigit() else None for part in value.split(".")]
+    elif isinstance(value, tuple | list) or getattr(value, "ndim", 0) == 1:
+        parts = list(value)
+    if len(parts) != 2 or any(part is None for part in parts):
+        raise TypeError(f"head {shown(value)}: expected (layer, head) or text, such as (3, 7) or '3.7'")
+    layer = check_layer(parts[0], layers, of)
+    head = check_whole(parts[1], "head", remedy=f"heads are 0 to {heads - 1}")
+    if not 0 <= head < heads:
+        raise ValueError(f"no head {shown(head)} in layer {layer}{of and f' of {of}'}: heads are 0 to {heads - 1}")
+    return layer, head
+
+
+def _range(least: float | None, most: float | None, unit: str = "") -> str:
+    if least is not None and most is not None:
+        return f" from {least} to {most}"
+    if least is not None:
+        return f", at least {least}" if unit else f" of at least {least}"
+    return "" if most is None else f", at most {most}" if unit else f" of at most {most}"
