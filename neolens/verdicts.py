@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,3 +21,161 @@ class Verdict:
     the effect ends at chance level."""
     reason: str
     """The numbers, or the condition, from which the status follows."""
+
+
+SIGNIFICANT = 0.05
+"""The corrected p below which a claim is supported."""
+
+NEAR_CHANCE = 0.95
+"""A loss is at chance level from this share of the loss of a guess on. A network that has lost everything is not
+uniform over exactly the possible tokens, so its loss is close to that of a guess, on either side (measured on the lab:
+0.97 to 1.05 of ln 202); what separates two such networks is how they guess. For accuracies alike: at most 5 % of the
+way from a guess to 1."""
+
+CEILING = 0.99
+"""An accuracy is at its ceiling from here on, and a loss where the probability of the right token is as high: at most
+-ln 0.99 = 0.01 nats. Nothing that could get better is left to compare."""
+
+Scale = Literal["loss", "accuracy"]
+Limit = Literal["chance level", "ceiling"]
+
+
+def limit(value: float, scale: Scale, candidates: int | None) -> Limit | None:
+    """Whether a loss, in nats, or an accuracy is at chance level or at its ceiling; None where it is at neither.
+
+    Args:
+        candidates: how many tokens a guess is among, so that chance level is ln n nats, or 1/n; None where the chance
+            level is not known, as on text.
+    """
+    if scale == "loss":
+        if value <= -math.log(CEILING):
+            return "ceiling"
+        return "chance level" if candidates is not None and value >= NEAR_CHANCE * math.log(candidates) else None
+    if value >= CEILING:
+        return "ceiling"
+    if candidates is None:
+        return None
+    return "chance level" if value <= 1 / candidates + (1 - NEAR_CHANCE) * (1 - 1 / candidates) else None
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The losses or accuracies at which an effect ends in one model: by seed, or a single one."""
+
+    name: str
+    values: Sequence[float]
+    scale: Scale
+    candidates: int | None
+    """As in `limit`."""
+
+    @property
+    def limits(self) -> list[Limit | None]:
+        """The limit of each value."""
+        return [limit(value, self.scale, self.candidates) for value in self.values]
+
+    def bound(self, at: int) -> int:
+        """1 where a value can only be a lower bound of what is measured, -1 where an upper one, 0 where neither: beyond
+        chance level a loss tells of no further harm, and an accuracy cannot exceed 1."""
+        sign = {"chance level": 1, "ceiling": -1, None: 0}[self.limits[at]]
+        return sign if self.scale == "loss" else -sign
+
+
+def limited(claim: str, one: Levels, other: Levels, differences: Sequence[float]) -> Verdict | None:
+    """`not measured` where the effect ends at chance level or at its ceiling in either of two models; None where it
+    does in neither, so that a test is possible.
+
+    At a limit the effect is only bounded from one side, and so is a mean over seeds that includes such an effect: one
+    seed is enough. The sign is stated where in every seed the bound implies it.
+
+    Args:
+        differences: by seed, that of `one` minus that of `other`.
+    """
+    at_limit = [levels for levels in (one, other) if any(levels.limits)]
+    if not at_limit:
+        return None
+    reason = "; ".join(map(_ends, at_limit))
+    if sign := _certain_sign(one, other, differences):
+        most = "at least" if sign > 0 else "at most"
+        reason += f"; {one.name} is {'higher' if sign > 0 else 'lower'} all the same, by {most} {_each(differences)}"
+    return Verdict(claim, "not measured", f"ends at {reason}")
+
+
+def exact_by_construction(claim: str, deviations: Mapping[str, Sequence[float]]) -> Verdict:
+    """`exact` where every model's deviation from the value that its architecture fixes is 0, `contradicted` where one
+    is not; nothing is tested.
+
+    Args:
+        deviations: model -> deviation from the fixed value, by seed; NaN where there is none.
+    """
+    finite = {name: [one for one in values if math.isfinite(one)] for name, values in deviations.items()}
+    if not any(finite.values()):
+        return Verdict(claim, "not measured", "no value was measured")
+    names = " and ".join(name for name, values in finite.items() if values)
+    if wrong := {name: max(values, key=abs) for name, values in finite.items() if any(values)}:
+        found = "; ".join(f"{name} differs from it by up to {value:.2g}" for name, value in wrong.items())
+        return Verdict(claim, "contradicted", f"the architecture fixes the value, but {found}")
+    return Verdict(claim, "exact", f"the architecture of {names} fixes the value, so no test applies")
+
+
+def significance(claim: str, p: float, effect: str = "", *, untested: str = "fewer than two seeds") -> Verdict:
+    """`supported` where the corrected p is below 0.05, `not significant` from there on, `not measured` without a p.
+
+    Args:
+        effect: the effect as text, for the reason.
+        untested: why there is no p.
+    """
+    if not math.isfinite(p):
+        return Verdict(claim, "not measured", untested)
+    reason = f"{effect}{', ' if effect else ''}corrected p = {p:.2g}"
+    return Verdict(claim, "supported" if p < SIGNIFICANT else "not significant", reason)
+
+
+def largest_significant(effects: Sequence[float], p: Sequence[float]) -> int | None:
+    """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
+    chosen = [at for at, value in enumerate(p) if value < SIGNIFICANT and math.isfinite(effects[at])]
+    return max(chosen, key=lambda at: abs(effects[at]), default=None)
+
+
+def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequence[float]) -> Verdict:
+    """Which of several effects is the largest significant one.
+
+    Args:
+        what: of what it is the largest, such as "changes the loss on text, in nats per token".
+        names: of the heads, or of other components.
+        p: corrected for all of them; NaN where an effect was not tested.
+    """
+    best = largest_significant(effects, p)
+    if best is not None:
+        return significance(f"{names[best]} is the one that most {what}", p[best], f"{effects[best]:.2g}")
+    tested = [at for at, value in enumerate(p) if math.isfinite(value)]
+    claim = f"there is one that {what}"
+    if not tested:
+        return Verdict(claim, "not measured", "none was tested" if len(names) else "none was ablated")
+    largest = max(tested, key=lambda at: abs(effects[at]))
+    return significance(claim, p[largest], f"the largest effect is {effects[largest]:.2g} ({names[largest]})")
+
+
+def _certain_sign(one: Levels, other: Levels, differences: Sequence[float]) -> int:
+    """1 or -1 where every difference has that sign whatever lies beyond the limits, else 0."""
+    signs = set()
+    for at, difference in enumerate(differences):
+        bounds = {one.bound(at), -other.bound(at)} - {0}
+        sign = (difference > 0) - (difference < 0)
+        signs.add(sign if bounds <= {sign} else 0)
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _ends(levels: Levels) -> str:
+    """`chance level in 2 of 3 seeds of lab/gpt-neo (5.20, 5.19, 1.00; a guess among 202: 5.31)`."""
+    found = [one for one in levels.limits if one is not None]
+    kinds = " or ".join(dict.fromkeys(found))
+    seeds = f"{len(found)} of {len(levels.values)} seeds of " if len(levels.values) > 1 else ""
+    guess = ""
+    if levels.candidates is not None and "chance level" in found:
+        level = math.log(levels.candidates) if levels.scale == "loss" else 1 / levels.candidates
+        guess = f"; a guess among {levels.candidates}: {level:.2f}"
+    return f"{kinds} in {seeds}{levels.name} ({_each(levels.values)}{guess})"
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
