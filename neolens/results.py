@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import files
+from neolens.checks import did_you_mean, shown
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
@@ -67,6 +68,49 @@ def check(result: xr.Dataset) -> xr.Dataset:
     if "layer" in result.dims and "attention_kind" not in result.coords:
         raise ValueError("a result with a layer axis needs the coordinate attention_kind: build it with results.build")
     return result
+
+
+def check_result(
+    value: Any,
+    what: str,
+    variables: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    source: str = "a function of neolens",
+) -> xr.Dataset:
+    """The dataset itself, if it has what a function needs of it.
+
+    >>> check_result(3, "result", ["patched"], source="neolens.patch")
+    Traceback (most recent call last):
+    TypeError: result 3: expected the result of neolens.patch, a dataset with patched
+
+    Args:
+        what: the name of the argument, which begins the error.
+        variables: names of variables or coordinates that it needs.
+        dims: its axes, each of size 1 or more.
+        source: the function that returns such results, for the error.
+
+    Raises:
+        TypeError: no dataset.
+        ValueError: an empty one, or one without a variable or an axis.
+    """
+    needed = [*variables, *(f"the axis {dim}" for dim in dims if dim not in variables)]
+    listed = " and ".join([", ".join(needed[:-1]), needed[-1]] if len(needed) > 1 else needed)
+    expected = f"expected the result of {source}, a dataset{listed and f' with {listed}'}"
+    if not isinstance(value, xr.Dataset):
+        raise TypeError(f"{what} {shown(value)}: {expected}")
+    present = [str(name) for name in value.variables]
+    missing = [name for name in variables if name not in value.variables]
+    missing += [dim for dim in dims if dim not in value.dims]
+    if missing:
+        more = [*present[:8], *["..."] * (len(present) > 8)]
+        hint = did_you_mean(missing[0], present)
+        raise ValueError(f"{what} without {missing[0]}: {expected}; {hint}it has {', '.join(more) or 'nothing'}")
+    used = {*dims, *(dim for name in variables or value.variables for dim in value[name].dims)}
+    if empty := [str(dim) for dim in value.dims if dim in used and not value.sizes[dim]]:
+        raise ValueError(f"{what} with no {empty[0]} at all: {expected}, of at least one {empty[0]}")
+    if not value.data_vars:
+        raise ValueError(f"{what} without variables: {expected}")
+    return value
 
 
 def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
