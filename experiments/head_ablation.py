@@ -311,7 +311,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, how, prompts, length, draws, seed)
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     found, written = run(config, asked)
     html = page(config, asked, found, written)
     noted = record(config, asked, found, written, time.perf_counter() - began)

@@ -276,7 +276,7 @@ def main(
     ignored, steps = command_line.listed(ignore_fields, "fields"), command_line.listed(revisions, "revisions")
     config = Config(chosen, ignored, out, prompts, seed, whole_numbers(lengths), steps)
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     found = run(config, asked)
     tests, formed = comparisons(found), formations(found)
     html = page(config, asked, found, tests, formed)

@@ -206,7 +206,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed, corruption, direction, distance)
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     found = run(config, asked)
     written = page(config, asked, found)
     noted = record(config, asked, found, time.perf_counter() - began)

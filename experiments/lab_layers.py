@@ -96,7 +96,7 @@ def main(
     out: Annotated[str, typer.Option(help="folder for the result")] = Config.out,
 ) -> None:
     """Which layers carry an answer from beyond the window?"""
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     result = run(Config(model=model, prompts=prompts, out=out))
     results.save(result, folder / "result.nc")
     typer.echo(as_text(*table(result)))

@@ -269,7 +269,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, prompts, length, seed)
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     measured, drawn, readings = run(config, asked)
     written = page(config, asked, measured, drawn, readings)
     noted = record(config, asked, measured, readings, time.perf_counter() - began)

@@ -180,7 +180,7 @@ def main(
     chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed)
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     found = run(config, asked)
     compared = encodings.contrasts(found)
     html = page(config, asked, found, compared)

@@ -284,7 +284,7 @@ def main(
         command_line.distances(distances),
     )
     asked = plan(config)
-    folder = files.writable_folder(out)
+    folder = files.claim_folder(out)
     measured = run(config, asked)
     found = {name: circuits.carriers(name, by_task) for name, by_task in measured.items()}
     joined = {name: circuits.of_all_tasks(by_task) for name, by_task in measured.items()}

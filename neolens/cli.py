@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from neolens.lab.commands import app as lab_app
+from neolens.processes import Interrupted, interruptible
 
 app = typer.Typer(
     help="Mechanistic interpretability of GPT-2, GPT-Neo and Pythia: local against global attention, "
@@ -102,9 +103,16 @@ def main() -> None:
 
 
 def run_cleanly(command: typer.Typer) -> None:
-    """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback."""
+    """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback.
+
+    Ctrl-C ends in one line too, with exit code 130; SIGTERM with 143.
+    """
     try:
-        command()
+        with interruptible():
+            command()
+    except Interrupted as stop:
+        print(f"interrupted: {stop}", file=sys.stderr)
+        raise SystemExit(stop.exit_code) from None
     except (ValueError, TypeError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None

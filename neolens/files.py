@@ -19,10 +19,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LEAST_FREE = 2**20
 """Bytes that have to be free where a study begins to write."""
 
 _TRAILER = re.compile(rb"\nneolens sha256 ([0-9a-f]{64})\n\Z")
+_claim: int | None = None
 _PARTIAL = re.compile(r"\..*\.([\w-]+)\.(\d+)\.[0-9a-f]{32}\.partial")
 
 
@@ -30,7 +36,10 @@ class DamagedFileError(ValueError):
     """A file whose content is not what was written."""
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(f"{path} is damaged: measure it again")
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} is damaged: measure it again"
 
 
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
@@ -128,6 +137,53 @@ def writable_folder(path: str | Path) -> Path:
     if folder.is_dir():
         _remove_partial_files(folder)
     return folder
+
+
+def claim_folder(path: str | Path) -> Path:
+    """The folder, created if need be, after it was locked against other processes that would write into it.
+
+    The operating system ends the lock with the process, however that ends, or when the process claims another folder.
+    Where it cannot lock a folder (Windows, some network file systems) nothing is locked.
+
+    Raises:
+        ValueError: the folder cannot be written to, or another process has claimed it.
+    """
+    global _claim
+    if _claim is not None:
+        os.close(_claim)
+        _claim = None
+    folder = writable_folder(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"out folder {str(path)!r} cannot be created ({error.strerror}): give another folder"
+        ) from error
+    if fcntl is None:
+        return folder
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _owner_of_lock(handle)
+        os.close(handle)
+        raise ValueError(f"another process{owner} writes into {folder}: wait for it or choose another folder") from None
+    except OSError:
+        os.close(handle)
+    else:
+        _claim = handle
+    return folder
+
+
+def _owner_of_lock(handle: int) -> str:
+    """` (pid 12)`; nothing where the system does not list its locks."""
+    inode = os.fstat(handle).st_ino
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1:2] == ["FLOCK"] and words[5].endswith(f":{inode}") and int(words[4]) > 0:
+                return f" (pid {words[4]})"
+    return ""
 
 
 def _host() -> str:

@@ -1,19 +1,116 @@
-"""Small models side by side: one process per core, one thread in each."""
+"""Small models in several processes, one thread each, and what Ctrl-C does to them.
+
+A worker has a pipe of its own, ignores Ctrl-C, which a terminal sends to all processes, and ends when the process that
+started it ends, whatever ends that one.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from types import FrameType
 from typing import Any
 
-import torch
-from threadpoolctl import threadpool_limits
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what `kill` and a batch system send."""
+
+LONGEST_CLEANUP = 2.0
+"""Seconds after which a process that was interrupted ends in any case."""
+
+_number = 0
+
+
+class Interrupted(BaseException):
+    """A signal that ends the command; `remedy` says what is kept and how to continue. It is no `KeyboardInterrupt`,
+    which typer would turn into another message and exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+        self.remedy = "nothing is kept, run the command again"
+
+    def __str__(self) -> str:
+        return self.remedy
+
+
+class WorkerEndedError(ChildProcessError):
+    """A process that ended without an answer, as when memory runs out."""
+
+    def __init__(self, code: int | None) -> None:
+        how = f"signal {-code}, often a lack of memory" if code is not None and code < 0 else f"exit code {code}"
+        super().__init__(how)
+        self.remedy = "free some memory and run the command again"
+
+    def __str__(self) -> str:
+        return f"a worker process was ended ({self.args[0]}): {self.remedy}"
+
+
+@contextmanager
+def remedy(text: str) -> Iterator[None]:
+    """What an error says when the command is interrupted, or one of its workers ended, within this context.
+
+    Args:
+        text: what is kept, and how to continue.
+    """
+    try:
+        yield
+    except (Interrupted, WorkerEndedError) as error:
+        error.remedy = text
+        raise
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Signals that end a process raise `Interrupted`; cleaning up ends after `LONGEST_CLEANUP` seconds.
+
+    A signal that is ignored, as by nohup, stays so; in a thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    timers: list[threading.Timer] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        timers.append(threading.Timer(LONGEST_CLEANUP, _end_now, [number]))
+        timers[-1].daemon = True
+        timers[-1].start()
+        raise Interrupted(number)
+
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_IGN if timers else handler or signal.SIG_DFL)
+
+
+def _end_now(number: int) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    os.write(2, f"\ninterrupted: {Interrupted(number)}\n".encode())
+    os._exit(128 + number)
 
 
 def one_thread() -> None:
     """One thread for torch and for numpy: on tensors this small a second one, waiting for a core, doubles the time."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
     torch.set_num_threads(1)
     threadpool_limits(1)
 
@@ -23,6 +120,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker_number() -> int:
+    """The number of this process among those of `run_tasks`, from 0."""
+    return _number
+
+
 def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Any]:
     """What each task returns, in the order in which they end: in this process where `processes` is 1, else in as many
     new ones, each with one thread.
@@ -30,16 +132,98 @@ def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processe
     Args:
         do: a function of a module, so that other processes can import it.
         tasks: its arguments, which are pickled.
+
+    Raises:
+        WorkerEndedError: a process was killed.
+        Exception: what a task raises; the other processes are ended.
     """
     processes = min(len(tasks), processes)
     if processes < 2:
         yield from (do(*task) for task in tasks)
         return
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        for number in range(processes):
+            _start(do, number, workers)
+        yield from _results(workers, list(tasks))
+    finally:
+        for connection, worker in workers.items():
+            worker.kill()
+            worker.join()
+            connection.close()
+
+
+def _start(do: Callable[..., Any], number: int, workers: dict[Connection, BaseProcess]) -> None:
+    """Start a process that never handles Ctrl-C: it inherits a mask, for while it imports no handler can be set."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, initializer=one_thread) as pool:
-        waiting = [pool.submit(do, *task) for task in tasks]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    ours, theirs = spawn.Pipe()
+    worker = spawn.Process(target=_work, args=(theirs, do, number), daemon=True)
+    masks = hasattr(signal, "pthread_sigmask")
+    if masks:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # which unmasks the signal when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        worker.start()
+        workers[ours] = worker
+    finally:
+        theirs.close()
+        if masks:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def _results(workers: dict[Connection, BaseProcess], tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
+    """Give each process that is ready or has answered the next task, until all are done."""
+    left, waiting = len(tasks), iter(tasks)
+    while left:
+        for connection in wait(list(workers)):
+            assert isinstance(connection, Connection)
+            try:
+                kind, answer = connection.recv()
+                task = next(waiting, None)
+                if task is not None and kind != "error":
+                    connection.send(task)
+            except (EOFError, ConnectionError):
+                workers[connection].join(1)
+                raise WorkerEndedError(workers[connection].exitcode) from None
+            if kind == "error":
+                raise answer
+            if kind == "done":
+                left -= 1
+                yield answer
+
+
+def _work(connection: Connection, do: Callable[..., Any], number: int) -> None:
+    """Do tasks until there are no more, in a process of its own."""
+    global _number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _number = number
+    one_thread()
+    connection.send(("ready", None))
+    with suppress(EOFError):
+        while True:
+            task = connection.recv()
+            try:
+                answer = ("done", do(*task))
+            except Exception as error:
+                answer = ("error", _as_sent(error))
+            connection.send(answer)
+
+
+def _as_sent(error: Exception) -> Exception:
+    """The error with its traceback as a note; a plain one with its text where it cannot be pickled."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        ForkingPickler.loads(ForkingPickler.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
