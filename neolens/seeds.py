@@ -8,7 +8,7 @@ texts are compared seed by seed. Many comparisons are corrected together (Benjam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,11 @@ from jaxtyping import Float
 from scipy import stats
 
 CORRECTION = "Benjamini and Hochberg"
+
+UNBOUNDED = (-np.inf, np.inf)
+
+FEW = 3
+"""Seeds up to which each is shown: Student's interval of three reaches 2.5 standard deviations to either side."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,22 @@ class Estimate:
     n: int
     p: float = np.nan
     """Two-sided, of a mean of 0."""
+    values: tuple[float, ...] = field(default=(), compare=False)
+    """Of the seeds, where they are known."""
 
 
-def estimate(values: xr.DataArray | Float[np.ndarray, " seed"]) -> Estimate:
+def estimate(values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
     """The mean of a value that every seed has one of: mean +- t(0.975, n - 1) s / sqrt(n), and the p of the t test.
 
     Seeds without a finite value are left out. Where all values are equal the interval has no width, and p is 0, or 1
     where they are all 0.
+
+    An interval of a bounded quantity is cut at its bounds. The true mean lies within them, so the part that is kept
+    covers it as often as the whole does. A transformation (such as the logit of a share) would stretch the interval
+    instead, and does not exist at the bounds themselves, where accuracies and losses often are.
+
+    Args:
+        bounds: the lowest and the highest value that is possible, such as (0, 1) for a share.
 
     Raises:
         ValueError: more than one value a seed.
@@ -48,23 +62,25 @@ def estimate(values: xr.DataArray | Float[np.ndarray, " seed"]) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan, 0)
     mean = float(found.mean())
     if n == 1:
-        return Estimate(mean, np.nan, np.nan, 1)
+        return Estimate(mean, np.nan, np.nan, 1, values=(mean,))
     error = float(found.std(ddof=1)) / np.sqrt(n)
     if error == 0:
-        return Estimate(mean, mean, mean, n, 1.0 if mean == 0 else 0.0)
+        return Estimate(mean, mean, mean, n, 1.0 if mean == 0 else 0.0, tuple(found.tolist()))
     half = float(stats.t.ppf(0.975, n - 1)) * error
-    return Estimate(mean, mean - half, mean + half, n, float(2 * stats.t.sf(abs(mean) / error, n - 1)))
+    low, high = max(mean - half, min(bounds[0], mean)), min(mean + half, max(bounds[1], mean))
+    return Estimate(mean, low, high, n, float(2 * stats.t.sf(abs(mean) / error, n - 1)), tuple(found.tolist()))
 
 
-def compared(one: xr.DataArray, other: xr.DataArray) -> Estimate:
+def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
     """How much larger a value is in one arm than in another, seed by seed.
 
     Args:
         one: by `seed`.
         other: by `seed`; seeds that both have are compared.
+        bounds: of the values; their difference lies within (low - high, high - low).
     """
     one, other = xr.align(one, other, join="inner")
-    return estimate(one - other)
+    return estimate(one - other, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
 
 
 def corrected(estimates: Mapping[str, Estimate]) -> dict[str, float]:
@@ -82,3 +98,8 @@ def in_words(one: Estimate, form: str = ".2f") -> str:
     if not np.isfinite(one.low):
         return f"{one.mean:{form}} (n = {one.n})"
     return f"{one.mean:{form}} (95 %: {one.low:{form}} to {one.high:{form}}, n = {one.n})"
+
+
+def each_seed(one: Estimate, form: str = ".2f") -> str:
+    """`0.91, 0.93, 0.95`: the values of two or three seeds, which say more than an interval; nothing of more seeds."""
+    return ", ".join(f"{value:{form}}" for value in one.values) if 1 < len(one.values) <= FEW else ""
