@@ -1,0 +1,27 @@
+"""Arms compared: one number a network, the mean over the seeds of an arm, and what tells two arms apart.
+
+Two arms that differ in one thing alone, such as their positions or the windows of their layers, are compared seed by
+seed. A difference is significant, not significant, exact by construction, or not tested because an effect ends at
+chance level or at its ceiling.
+"""
+
+from neolens.contrasts.arms import Arm, Measure, Values, limit_in_words, without_candidates
+from neolens.contrasts.differences import Contrast, contrasts, kind, recorded
+from neolens.contrasts.words import Row, contrast_table, in_short, measure_table, told_apart
+
+__all__ = [
+    "Arm",
+    "Contrast",
+    "Measure",
+    "Row",
+    "Values",
+    "contrast_table",
+    "contrasts",
+    "in_short",
+    "kind",
+    "limit_in_words",
+    "measure_table",
+    "recorded",
+    "told_apart",
+    "without_candidates",
+]

@@ -1,0 +1,89 @@
+"""Arms: the networks of one architecture, and what is measured of them, one number per network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from neolens import seeds
+from neolens.models import Anatomy
+from neolens.seeds import UNBOUNDED, Estimate
+from neolens.verdicts import Levels, Scale
+
+Values = Callable[[xr.Dataset], xr.DataArray | None]
+"""Reads a value by seed out of the result of an arm; None where the result does not have it."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number a network."""
+
+    title: str
+    unit: str
+    of: Values
+    """By seed; None where the result of an arm does not have it."""
+    bounds: tuple[float, float] = UNBOUNDED
+    """The lowest and the highest value that is possible."""
+    end: Values | None = None
+    """The loss or accuracy at which the effect ends, by seed; None where no guess and no ceiling limits the measure."""
+    scale: Scale = "loss"
+    """What `end` is."""
+    deviation: Callable[[Arm], xr.DataArray | None] | None = None
+    """By how much an arm deviates from the value that its architecture fixes, by seed; None where it fixes none."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What was found in one arm: all of its networks, by seed."""
+
+    facts: Anatomy
+    result: xr.Dataset
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def candidates(self) -> int:
+        """How many tokens random sequences are drawn from, among which a guess is; the size of the vocabulary, which
+        is as many or a few more, in results of earlier versions, which do not say."""
+        return int(self.result.attrs.get("candidates", self.facts.d_vocab))
+
+    def values(self, measure: Measure) -> xr.DataArray | None:
+        """A measure by seed; None where the arm does not have it."""
+        return measure.of(self.result)
+
+    def estimate(self, measure: Measure) -> Estimate:
+        """Its mean over seeds."""
+        values = self.values(measure)
+        return seeds.estimate(np.array([]) if values is None else values, measure.bounds)
+
+    def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
+        """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""
+        ends = None if measure.end is None else measure.end(self.result)
+        if ends is None:
+            return None
+        chosen = ends.dropna("seed") if of_seeds is None else ends.sel(seed=of_seeds)
+        return Levels(self.name, chosen.values.tolist(), measure.scale, self.candidates)
+
+
+def limit_in_words(levels: Levels | None) -> str:
+    """`at chance level in 2 of 3 networks`, `at ceiling`; nothing where no value is at a limit."""
+    if levels is None or not any(levels.limits):
+        return ""
+    count, all_of = sum(one is not None for one in levels.limits), len(levels.limits)
+    kinds = " or ".join(dict.fromkeys(one for one in levels.limits if one is not None))
+    return f"at {kinds}" + (f" in {count} of {all_of} networks" if count < all_of else "")
+
+
+def without_candidates(arms: list[Arm]) -> list[str]:
+    """A sentence for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
+    return [
+        f"{one.name} was measured by an earlier version, which does not say how many tokens its random sequences are "
+        f"drawn from: a guess is taken to be one of the {one.candidates} of its vocabulary."
+        for one in arms
+        if "candidates" not in one.result.attrs
+    ]

@@ -1,0 +1,141 @@
+"""Differences between arms that differ in one thing alone, seed by seed, and what they allow to be claimed.
+
+Networks of one seed start alike and read the same texts. Every measure of every pair that is tested is corrected
+together (Benjamini and Hochberg 1995). A difference is not tested where an architecture fixes it exactly, and where an
+effect ends at chance level or at its ceiling; a non-significant difference is not evidence of equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neolens import seeds, verdicts
+from neolens.contrasts.arms import Arm, Measure
+from neolens.models import Anatomy
+from neolens.models.describe import differences
+from neolens.seeds import Estimate
+from neolens.verdicts import Verdict
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "position": ("rotary", "absolute", "none"),
+    "attention": ("global and local", "local", "global"),
+}
+"""Question -> the answers that an architecture may give, in the order in which arms are set against each other."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One measure of two arms: how much larger it is in `one` than in `other`."""
+
+    measure: str
+    what: Measure
+    one: Arm
+    other: Arm
+    question: str
+    """What is asked of the arms, "attention" or "position"; in what else they differ is a confound."""
+    difference: Estimate
+    """Without p where nothing is tested."""
+    p_adjusted: float
+    """Corrected for every measure of every pair that is tested."""
+    verdict: Verdict
+
+    @property
+    def differ_in(self) -> list[str]:
+        """What else the two differ in besides what is asked, a line each."""
+        return differences([self.one.facts, self.other.facts], self.question)
+
+    @property
+    def tested(self) -> bool:
+        return bool(np.isfinite(self.p_adjusted))
+
+    @property
+    def told_apart(self) -> bool:
+        return self.verdict.status == "supported"
+
+
+def kind(facts: Anatomy, question: str) -> str:
+    """What an architecture answers to a question: the kind of its positions, or the kinds of its layers."""
+    if question == "position":
+        return facts.position.kind
+    return " and ".join(sorted({span.kind for span in facts.attention}))
+
+
+def contrasts(arms: Sequence[Arm], measures: Mapping[str, Measure], question: str) -> list[Contrast]:
+    """Every measure that both have, of every two arms that differ in what is asked alone; of all that differ in it,
+    where there is no such pair. Rotary stands before absolute and none, local before global.
+
+    Where two arms have networks of the same seeds they are compared seed by seed; a single network gives a difference
+    without an interval.
+
+    Raises:
+        ValueError: a question other than "attention" and "position".
+    """
+    if question not in KINDS:
+        raise ValueError(f"no question {question!r}: expected {' or '.join(sorted(KINDS))}")
+    untested: list[tuple[str, Measure, Arm, Arm, Estimate, Verdict | None]] = []
+    for one, other in _pairs(arms, question):
+        for name, measure in measures.items():
+            here, there = one.values(measure), other.values(measure)
+            if here is None or there is None:
+                continue
+            difference = seeds.compared(here, there, measure.bounds)
+            if difference.n:
+                verdict = _without_test(measure, one, other, here - there)
+                difference = difference if verdict is None else replace(difference, p=np.nan)
+                untested.append((name, measure, one, other, difference, verdict))
+    adjusted = seeds.corrected({str(at): difference for at, (*_, difference, _) in enumerate(untested)})
+    return [
+        Contrast(
+            *(name, measure, one, other, question, difference, p),
+            verdict or verdicts.significance(_claim(measure, one, other), p, _size(difference)),
+        )
+        for (name, measure, one, other, difference, verdict), p in zip(untested, adjusted.values(), strict=True)
+    ]
+
+
+def recorded(one: Contrast) -> dict[str, Any]:
+    """A contrast as plain values, for a record."""
+    return {
+        "measure": one.measure,
+        "one": one.one.name,
+        "other": one.other.name,
+        **asdict(one.difference),
+        "p_adjusted": one.p_adjusted,
+        **asdict(one.verdict),
+        "differ besides in": one.differ_in,
+    }
+
+
+def _pairs(arms: Sequence[Arm], question: str) -> list[tuple[Arm, Arm]]:
+    """Every two arms that differ in what is asked alone, or in it at all where no two differ in it alone."""
+    kinds = {one.name: kind(one.facts, question) for one in arms}
+    ranked = sorted(arms, key=lambda one: KINDS[question].index(kinds[one.name]))
+    pairs = [(a, b) for at, a in enumerate(ranked) for b in ranked[at + 1 :] if kinds[a.name] != kinds[b.name]]
+    return [pair for pair in pairs if not differences([one.facts for one in pair], question)] or pairs
+
+
+def _without_test(measure: Measure, one: Arm, other: Arm, difference: xr.DataArray) -> Verdict | None:
+    """What is claimed without a test: a value that an architecture fixes, or an effect that ends at a limit."""
+    difference = difference.dropna("seed")
+    if measure.deviation is not None:
+        fixed = {arm.name: its for arm in (one, other) if (its := measure.deviation(arm)) is not None}
+        if fixed:
+            claim = f"{measure.title} is fixed by the architecture of {' and '.join(fixed)}"
+            return verdicts.exact_by_construction(claim, {name: its.values.tolist() for name, its in fixed.items()})
+    levels = [arm.levels(measure, difference["seed"]) for arm in (one, other)]
+    if levels[0] is None or levels[1] is None:
+        return None
+    return verdicts.limited(_claim(measure, one, other), levels[0], levels[1], difference.values.tolist())
+
+
+def _claim(measure: Measure, one: Arm, other: Arm) -> str:
+    return f"{measure.title} ({measure.unit}) differs between {one.name} and {other.name}"
+
+
+def _size(difference: Estimate) -> str:
+    return f"{difference.mean:+.2g} on average of {difference.n} seeds"
