@@ -1,10 +1,9 @@
 """Position encodings compared: every probe on every network of an arm, differences over seeds, in words and tables."""
 
 from neolens.contrasts import Contrast, Measure, contrast_table, recorded
-from neolens.encodings.measures import MEASURES, Encoding, contrasts
+from neolens.encodings.measures import MEASURES, ROUNDING, Encoding, contrasts
 from neolens.encodings.probe import Texts, over_seeds, probe, texts
 from neolens.encodings.words import (
-    ROUNDING,
     band_estimates,
     findings,
     head_table,

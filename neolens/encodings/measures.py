@@ -30,6 +30,15 @@ def _farthest(result: xr.Dataset) -> xr.DataArray | None:
     return xr.apply_ufunc(np.log10, moved)
 
 
+def _shift_deviation(arm: Arm) -> xr.DataArray | None:
+    """How far a shift moves the logits of rotary positions in float64, beyond rounding: scores depend on distance
+    alone, so it is exactly 0. None for absolute positions."""
+    if arm.facts.position.kind == "absolute" or "shift_exact" not in arm.result:
+        return None
+    moved = arm.result["shift_exact"].isel(shift=-1, drop=True)
+    return moved.where(~(moved < ROUNDING), 0.0)
+
+
 def _first_layer(variable: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
     return lambda result: result[variable].sel(layer=0, drop=True).mean("head") if variable in result else None
 
@@ -47,6 +56,27 @@ def _cause(role: str) -> Callable[[xr.Dataset], xr.DataArray]:
     return lambda result: result["role_more"].sel(role=role, drop=True)
 
 
+def _copied_loss(result: xr.Dataset) -> xr.DataArray:
+    return result["copied_loss"]
+
+
+def _loss_without_role(role: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
+    """The loss where a copy is predicted, with all heads of a role ablated."""
+    return lambda result: (
+        result["copied_loss"] + result["role_effect"].sel(role=role, drop=True) if "role_effect" in result else None
+    )
+
+
+def _loss_without_positions(result: xr.Dataset) -> xr.DataArray | None:
+    effect = _without_positions(result)
+    return None if effect is None else result["copied_loss"] + effect
+
+
+ROUNDING = 1e-9
+"""A change of the logits in float64, as a share of their range, below which nothing has moved."""
+
+SHARE, LOSS = (0.0, 1.0), (0.0, np.inf)
+
 NOTHING_LEFT = ("embedding the mean", "not rotated")
 """How positions are taken away: every token gets the mean of the learned embeddings; nothing is turned."""
 
@@ -62,22 +92,42 @@ def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
 _ABOVE_NOISE = "mean over heads with variance above noise"
 
 MEASURES: Mapping[str, Measure] = {
-    "shift": Measure("logits moved by the farthest shift", "log10 of the share of their spread", _farthest),
-    "toeplitz_first": Measure("Toeplitz share, first layer", _ABOVE_NOISE, _first_layer("toeplitz_share")),
+    "shift": Measure(
+        "logits moved by the farthest shift",
+        "log10 of the share of their spread",
+        _farthest,
+        deviation=_shift_deviation,
+    ),
+    "toeplitz_first": Measure(
+        "Toeplitz share, first layer", _ABOVE_NOISE, _first_layer("toeplitz_share"), bounds=SHARE
+    ),
     "row_first": Measure(
-        "Toeplitz share of what the softmax sees, first layer", _ABOVE_NOISE, _first_layer("row_share")
+        "Toeplitz share of what the softmax sees, first layer", _ABOVE_NOISE, _first_layer("row_share"), bounds=SHARE
     ),
-    "toeplitz": Measure("Toeplitz share, every layer", _ABOVE_NOISE, _every_layer),
-    "previous_token": Measure("best previous-token head", "score", _best("previous_token")),
+    "toeplitz": Measure("Toeplitz share, every layer", _ABOVE_NOISE, _every_layer, bounds=SHARE),
+    "previous_token": Measure("best previous-token head", "score", _best("previous_token"), bounds=SHARE),
     "previous_token_cause": Measure(
-        "ablating all previous-token heads, beyond as many others", "nats a token", _cause("previous_token")
+        "ablating all previous-token heads, beyond as many others",
+        "nats a token",
+        _cause("previous_token"),
+        end=_loss_without_role("previous_token"),
     ),
-    "induction": Measure("best induction head", "score", _best("induction")),
+    "induction": Measure("best induction head", "score", _best("induction"), bounds=SHARE),
     "induction_cause": Measure(
-        "ablating all induction heads, beyond as many others", "nats a token", _cause("induction")
+        "ablating all induction heads, beyond as many others",
+        "nats a token",
+        _cause("induction"),
+        end=_loss_without_role("induction"),
     ),
-    "copied_loss": Measure("loss where a copy is predicted", "nats a token", lambda result: result["copied_loss"]),
-    "positions": Measure("taking positions away adds to that loss", "nats a token", _without_positions),
+    "copied_loss": Measure(
+        "loss where a copy is predicted", "nats a token", _copied_loss, bounds=LOSS, end=_copied_loss
+    ),
+    "positions": Measure(
+        "taking positions away adds to that loss",
+        "nats a token",
+        _without_positions,
+        end=_loss_without_positions,
+    ),
 }
 """Name -> what it is."""
 

@@ -17,7 +17,7 @@ from neolens.ablation import effect
 from neolens.ablation.groups import Head
 from neolens.circuits.copying import LEAST
 from neolens.position.reading import losses
-from neolens.prompts import longest_repeat, random_repeats, random_tokens
+from neolens.prompts import longest_repeat, random_repeats, random_tokens, token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import together
@@ -100,7 +100,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
         found |= _bands(model, asked)
     if kind != "absolute":
         found |= _longer(model, asked)
-    attrs = results.provenance(model, model.anatomy)
+    attrs = results.provenance(model, model.anatomy, candidates=len(token_pool(model)))
     merged = xr.merge([one.rename(name) for name, one in found.items()], join="outer", compat="override")
     kinds = [str(span.kind) for span in model.anatomy.attention]
     windows = [np.nan if span.window is None else float(span.window) for span in model.anatomy.attention]

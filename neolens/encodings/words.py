@@ -14,11 +14,8 @@ import xarray as xr
 from neolens import contrasts, seeds
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast, Row
-from neolens.encodings.measures import MEASURES, Encoding
+from neolens.encodings.measures import MEASURES, ROUNDING, Encoding
 from neolens.seeds import Estimate, in_words
-
-ROUNDING = 1e-9
-"""A change of the logits in float64, as a share of their spread, below which nothing has moved."""
 
 COPIES = 1.0
 """Nats a token above which a network does not predict a copy from its first."""
