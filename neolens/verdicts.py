@@ -155,6 +155,14 @@ def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequ
     return significance(claim, p[largest], f"the largest effect is {effects[largest]:.2g} ({names[largest]})")
 
 
+def unknown_candidates(name: str, vocabulary: int) -> str:
+    """A warning for results of earlier versions, whose chance level is that of the whole vocabulary."""
+    return (
+        f"{name} was measured by an earlier version, which does not say how many tokens its random sequences are drawn "
+        f"from: a guess is taken to be one of the {vocabulary} of its vocabulary."
+    )
+
+
 def _certain_sign(one: Levels, other: Levels, differences: Sequence[float]) -> int:
     """1 or -1 where every difference has that sign whatever lies beyond the limits, else 0."""
     signs = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from neolens.ablation.groups import CONTROL
+from neolens.circuits.need_compared import Compared
 from neolens.circuits.need_words import interval, number, smaller, tells
 from neolens.circuits.needs import CONDITIONS, Needs
 
@@ -24,7 +25,9 @@ KINDS = (
     "Beside each group random heads, as many, evenly from all layers: the mean effect of the draws, the lowest and the "
     "highest draw, and how many raise the loss less. The last three columns: how much more the group raises it than "
     "the draws do on average, with its interval over prompts (it knows of no other draws), and p times the "
-    "comparisons in this table (Bonferroni). Blank: as many heads would be the same ones."
+    "comparisons in this table that are tested (Bonferroni). Blank: as many heads would be the same ones. Words in "
+    "place of p: there is no test, because masking changes nothing by construction (exact), or because a loss ends at "
+    "chance level or at its ceiling."
 )
 
 _HEADER = {"beyond": "beyond", "cut": "beyond, cut", "inside": "inside", "text": "text"}
@@ -59,11 +62,18 @@ def kind_table(found: Needs) -> tuple[list[str], list[Row]]:
         if row.draws:
             spread = interval(min(row.draws), max(row.draws))
             told += [float(np.mean(row.draws)), spread, f"{smaller(row)} of {len(row.draws)}"]
-            told += [row.more, interval(row.more_low, row.more_high), row.p]
+            told += [row.more, interval(row.more_low, row.more_high), _p(row)]
         else:
             told += [None, "", "", None, "", None]
         rows.append(told)
     return [*header, "more than random", "95 % interval", "p"], rows
+
+
+def _p(row: Compared) -> float | str:
+    """The corrected p, or why nothing was tested."""
+    if np.isfinite(row.p):
+        return row.p
+    return row.verdict.status if row.verdict.status in ("exact", "contradicted") else row.verdict.reason
 
 
 def drawn(found: Needs) -> list[str]:

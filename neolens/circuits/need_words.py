@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
-from neolens.circuits.needs import CONDITIONS, KINDS, Compared, Needs, group_of
+from neolens import verdicts
+from neolens.circuits.need_compared import Compared, candidates_of, masking_is_exact
+from neolens.circuits.needs import CONDITIONS, KINDS, Needs, group_of
 from neolens.circuits.words import listed
 from neolens.models import Anatomy
-
-SIGNIFICANT = 0.05
-"""Corrected p below which a head is spoken of."""
+from neolens.verdicts import SIGNIFICANT, largest_significant, limit, strongest
 
 LEAST = 0.01
 """Nats a token: heads that change the loss by less stand in figures, but in no table and no count."""
@@ -82,20 +82,33 @@ def _heads_of(found: Needs) -> str:
     return (
         f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at the window, {most['cut']} "
         f"beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below {SIGNIFICANT}, the loss "
-        f"is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}."
+        f"is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}.{_masked_local_heads(found)}"
     )
+
+
+def _masked_local_heads(found: Needs) -> str:
+    """What masking does to heads that see no farther than the window; nothing where there are none."""
+    verdict = masking_is_exact(found.facts.name, found.heads["cut"], found.facts, found.window)
+    said = {
+        "exact": " Of local heads, which see no farther than the window, that is exact, and not tested.",
+        "contradicted": f" It should be exactly 0 in local heads, which see no farther; {verdict.reason}.",
+    }
+    return said.get(verdict.status, "")
 
 
 def warnings(found: Needs) -> list[str]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
     name, said = found.facts.name, []
     for condition in ("inside", "beyond"):
-        loss, chance = _level(found, condition), math.log(found.facts.d_vocab)
+        candidates = candidates_of(found.groups[condition]) or found.facts.d_vocab
+        loss, chance = _level(found, condition), math.log(candidates)
         if loss > chance / 2:
             said.append(
                 f"{name} hardly copies {condition} the window (loss {loss:.2f}, by chance {chance:.2f}): what ablating "
                 "does there says little of copying."
             )
+    if candidates_of(found.repeats) is None:
+        said.append(verdicts.unknown_candidates(name, found.facts.d_vocab))
     fewest = min(found.text.sizes["prompt"], found.repeats.sizes["prompt"])
     if fewest < FEW:
         said.append(f"{name} was asked fewer than {FEW} prompts ({fewest}): means and intervals are rough.")
@@ -154,6 +167,8 @@ def _group(found: Needs, group: str) -> str:
 
 def _moved(row: Compared) -> str:
     """`5.20 higher (5.17 to 5.23)`."""
+    if row.verdict.status == "exact":
+        return "exactly unchanged"
     if row.effect == row.low == row.high == 0:
         return "unchanged"
     if not row.low <= row.high:  # a single prompt has no interval
@@ -161,16 +176,24 @@ def _moved(row: Compared) -> str:
     if row.low <= 0 <= row.high:
         return f"not told from before ({number(row.effect)}; {interval(row.low, row.high)})"
     low, high = sorted((abs(row.low), abs(row.high)))
-    return f"{number(abs(row.effect))} {'higher' if row.effect > 0 else 'lower'} ({interval(low, high)})"
+    mark = ", at chance level" if row.limit == "chance level" else ""
+    return f"{number(abs(row.effect))} {'higher' if row.effect > 0 else 'lower'} ({interval(low, high)}{mark})"
 
 
 def _strongest(effects: xr.Dataset) -> str:
-    """The head with the largest effect by size, if it is told from chance."""
-    best = effects.isel(group=int(np.abs(effects["effect"].values).argmax()))
-    if not float(best["p_adjusted"]) < SIGNIFICANT:
-        return "none that is told from chance"
-    its = interval(float(best["low"]), float(best["high"]))
-    return f"{best['group'].item()} ({best['attention_kind'].item()}; {number(float(best['effect']))}, {its})"
+    """The head with the largest significant effect by size, or the largest of all and that it is not significant."""
+    names = [str(name) for name in effects["group"].values]
+    values, p = (effects[name].values.tolist() for name in ("effect", "p_adjusted"))
+    verdict, best = strongest("changes the loss", names, values, p), largest_significant(values, p)
+    if best is None:
+        start = "not known" if verdict.status == "not measured" else "none that is told from chance"
+        return f"{start} ({verdict.reason})"
+    its = effects.isel(group=best)
+    between = interval(float(its["low"]), float(its["high"]))
+    if "baseline" in effects:
+        end = limit(float(effects["baseline"]) + values[best], "loss", candidates_of(effects))
+        between += ", at chance level" if end == "chance level" else ""
+    return f"{names[best]} ({its['attention_kind'].item()}; {number(values[best])}, {between})"
 
 
 def _count(found: Needs, condition: str) -> str:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from neolens.ablation import by_kind, difference, each_head, each_layer, effect
+from neolens.ablation import by_kind, each_head, each_layer, effect
 from neolens.ablation.groups import CONTROL, Head
+from neolens.circuits.need_compared import Compared, beside_controls, without_untested
 from neolens.models import Anatomy
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
@@ -29,26 +30,6 @@ KINDS = ("global", "local")
 
 ROUNDING = 1e-6
 """Nats a token: less than that between two losses in float32 is rounding, and counts as no effect."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A group of heads beside as many random ones, under one condition: means over prompts, in nats a token."""
-
-    condition: str
-    group: str
-    effect: float
-    """How much ablating the group raises the loss, with its 95 % interval."""
-    low: float
-    high: float
-    draws: tuple[float, ...]
-    """The same of each draw of random heads; none where as many would be the same heads."""
-    more: float
-    """How much more the group raises it than the draws do on average, with its 95 % interval."""
-    more_low: float
-    more_high: float
-    p: float
-    """Of `more`, times the comparisons that are made in the model (Bonferroni), at most 1."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,8 @@ class Needs:
     cut: xr.Dataset
     """The same, where heads only lose the keys that are beyond it."""
     heads: Mapping[str, xr.Dataset]
-    """Condition -> the effect of every head, corrected for all of them; empty where no single head was ablated."""
+    """Condition -> the effect of every head, corrected for all of them, without p where there is nothing to test; empty
+    where no single head was ablated."""
     groups: Mapping[str, xr.Dataset]
     """Condition -> the effects of layers and kinds, and of each size of random controls, the draws averaged."""
     compared: tuple[Compared, ...]
@@ -121,28 +103,31 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
 
     Args:
         text: of `neolens.ablate` on text, with the groups of `asked_groups`.
-        repeats: of `by_repeat`, with the same groups.
+        repeats: of `by_repeat`, with the same groups; its attribute `candidates` is the number of tokens that the
+            sequences are drawn from. Without it, as in results of earlier versions, that of the vocabulary is taken.
         cut: of `by_repeat`, with the same groups and how=Beyond(window).
         window: the first distance beyond it.
 
     Raises:
         ValueError: no repeat inside the window or none beyond it, or others in `cut`.
     """
-    conditions = _conditions(text, repeats, cut, window)
+    candidates = repeats.attrs.get("candidates", facts.d_vocab)
+    conditions = {
+        name: result if name == "text" else result.assign_attrs(candidates=candidates)
+        for name, result in _conditions(text, repeats, cut, window).items()
+    }
     names = [str(name) for name in text["group"].values]
     heads, draws = [name for name in names if "." in name.split()[0]], [name for name in names if _is_control(name)]
     others = [name for name in names if name not in heads and name not in draws]
     compared = [name for name in KINDS if name in others]
     compared += [name for name in others if name not in KINDS and not name.startswith("layer ")]
+    of_heads = {name: result.sel(group=heads) for name, result in conditions.items() if heads}
+    of_groups = {name: _controls_averaged(result.sel(group=others + draws)) for name, result in conditions.items()}
     return Needs(
-        facts,
-        window,
-        text,
-        repeats,
-        cut,
-        {name: effect(result.sel(group=heads)) for name, result in conditions.items() if heads},
-        {name: effect(_controls_averaged(result.sel(group=others + draws))) for name, result in conditions.items()},
-        _beside_controls(conditions, compared),
+        *(facts, window, text, repeats, cut),
+        {name: without_untested(effect(result), name, facts, window) for name, result in of_heads.items()},
+        {name: without_untested(effect(result), name, facts, window) for name, result in of_groups.items()},
+        beside_controls(conditions, compared, facts, window),
     )
 
 
@@ -209,23 +194,3 @@ def _controls_averaged(result: xr.Dataset) -> xr.Dataset:
         parts.append(mean.expand_dims(group=[f"{size}, mean of {len(draws)}"]).assign_coords(coords))
     ablated = xr.concat([part["ablated"] for part in parts], dim="group")
     return result[["baseline"]].drop_dims("group", errors="ignore").assign(ablated=ablated).assign_attrs(result.attrs)
-
-
-def _beside_controls(conditions: Mapping[str, xr.Dataset], groups: list[str]) -> tuple[Compared, ...]:
-    times = len(conditions) * len(groups)
-    return tuple(_compared(name, result, group, times) for group in groups for name, result in conditions.items())
-
-
-def _compared(condition: str, result: xr.Dataset, group: str, times: int) -> Compared:
-    """One group beside the random controls that have as many heads."""
-    names = [str(name) for name in result["group"].values]
-    size = len(str(result["heads"].sel(group=group).values).split())
-    draws = [name for name in names if name.startswith(f"{CONTROL}{size} heads ")]
-    effects = effect(result.sel(group=[group, *draws]))
-    alone, low, high = (float(effects[name].values[0]) for name in ("effect", "low", "high"))
-    if not draws:
-        return Compared(condition, group, alone, low, high, (), np.nan, np.nan, np.nan, np.nan)
-    beside = difference(result, group, draws)
-    more, more_low, more_high = (float(beside[name]) for name in ("difference", "low", "high"))
-    each, p = tuple(map(float, effects["effect"].values[1:])), min(1.0, times * float(beside["p"]))
-    return Compared(condition, group, alone, low, high, each, more, more_low, more_high, p)

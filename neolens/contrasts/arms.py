@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from neolens import seeds
+from neolens import seeds, verdicts
 from neolens.models import Anatomy
 from neolens.seeds import UNBOUNDED, Estimate
 from neolens.verdicts import Levels, Scale
@@ -79,11 +79,7 @@ def limit_in_words(levels: Levels | None) -> str:
     return f"at {kinds}" + (f" in {count} of {all_of} networks" if count < all_of else "")
 
 
-def without_candidates(arms: list[Arm]) -> list[str]:
-    """A sentence for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
-    return [
-        f"{one.name} was measured by an earlier version, which does not say how many tokens its random sequences are "
-        f"drawn from: a guess is taken to be one of the {one.candidates} of its vocabulary."
-        for one in arms
-        if "candidates" not in one.result.attrs
-    ]
+def without_candidates(arms: Sequence[Arm]) -> list[str]:
+    """A warning for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
+    unknown = [one for one in arms if "candidates" not in one.result.attrs]
+    return [verdicts.unknown_candidates(one.name, one.candidates) for one in unknown]
