@@ -92,7 +92,10 @@ def test_weights_under_their_published_names_are_found(name, renamed, tiny_folde
 def test_weights_of_another_shape_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
-    with pytest.raises(ValueError, match="the weights cannot be read|mismatched weight"):
+    with pytest.raises(
+        ValueError,
+        match=r"intermediate_size = 64, but weight .*c_fc\.weight has shape \[48, 32\].*intermediate_size = 48",
+    ):
         neolens.load(folder)
 
 
@@ -101,7 +104,7 @@ def test_weights_that_the_config_does_not_know_are_refused(folder):
     config |= {"num_layers": 2, "attention_types": [[["global", "local"], 1]]}
     config.pop("attention_layers", None)
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"unexpected weight transformer\.h\.[23]"):
+    with pytest.raises(ValueError, match=r"num_layers = 2, but .* 4 layers .*unexpected weight transformer\.h\.[23]"):
         neolens.load(folder)
 
 

@@ -26,7 +26,7 @@ from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load
 from neolens.models.support import quiet_transformers
-from neolens.models.weights import KEY_MAPPING
+from neolens.models.weight_files import KEY_MAPPING
 from neolens.network import weights_of
 from neolens.prompts import bos_token
 from neolens.sites import hook_name, sites_of

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from neolens.checks import shown
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -155,7 +157,7 @@ def is_harmless(field: str) -> bool:
 
 def refuse(name: str, field: str, value: Any, reason: str) -> None:
     """Raise the ValueError about a config field, in its one wording."""
-    raise ValueError(f"{name}: config field {field} = {_short(value)} is not handled: {reason}")
+    raise ValueError(f"{name}: config field {field} = {shown(value, 120)} is not handled: {reason}")
 
 
 def _protected_part(words: str) -> str | None:
@@ -203,8 +205,3 @@ def _same_fact(field: str, config: PretrainedConfig) -> Any:
 
 def _snake(field: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", field).lower().replace("-", "_").replace(".", "_")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:120] + "..."

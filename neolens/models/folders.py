@@ -6,7 +6,6 @@ are fetched. Nothing from the hub is ever executed, and safetensors are preferre
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neolens.checks import did_you_mean
+from neolens.files import read_json
 from neolens.models.catalogue import Entry, catalogue, find
 from neolens.models.lab_models import lab_folder, lab_names
 from neolens.models.tokenizers import TOKENIZER_FILES
@@ -81,13 +81,7 @@ class Source:
             raise ValueError(
                 f"{self.name}: the folder has no config.json: expected a model folder written by save_pretrained"
             )
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.name}: config.json is not valid JSON ({error}): save the model anew") from error
-        if not isinstance(raw, dict):
-            raise ValueError(f"{self.name}: config.json holds a {type(raw).__name__}: expected a JSON object")
-        return raw
+        return read_json(path, "the JSON object that save_pretrained writes; save the model anew")
 
 
 def resolve(name: str | Path, revision: str | None = None) -> Source:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neolens.models.config_values import check_values
 from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
 from neolens.models.support import first_line, ignored_fields, refuse_unsupported, supported_config
@@ -53,6 +54,7 @@ def anatomy(model_or_name: Any, *, revision: str | None = None, ignore_fields: s
     if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
         supported_config({"model_type": config.model_type}, name)
     raw = config.to_dict()
+    check_values(raw, config.model_type, config.attribute_map, name)
     refuse_unsupported(config, raw, name, _listed(ignore_fields))
     described = from_config(config, name, ignored_fields=ignored_fields(config, raw, _listed(ignore_fields)))
     whole = isinstance(model_or_name, PreTrainedModel) and model_or_name.get_output_embeddings() is not None

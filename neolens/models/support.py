@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from neolens.checks import shown
 from neolens.models.config_fields import check_fields, read_fields, refuse, unread_fields
+from neolens.models.config_values import bad_value, check_rotation, check_values
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -53,17 +55,32 @@ def supported_config(raw: dict[str, Any], name: str, ignore_fields: Sequence[str
         )
     if not isinstance(family, str) or family not in classes:
         raise ValueError(
-            f"{name}: model_type {family!r} is not handled: neolens handles gpt2, gpt_neo and gpt_neox "
+            f"{name}: model_type {shown(family)} is not handled: neolens handles gpt2, gpt_neo and gpt_neox "
             "(GPT-2, GPT-Neo, Pythia); use transformer_lens directly for others"
         )
-    read = read_fields(classes[family])
-    try:
-        with quiet_transformers():
-            config = classes[family].from_dict({field: value for field, value in raw.items() if field in read})
-    except Exception as error:  # transformers raises errors of its own kinds for bad values
-        raise ValueError(f"{name}: config.json is not a valid {family} config: {first_line(error)}") from error
+    check_values(raw, family, classes[family].attribute_map, name)
+    config = _built(classes[family], raw, name)
     refuse_unsupported(config, raw, name, ignore_fields)
     return config
+
+
+def _built(config_class: type[PretrainedConfig], raw: dict[str, Any], name: str) -> PretrainedConfig:
+    """The config object; the class may change what it is given, so that it gets copies of inner objects."""
+    read = read_fields(config_class)
+    fields = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items() if key in read}
+    with quiet_transformers():
+        try:
+            return config_class.from_dict(dict(fields))
+        except Exception as error:  # transformers raises errors of its own kinds for bad values
+            for field, value in fields.items():
+                try:
+                    config_class.from_dict({key: other for key, other in fields.items() if key != field})
+                except Exception:
+                    continue
+                raise bad_value(name, field, value, f"a valid value ({first_line(error)})") from error
+            raise ValueError(
+                f"{name}: config.json is not a valid {raw['model_type']} config: {first_line(error)}"
+            ) from error
 
 
 def refuse_unsupported(
@@ -81,10 +98,11 @@ def refuse_unsupported(
     if getattr(config, activation) not in ACTIVATIONS:
         refuse(name, activation, getattr(config, activation), f"neolens knows {', '.join(ACTIVATIONS)}")
     _refuse_shapes(config, name)
-    if family == "gpt_neo":
-        _refuse_spans(config, name)
+    if family == "gpt_neo" and "local" in config.attention_layers and config.window_size < 1:
+        refuse(name, "window_size", config.window_size, "expected at least 1 key")
     if family == "gpt_neox":
-        _refuse_rope(config, name)
+        check_rotation(raw, config.rope_parameters, name)
+        _refuse_rope(config, raw, name)
     check_fields(config, raw, name, ignore_fields)
 
 
@@ -119,35 +137,29 @@ def _refuse_architecture(config: PretrainedConfig, architectures: Any, name: str
 
 def _refuse_shapes(config: PretrainedConfig, name: str) -> None:
     heads, d_model = config.num_attention_heads, config.hidden_size
-    fields = ("num_attention_heads", "hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
-    for field in fields:
-        if getattr(config, field) < 1:
-            refuse(name, field, getattr(config, field), "expected at least 1")
     if d_model % heads:
-        raise ValueError(f"{name}: {heads} heads do not divide the width {d_model}")
+        names = {key: config.attribute_map.get(key, key) for key in ("num_attention_heads", "hidden_size")}
+        raise ValueError(
+            f"{name}: config field {names['num_attention_heads']} = {heads}: {heads} heads do not divide the width "
+            f"{d_model} ({names['hidden_size']}); correct it in config.json"
+        )
     if getattr(config, "head_dim", None) not in (None, d_model // heads):
         refuse(name, "head_dim", config.head_dim, f"neolens computes width / heads = {d_model // heads}")
 
 
-def _refuse_spans(config: PretrainedConfig, name: str) -> None:
-    kinds = list(config.attention_layers)
-    unknown = sorted(set(kinds) - {"global", "local"})
-    if unknown or len(kinds) != config.num_layers:
-        refuse(name, "attention_layers", kinds, f"expected 'global' or 'local' for {config.num_layers} layers")
-    if "local" in kinds and config.window_size < 1:
-        refuse(name, "window_size", config.window_size, "expected at least 1 key")
-
-
-def _refuse_rope(config: PretrainedConfig, name: str) -> None:
+def _refuse_rope(config: PretrainedConfig, raw: dict[str, Any], name: str) -> None:
     rope = config.rope_parameters
     if rope.get("rope_type", "default") != "default":
         refuse(name, "rope_type", rope["rope_type"], "neolens rotates by the default frequencies only")
     extra = sorted(set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"})
     if extra:
-        refuse(name, f"rope_parameters.{extra[0]}", rope[extra[0]], "unknown to neolens")
+        refuse(
+            name,
+            f"{'rope_scaling' if raw.get('rope_scaling') else 'rope_parameters'}.{extra[0]}",
+            rope[extra[0]],
+            "unknown to neolens",
+        )
     dims = int(config.hidden_size // config.num_attention_heads * rope["partial_rotary_factor"])
-    if not 0 <= rope["partial_rotary_factor"] <= 1:
-        refuse(name, "partial_rotary_factor", rope["partial_rotary_factor"], "expected a share, 0 to 1")
     if dims % 2:
         refuse(name, "partial_rotary_factor", rope["partial_rotary_factor"], f"{dims} rotated dimensions are odd")
 

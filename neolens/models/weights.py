@@ -12,7 +12,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neolens.models.support import first_line, quiet_transformers
+from neolens.models.support import quiet_transformers
+from neolens.models.weight_files import KEY_MAPPING, check_weight_files, unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 _OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 # Heads besides the language model's: of trl, of GPT2DoubleHeadsModel, of classifiers of texts and tokens, of answers.
 _OTHER_HEADS = re.compile(r"^(v_head|value_head|multiple_choice_head|score|classifier|qa_outputs|reward_head)\.")
-# Put before names by torch.compile, by DataParallel and by Lightning.
-KEY_MAPPING = {r"^(?:(?:_orig_mod|module)\.)*(?:model\.)?(?:(?:_orig_mod|module)\.)*(?=\w)": ""}
 
 
 def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name: str) -> PreTrainedModel:
@@ -35,8 +34,7 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
     from transformers import AutoModelForCausalLM
 
     refuse_adapter(folder, name)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"{name}: no weights in the folder: expected model.safetensors beside config.json")
+    check_weight_files(folder, config, name)
     try:
         with quiet_transformers():
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -48,13 +46,11 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
                 weights_only=True,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report
                 key_mapping=KEY_MAPPING,
             )
     except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
-        raise ValueError(
-            f"{name}: the weights cannot be read ({first_line(error)}): "
-            "the file is truncated, damaged or of another model; fetch or save it anew"
-        ) from error
+        raise unreadable(name, "the folder", error) from error
     _check_report(report, name)
     refuse_not_finite(model, name)
     return model.eval()
