@@ -18,7 +18,20 @@ FLOORS = [
     ["checks", "files", "processes", "models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "results", "whatif"],
     ["patching", "ablation", "scores", "position"],
-    ["seeds", "verdicts", "findings", "circuits", "contrasts", "encodings", "comparison", "figures", "views", "report"],
+    [
+        "seeds",
+        "verdicts",
+        "mechanisms",
+        "near_far",
+        "findings",
+        "circuits",
+        "contrasts",
+        "encodings",
+        "comparison",
+        "figures",
+        "views",
+        "report",
+    ],
     ["checking", "cli", "dashboard"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]

@@ -1,0 +1,194 @@
+"""Verdicts about causes: whether heads with a role matter more than control heads, through which layers an answer
+arrives, and whether a shift of all positions changes the output. Pure functions of numbers; see `neolens.verdicts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from neolens.verdicts import SIGNIFICANT, Status, Verdict
+
+NEEDED = 0.1
+"""The share of the effect of the source token that restricting a layer must remove for the layer to be needed."""
+
+ROUNDING = 1e-9
+"""A change of the logits in float64, as a share of their range, below which nothing has changed but rounding."""
+
+NATS = 1e-3
+"""Nats per token: a smaller KL divergence is no change of the predictions worth speaking of."""
+
+
+def more_than_controls(
+    heads: str, count: int, effect: float, more: float, p: float, where: str, *, controls: int
+) -> Verdict:
+    """Whether ablating heads with a role adds more to the loss than ablating control heads, which do not have it.
+
+    Args:
+        heads: what is ablated, such as `head 2.1 of lab/gpt2` or `all induction heads of lab/gpt2`.
+        count: how many heads that is.
+        effect: what ablating them adds to the loss, in nats per token.
+        more: how much more than control heads.
+        p: of `more`, corrected; NaN where there is none.
+        where: where control heads are drawn, such as `layer 2` or `the network`.
+        controls: heads there without the role.
+    """
+    claim = f"ablating {heads} adds more to the loss than ablating as many control heads of {where}"
+    if not count:
+        return Verdict(claim, "not measured", "no head has the role")
+    if not controls:
+        return Verdict(claim, "not measured", f"no control: every head of {where} has the role")
+    if controls < count or not math.isfinite(more):
+        have = f"only {controls} head{'s' if controls > 1 else ''} of {where} {'do' if controls > 1 else 'does'} not"
+        return Verdict(claim, "not measured", f"no control: {count} heads have the role and {have}")
+    reason = f"{effect:.2f} nats per token, {more:+.2f} more than control heads"
+    if not math.isfinite(p):
+        return Verdict(claim, "not measured", f"{reason}, without a p")
+    status: Status = "not significant" if p >= SIGNIFICANT else "supported" if more > 0 else "contradicted"
+    return Verdict(claim, status, f"{reason}, corrected p = {p:.2g}")
+
+
+def needed_layers(
+    shares: Float[np.ndarray, "*axes layer"], significant: Bool[np.ndarray, "*axes layer"]
+) -> Bool[np.ndarray, "*axes layer"]:
+    """Which layers are needed: restricting one removes `NEEDED` of the effect or more, significantly; a NaN share is of
+    a layer that was not restricted."""
+    return np.asarray(significant, bool) & (np.nan_to_num(shares, nan=-np.inf) >= NEEDED)
+
+
+def arrives_through(
+    subject: str,
+    distances: Sequence[int],
+    seeds: Sequence[int],
+    shares: Float[np.ndarray, "seed distance layer"],
+    significant: Bool[np.ndarray, "seed distance layer"],
+    answers: Bool[np.ndarray, "seed distance"],
+    *,
+    restricted_to: str,
+    kinds: Sequence[str] = (),
+) -> list[Verdict]:
+    """Through which layers an answer arrives, a verdict for each group of distances at which the same layers are
+    needed in every seed; distances that disagree are never pooled.
+
+    `supported` where a layer is needed, `not significant` where no single one is, `not measured` where no network
+    answers.
+
+    Args:
+        subject: model and task, such as `the answer to induction in lab/gpt-neo`.
+        shares: of the effect of the source token that restricting a layer removes; NaN where a layer was not
+            restricted, as it is local already.
+        significant: whether each share is, corrected for all of them.
+        answers: whether a network answers at a distance; where it does not, its shares mean nothing.
+        restricted_to: what a layer was restricted to, such as `the window of 16 tokens`.
+        kinds: the kind of attention of each layer where layers differ.
+    """
+    shares, answers = np.asarray(shares, float), np.asarray(answers, bool)
+    needed = needed_layers(shares, significant) & answers[..., None]
+    groups: dict[bytes, list[int]] = {}
+    for at in range(len(distances)):
+        groups.setdefault(np.concatenate([needed[:, at].ravel(), answers[:, at]]).tobytes(), []).append(at)
+    return [
+        _at(subject, [distances[at] for at in group], seeds, shares[:, group], needed[:, group[0]],
+            answers[:, group[0]], restricted_to, kinds)
+        for group in groups.values()
+    ]  # fmt: skip
+
+
+def _at(
+    subject: str,
+    distances: Sequence[int],
+    seeds: Sequence[int],
+    shares: Float[np.ndarray, "seed distance layer"],
+    needed: Bool[np.ndarray, "seed layer"],
+    answering: Bool[np.ndarray, " seed"],
+    restricted_to: str,
+    kinds: Sequence[str],
+) -> Verdict:
+    """One group of distances, at which the same layers are needed."""
+    back = f"{_listed([str(one) for one in distances])} tokens back"
+    if not answering.any():
+        claim = f"{subject} {back} arrives through a single layer"
+        return Verdict(claim, "not measured", f"no network answers {back}")
+    cases: dict[tuple[int, ...], list[int]] = {}
+    for seed in np.flatnonzero(answering):
+        by_share = np.argsort(-shares[seed].mean(0), kind="stable").tolist()
+        order = tuple(layer for layer in by_share if needed[seed, layer])
+        same = next((case for case in cases if set(case) == set(order)), order)
+        cases.setdefault(same, []).append(int(seed))
+    through, removed = [], []
+    for layers, rows in sorted(cases.items(), key=lambda case: -len(case[1])):
+        of = _in_seeds([seeds[row] for row in rows], len(seeds))
+        through.append(f"{_through(layers, kinds)}{of}")
+        removed += [f"layer {layer} {_span(shares[rows][:, :, layer])}{of}" for layer in layers]
+    claim = f"{subject} {back} arrives through {_listed(through)}"
+    if not removed:
+        tried = shares[answering][np.isfinite(shares[answering])]
+        if not tried.size:
+            return Verdict(claim, "not measured", f"no layer attends farther than {restricted_to}")
+        most = f"the largest share is {tried.max():.2f}"
+        reason = f"no layer restricted to {restricted_to} removes {NEEDED:.0%} of the effect of the source token"
+        return Verdict(claim, "not significant", f"{reason} significantly ({most})")
+    reason = f"restricted to {restricted_to}, a layer removes this share of the effect of the source token: "
+    return Verdict(claim, "supported", reason + "; ".join(removed))
+
+
+def shift_changes_output(
+    subject: str, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
+) -> Verdict:
+    """Whether moving every position index changes the predictions: KL divergence first, then the largest change of a
+    logit as a share of the range of the logits, the largest less the smallest.
+
+    `supported`: the KL divergence is `NATS` or more; `exact`: in float64 nothing is left but rounding;
+    `not significant`: a change that is neither.
+
+    Args:
+        kl: mean KL divergence of the shifted from the unshifted predictions, in nats per token.
+        logits: largest change of a logit, as a share of the range of the logits.
+        logits_exact: the same in float64; NaN where it was not computed.
+        rounding: what float32 alone changes, as a share of the range of the logits.
+        sample: the interval of `kl` and its n, for the reason.
+    """
+    claim = f"moving every position index by {by} changes the predictions of {subject}"
+    if not (math.isfinite(kl) and math.isfinite(logits)):
+        return Verdict(claim, "not measured", "it has no positions to move")
+    if logits_exact < ROUNDING:
+        reason = (
+            f"KL divergence {kl:.1g} nats per token and largest change of a logit {logits:.1g} of their range are "
+            f"rounding: in float64 at most {logits_exact:.1g} of the range is left; float32 alone: {rounding:.1g}"
+        )
+        return Verdict(f"moving every position index by {by} changes nothing in {subject}", "exact", reason)
+    reason = f"KL divergence {_nats(kl)} nats per token{sample and f' ({sample})'}; the largest change of a logit is "
+    reason += f"{logits:.2g} of the range of the logits"
+    return Verdict(claim, "supported" if kl >= NATS else "not significant", reason)
+
+
+def _nats(kl: float) -> str:
+    return f"{kl:.2f}" if kl >= 0.1 else f"{kl:.1g}"
+
+
+def _through(layers: Sequence[int], kinds: Sequence[str]) -> str:
+    """`global layer 2`, `layers 2 and 0`, `no single layer`."""
+    if not layers:
+        return "no single layer"
+    of = {kinds[layer] for layer in layers} if kinds else set()
+    kind = f"{of.pop()} " if len(of) == 1 else ""
+    return f"{kind}layer{'s' if len(layers) > 1 else ''} {_listed([str(layer) for layer in layers])}"
+
+
+def _span(shares: Float[np.ndarray, "*axes"]) -> str:
+    """`0.70 to 0.96`: the lowest and the highest of seeds and distances."""
+    ends = [f"{float(np.nanmin(shares)) + 0.0:.2f}", f"{float(np.nanmax(shares)) + 0.0:.2f}"]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _in_seeds(these: Sequence[int], of: int) -> str:
+    if of == 1:
+        return ""
+    return f" in seed{'s' if len(these) > 1 else ''} {_listed([str(one) for one in these])}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
