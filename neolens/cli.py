@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from neolens.checks import shown
 from neolens.lab.commands import app as lab_app
 from neolens.processes import Interrupted, interruptible
+
+_UsageError: Any = typer.BadParameter.__base__  # of click, which some versions of typer include
 
 app = typer.Typer(
     help="Mechanistic interpretability of GPT-2, GPT-Neo and Pythia: local against global attention, "
@@ -105,17 +108,35 @@ def main() -> None:
 def run_cleanly(command: typer.Typer) -> None:
     """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback.
 
-    Ctrl-C ends in one line too, with exit code 130; SIGTERM with 143.
+    Ctrl-C ends in one line too, with exit code 130; SIGTERM with 143. A command without arguments shows its help.
     """
+    code = 0
     try:
         with interruptible():
-            command()
+            code = command(standalone_mode=False)
     except Interrupted as stop:
         print(f"interrupted: {stop}", file=sys.stderr)
         raise SystemExit(stop.exit_code) from None
-    except (ValueError, TypeError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    except (ValueError, TypeError, OSError, _UsageError) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+        else:
+            print("error:", _one_line(error), file=sys.stderr)
         raise SystemExit(2) from None
+    if code:
+        raise SystemExit(code)
+
+
+def _one_line(error: Exception) -> str:
+    """Its message; that of a wrong option names the option and its value, and refers to the list of options."""
+    if not isinstance(error, _UsageError):
+        return " ".join(str(error).split())
+    message = error.format_message().rstrip(".")
+    wrong: list[Any] = getattr(error.__cause__, "errors", list)()  # of pydantic, which reads numbers for typer
+    if wrong and (option := getattr(error, "param", None)):
+        kind = "a whole number" if wrong[0]["type"].startswith("int") else "a number"
+        message = f"{option.opts[0]} {shown(wrong[0]['input'])}: expected {kind}"
+    return f"{' '.join(message.split())}; see --help"
 
 
 if __name__ == "__main__":

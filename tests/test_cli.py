@@ -144,6 +144,13 @@ def test_the_command_is_installed_and_its_exit_code_reaches_the_shell():
         (["lab", "train", "--seed", "-1"], "seed -1: seeds are 0 and above"),
         (["lab", "train", "--jobs", "0"], "0 trainings at a time: expected at least 1"),
         (["lab", "train", "--steps", "0"], "0 steps: a training has at least 1"),
+        (["lab", "train", "--steps", "many"], "--steps 'many': expected a whole number; see --help"),
+        (["lab", "train", "--steps"], "'--steps' requires an argument"),
+        (["check", "lab/gpt2", "--dtipe", "float32"], "--dtipe (Possible options: --dtype); see --help"),
+        (["check"], "Missing argument 'MODEL'"),
+        (["check", "lab/gpt2", "lab/pythia"], "lab/pythia"),
+        (["describe", "lab/gpt2", "--question"], "'--question' requires an argument"),
+        (["chek"], "No such command 'chek'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
