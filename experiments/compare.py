@@ -32,7 +32,16 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line, comparison_page, inputs, ioi, local_vs_global, window_reach
+from experiments import (
+    command_line,
+    comparison_page,
+    comparison_record,
+    inputs,
+    ioi,
+    local_vs_global,
+    settings,
+    window_reach,
+)
 from experiments.inputs import Inputs
 from neolens import PromptPairs, ablate, circuits, encodings, files, fingerprint, patch, report, results
 from neolens.ablation import Beyond
@@ -42,6 +51,7 @@ from neolens.comparison import TASK, Found, keeping, mixed, words
 from neolens.comparison.keeping import kept
 from neolens.contrasts import recorded
 from neolens.models import Anatomy, lab_names
+from neolens.processes import remedy
 from neolens.prompts import indirect_object, random_repeats, second_copy
 from neolens.scores import shown_patterns
 
@@ -73,6 +83,9 @@ class Config:
     """Random controls of each size, beside the layers of a kind."""
     seed: int = 0
     """Seed of texts, sequences, questions and controls."""
+
+    def __post_init__(self) -> None:
+        settings.check(self, prompts=settings.ENOUGH)
 
 
 @dataclass(frozen=True)
@@ -107,9 +120,6 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, and put every question in the tokens of every model."""
-    command_line.refuse_few(config.prompts, config.seed)
-    if config.draws < 1:
-        raise ValueError(f"{config.draws} draws: expected 1 or more random controls of each size")
     scores = local_vs_global.plan(on_scores(config))
     command_line.one_window(scores.anatomies)
     networks = command_line.networks(scores.anatomies, config.models)
@@ -251,6 +261,19 @@ def stamp(config: Config, asked: Questions) -> keeping.Stamp:
     return {"settings": settled(config), "text": text, "versions": versions, "asked_window": asked.window}
 
 
+def recorded_stamp(noted: Mapping[str, Any], config: Config, model: str, network: str) -> keeping.Stamp:
+    """What must be the same for results to be those that a record tells of; less where the record is older."""
+    text = noted.get("inputs", {}).get(model, {}).get("text")
+    window = noted["asked"].get("window")
+    return {
+        "settings": settled(config),
+        "versions": json.dumps(noted["versions"]),
+        "fingerprint": noted["fingerprints"][network],
+        **({} if text is None else {"text": text["sha256"]}),
+        **({} if window is None else {"asked_window": window}),
+    }
+
+
 def run(config: Config, asked: Plan, folder: Path, *, resume: bool = False) -> None:
     """Every network, small ones side by side, one a core; each is kept as soon as it is measured."""
     tasks = [
@@ -268,19 +291,34 @@ def is_kept(network: str, asked: Questions, config: Config, path: Path) -> bool:
     """Whether all of a network was measured: of these weights, on this text, with these settings and versions."""
     if not path.is_file():
         return False
-    return keeping.holds(path, {**stamp(config, asked), "fingerprint": fingerprint(command_line.load(config, network))})
+    expected = stamp(config, asked)
+    if not keeping.holds(path, expected):  # without loading the model
+        return False
+    return keeping.holds(path, {**expected, "fingerprint": fingerprint(command_line.load(config, network))})
 
 
-def read(folder: Path, config: Config, networks: Mapping[str, Sequence[str]]) -> list[Found]:
+def read(folder: Path, stamps: Mapping[str, Mapping[str, keeping.Stamp]]) -> list[Found]:
     """What was measured, from the files of all networks.
 
+    Args:
+        stamps: model -> network -> what its results come from.
+
     Raises:
-        ValueError: a file that is not there, or that was measured with other settings.
+        ValueError: a file that is not there, is damaged, or has another stamp.
     """
+    parts = keeping.read_all({kept(folder, name): its for several in stamps.values() for name, its in several.items()})
     return [
-        Found({command_line.seed_of(one): keeping.read(kept(folder, one), settled(config)) for one in several})
-        for several in networks.values()
+        Found({command_line.seed_of(name): parts[kept(folder, name)] for name in several})
+        for several in stamps.values()
     ]
+
+
+def expected(config: Config, asked: Plan) -> dict[str, dict[str, keeping.Stamp]]:
+    """Model -> network -> the stamp of this run's results."""
+    return {
+        name: {network: stamp(config, asked.questions[name]) for network in several}
+        for name, several in asked.networks.items()
+    }
 
 
 def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float, *, resumed: bool) -> dict[str, Any]:
@@ -290,7 +328,10 @@ def record(config: Config, asked: Plan, found: Sequence[Found], seconds: float, 
         config,
         words.attentions(found),
         seconds,
-        asked={"networks": {name: list(several) for name, several in asked.networks.items()}},
+        asked={
+            "networks": {name: list(several) for name, several in asked.networks.items()},
+            "window": next(iter(asked.questions.values())).window,
+        },
         resumed=resumed,
         inputs=inputs.record(asked.inputs),
         notes=inputs.sentences(asked.inputs),
@@ -308,16 +349,20 @@ def redraw(folder: Path, out: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         ValueError: a folder without a record of this experiment, or without the results that it tells of.
     """
-    try:
-        noted = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        config = Config(**noted["config"] | {"models": tuple(noted["config"]["models"])})
-        networks = {name: tuple(several) for name, several in noted["asked"]["networks"].items()}
-        noted["left_out"].items(), noted["laws_hold"]
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no record of this experiment: expected a folder that it wrote") from error
+    noted, config = comparison_record.read(folder, Config)
     command_line.one_thread()
-    page = comparison_page.page(read(folder, config, networks), noted, command_line.command("compare", config))
-    return noted, report.write(out / "report.html", page)
+    found = read(
+        folder,
+        {
+            name: {
+                network: recorded_stamp(noted, config, name, key)
+                for network, key in comparison_record.fingerprint_keys(name, several).items()
+            }
+            for name, several in noted["asked"]["networks"].items()
+        },
+    )
+    page = comparison_page.page(found, noted, command_line.command("compare", config))
+    return noted, report.write(files.claim_folder(out) / "report.html", page)
 
 
 def main(
@@ -336,7 +381,7 @@ def main(
 ) -> None:
     """What do local layers do that global ones do not, and rotary positions that absolute ones do not?"""
     began = time.perf_counter()
-    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out or Config.out, prompts, length, draws, seed)
     if source is not None:
         if config != Config(out=config.out) or resume:
@@ -345,14 +390,15 @@ def main(
         typer.echo(f"Drawn again from {source}. Open {page}")
     else:
         asked = plan(config)
-        folder = files.writable_folder(config.out)
-        run(config, asked, folder, resume=resume)
-        found = read(folder, config, asked.networks)
-        noted = record(config, asked, found, time.perf_counter() - began, resumed=resume)
-        report.write_record(folder, noted)
-        typer.echo("All is measured; drawing the report ...", err=True)
-        written = comparison_page.page(found, noted, command_line.command("compare", config))
-        command_line.tell(noted, report.write(folder / "report.html", written))
+        folder = files.claim_folder(config.out)
+        with remedy(f"networks measured so far are kept in {folder}, run the command again with --resume"):
+            run(config, asked, folder, resume=resume)
+            found = read(folder, expected(config, asked))
+            noted = record(config, asked, found, time.perf_counter() - began, resumed=resume)
+            report.write_record(folder, noted)
+            typer.echo("All is measured; drawing the report ...", err=True)
+            written = comparison_page.page(found, noted, command_line.command("compare", config))
+            command_line.tell(noted, report.write(folder / "report.html", written))
     command_line.end(noted)
 
 

@@ -197,7 +197,10 @@ def _results(workers: dict[Connection, BaseProcess], tasks: list[tuple[Any, ...]
 def _work(connection: Connection, do: Callable[..., Any], number: int) -> None:
     """Do tasks until there are no more, in a process of its own."""
     global _number
+    from tqdm import tqdm
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its default is a semaphore of the system, which a killed process would leave
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _number = number
     one_thread()

@@ -38,7 +38,7 @@ class Found:
     """Everything that was measured of one arm.
 
     Raises:
-        ValueError: a network without a part that all have.
+        ValueError: a network without a part that all have, or seeds that were measured on different texts.
     """
 
     networks: Mapping[int, Mapping[str, xr.Dataset]]
@@ -48,6 +48,12 @@ class Found:
         for seed, parts in self.networks.items():
             if missing := [part for part in PARTS if part not in parts and part not in OPTIONAL]:
                 raise ValueError(f"the results of seed {seed} lack {', '.join(missing)}: measure that network again")
+        texts = {seed: parts["attention"].attrs.get("text") for seed, parts in self.networks.items()}
+        if len(set(map(str, texts.values()))) > 1:
+            raise ValueError(
+                f"seeds {', '.join(map(str, texts))} of {self.name} were measured on different texts: measure them "
+                "again with --resume"
+            )
 
     @property
     def window(self) -> int:
@@ -95,7 +101,13 @@ class Found:
     def needs(self) -> tuple[needs.Needs, ...]:
         """What each network needs its kinds of layers for."""
         return tuple(
-            needs.needs(self.facts, its["ablation_text"], its["ablation_repeats"], its["ablation_cut"], self.window)
+            needs.needs(
+                self.facts,
+                its["ablation_text"],
+                its["ablation_repeats"].assign_attrs(candidates_of(its)),
+                its["ablation_cut"],
+                self.window,
+            )
             for its in self.networks.values()
         )
 
@@ -116,3 +128,10 @@ class Found:
 
     def _each(self, part: str) -> Sequence[xr.Dataset]:
         return [parts[part] for parts in self.networks.values()]
+
+
+def candidates_of(parts: Mapping[str, xr.Dataset]) -> dict[str, int]:
+    """The attribute `candidates`, how many tokens the random sequences of a network are drawn from; nothing where the
+    results are of an earlier version, which does not say."""
+    attrs = parts["positions"].attrs
+    return {"candidates": int(attrs["candidates"])} if "candidates" in attrs else {}

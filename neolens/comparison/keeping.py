@@ -1,19 +1,40 @@
-"""Results of networks, a file each: kept as soon as they are measured, known again by what they come from."""
+"""Results of networks, a file each: kept as soon as they are measured, and read only with the stamp of their origin.
+
+One reader (`read`) serves a run, `--resume` and `--from`. A file counts if it is whole, holds what was written, and was
+measured with the settings, text, versions, window and weights that its reader expects.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from neolens import results
 from neolens.comparison.found import OPTIONAL, PARTS
+from neolens.files import DamagedFileError
 
 Stamp = Mapping[str, str | int]
-"""Attributes that tell what results come from: `settings`, `text`, `versions` and others."""
+"""Attributes that say what results come from: those of `ORIGINS`, or some of them."""
+
+ORIGINS = {
+    "settings": "with other settings",
+    "text": "on another text",
+    "versions": "with other versions",
+    "asked_window": "with another window",
+    "fingerprint": "with other weights",
+}
+"""Attribute -> what to say where it differs."""
+
+CONTENT = "content"
+"""The attribute with a checksum of everything else, which shows an edit that the checksum of the file does not."""
 
 
 def kept(folder: Path, network: str) -> Path:
@@ -25,26 +46,96 @@ def kept(folder: Path, network: str) -> Path:
 
 def write(parts: Mapping[str, xr.Dataset], path: Path, stamp: Stamp) -> Path:
     """Keep the parts of one network, whole or not at all, stamped with what they come from."""
-    return results.save_parts({**parts, "attention": parts["attention"].assign_attrs(stamp)}, path)
+    stamped = {**parts, "attention": parts["attention"].assign_attrs(stamp)}
+    attention = stamped["attention"].assign_attrs({CONTENT: _checksum(stamped)})
+    return results.save_parts({**stamped, "attention": attention}, path)
 
 
 def holds(path: Path, stamp: Stamp) -> bool:
-    """Whether all of a network is kept there, with this stamp; the fingerprint of its weights may be part of it."""
+    """Whether all of a network is kept there, with this stamp."""
     try:
-        parts = results.load_parts(path)
-    except ValueError:  # none yet, or no file of ours
+        with warnings.catch_warnings(action="ignore"):
+            parts = read(path, stamp)
+    except ValueError:  # none yet, a damaged one, or one of another origin
         return False
-    whole = set(PARTS) - set(OPTIONAL) <= set(parts)
-    return whole and all(parts["attention"].attrs.get(name) == value for name, value in stamp.items())
+    return CONTENT in parts["attention"].attrs
 
 
-def read(path: Path, settings: str) -> dict[str, xr.Dataset]:
+def read(path: Path, stamp: Stamp) -> dict[str, xr.Dataset]:
     """The parts of one network.
 
     Raises:
-        ValueError: a file that is not there, or that was measured with other settings.
+        DamagedFileError: the content is not what was written.
+        ValueError: there is no file, or it has another stamp.
+
+    Warns:
+        UserWarning: a file of an earlier version, with less to compare.
     """
-    parts = results.load_parts(path)
-    if "attention" not in parts or parts["attention"].attrs.get("settings") != settings:
-        raise ValueError(f"{path} was measured with other settings than the record tells: measure it again")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file: measure it again")
+    try:
+        parts = results.load_parts(path)
+    except ValueError as error:
+        raise DamagedFileError(path) from error
+    if not set(PARTS) - set(OPTIONAL) <= set(parts) <= set(PARTS):
+        raise DamagedFileError(path)
+    attributes = parts["attention"].attrs
+    for name, expected in stamp.items():
+        if name in attributes and attributes[name] != expected:
+            raise ValueError(
+                f"{path} was measured {ORIGINS[name]} than the record tells: measure it again "
+                f"({name} {_short(attributes[name])}, expected {_short(expected)})"
+            )
+    if CONTENT in attributes and attributes[CONTENT] != _checksum(parts):
+        raise DamagedFileError(path)
+    if missing := [name for name in (*stamp, CONTENT) if name not in attributes]:
+        warnings.warn(
+            f"{path} is of an earlier version, without its {', '.join(missing)}: it may be of another origin",
+            stacklevel=2,
+        )
     return parts
+
+
+def read_all(stamps: Mapping[Path, Stamp]) -> dict[Path, dict[str, xr.Dataset]]:
+    """The parts of several networks, all of one window and of one version of the file.
+
+    Raises:
+        ValueError: as `read`, or files that do not belong together.
+    """
+    found = {path: read(path, stamp) for path, stamp in stamps.items()}
+    each = {path: parts["attention"].attrs for path, parts in found.items()}
+    first = next(iter(each))
+    for path, attributes in each.items():
+        for name in ("asked_window", "settings", "versions"):
+            if attributes.get(name) != each[first].get(name):
+                raise ValueError(f"{path} was measured {ORIGINS[name]} than {first}: measure both again")
+        if (CONTENT in attributes) != (CONTENT in each[first]):
+            raise ValueError(f"{path} and {first} were measured by different versions: measure both again")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 20 else f"{hashlib.sha256(text.encode()).hexdigest()[:8]}..."
+
+
+def _checksum(parts: Mapping[str, xr.Dataset]) -> str:
+    """SHA-256 of names, axes, dtypes, values and attributes, the same before and after a file."""
+    digest = hashlib.sha256()
+    for part, result in sorted(parts.items()):
+        left_out = {*ORIGINS, CONTENT} if part == "attention" else set()
+        attributes = {name: value for name, value in result.attrs.items() if name not in left_out}
+        digest.update(_plain([part, sorted(attributes.items())]))
+        for name, variable in sorted(result.variables.items(), key=lambda item: str(item[0])):
+            values = variable.values
+            words = values.dtype.kind in "OUS"
+            axes = [name, variable.dims, values.shape, "str" if words else values.dtype.str, name in result.coords]
+            digest.update(_plain(axes) + (_plain(values.ravel()) if words else np.ascontiguousarray(values).tobytes()))
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> bytes:
+    def simple(other: Any) -> Any:
+        return np.asarray(other).tolist() if isinstance(other, np.ndarray | np.generic) else str(other)
+
+    return json.dumps(value, default=simple).encode()

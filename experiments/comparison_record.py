@@ -1,0 +1,194 @@
+"""`record.json` of `experiments.compare`, read field by field: a wrong one is named before anything is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, NotRequired, TypedDict, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+
+from experiments import command_line
+from neolens import files
+from neolens.checks import did_you_mean, shown
+from neolens.comparison import OPTIONAL
+
+Config = TypeVar("Config")
+
+NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+
+
+class Text(TypedDict):
+    source: str
+    prompts: int
+    length: int
+    sha256: str
+
+
+class Input(TypedDict):
+    bos: bool
+    text: Text
+    left_out: dict[str, str]
+
+
+class Asked(TypedDict):
+    networks: dict[str, list[str]]
+    window: NotRequired[int]
+
+
+class Record(TypedDict):
+    """What is read from a record; it may hold more."""
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+    fingerprints: dict[str, str]
+    seconds: float
+    asked: Asked
+    inputs: NotRequired[dict[str, Input]]
+    notes: NotRequired[list[str]]
+    left_out: dict[str, dict[str, str]]
+    laws_hold: bool
+    resumed: NotRequired[bool]
+    warnings: list[str]
+    findings: list[str]
+
+
+def read(folder: Path, config: type[Config]) -> tuple[dict[str, Any], Config]:
+    """The record of a folder, and the settings in it.
+
+    Raises:
+        ValueError: no record, or a field that this experiment would not have written.
+    """
+    path, where = folder / "record.json", ""
+    try:
+        record = files.read_json(path, "a record of compare")
+        where = f"{path}: "
+        _check(record, Record, "")
+        _check_content(record, "record")
+        settings = _settings(record["config"], config)
+        _check_networks(record)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} holds no record of this experiment: expected a folder that it wrote ({where}{error}); "
+            "measure again with --resume, or give another folder"
+        ) from error
+    return record, settings
+
+
+def fingerprint_keys(model: str, networks: Sequence[str]) -> dict[str, str]:
+    """Network -> its name among the fingerprints of a record."""
+    if len(networks) == 1:
+        return {networks[0]: model}
+    return {network: f"{model}@{command_line.seed_of(network)}" for network in networks}
+
+
+def _settings(value: Mapping[str, Any], config: type[Config]) -> Config:
+    hints = get_type_hints(config)
+    for name in value:
+        if name not in hints:
+            raise ValueError(f"config.{name} is no setting: {did_you_mean(name, hints)}expected {', '.join(hints)}")
+    for name, hint in hints.items():
+        if name in value:
+            _check(value[name], hint, f"config.{name}")
+        elif NoneType not in get_args(hint):
+            raise ValueError(f"config.{name} is missing: expected {_kind(hint)}")
+    if not value["models"]:
+        raise ValueError("config.models is []: expected at least one model")
+    return config(**{name: tuple(its) if isinstance(its, list) else its for name, its in value.items()})
+
+
+def _check_networks(record: Mapping[str, Any]) -> None:
+    """Check that models, networks, fingerprints and texts are told of alike."""
+    asked: dict[str, list[str]] = record["asked"]["networks"]
+    names = [network for several in asked.values() for network in several]
+    if not names or not all(asked.values()) or len(set(names)) < len(names):
+        raise ValueError(f"asked.networks is {shown(asked)}: expected the networks of each model, each once")
+    if len(asked) != len(record["config"]["models"]):
+        raise ValueError(
+            f"asked.networks has {len(asked)} models: expected {len(record['config']['models'])} of config"
+        )
+    keys = [key for name, several in asked.items() for key in fingerprint_keys(name, several).values()]
+    _check_names(record["fingerprints"], keys, "fingerprints")
+    if "inputs" in record:
+        _check_names(record["inputs"], list(asked), "inputs")
+    for model, parts in record["left_out"].items():
+        if model not in asked or set(parts) - set(OPTIONAL):
+            raise ValueError(
+                f"left_out is {shown(record['left_out'])}: expected models of asked.networks and parts of "
+                f"{', '.join(OPTIONAL)}"
+            )
+
+
+def _check_names(value: Mapping[str, Any], expected: Sequence[str], where: str) -> None:
+    if set(value) != set(expected):
+        differing = sorted(set(value) ^ set(expected))[0]
+        raise ValueError(f"{where} {'lacks' if differing in expected else 'has an unknown'} {shown(differing)}")
+
+
+def _check(value: Any, hint: Any, where: str) -> None:
+    """Check that a value of JSON has a type, and all that it holds.
+
+    Raises:
+        ValueError: it has another; the message names the field.
+    """
+    inner, of = get_args(hint), get_origin(hint)
+    if hint is Any:
+        return
+    if of is UnionType or (of is not None and NoneType in inner):
+        if value is None and NoneType in inner:
+            return
+        return _check(value, next(each for each in inner if each is not NoneType), where)
+    if of is NotRequired:
+        return _check(value, inner[0], where)
+    expected = dict if is_typeddict(hint) else {tuple: list}.get(of or hint, of or hint)
+    accepted = (int, float) if expected is float else expected
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        raise ValueError(f"{where or 'the record'} is {shown(value)}: expected {_kind(hint)}")
+    for item, of_item, name in _items(value, hint, where):
+        _check(item, of_item, name)
+    return None
+
+
+def _items(value: Any, hint: Any, where: str) -> Iterator[tuple[Any, Any, str]]:
+    """What a list, a dictionary or a record holds: value, type and name."""
+    inner, before = get_args(hint), f"{where}." if where else ""
+    if is_typeddict(hint):
+        for name, its in get_type_hints(hint, include_extras=True).items():
+            if name in value:
+                yield value[name], its, f"{before}{name}"
+            elif get_origin(its) is not NotRequired:
+                raise ValueError(f"{before}{name} is missing: expected {_kind(its)}")
+    elif isinstance(value, dict):
+        yield from ((item, inner[1], f"{before}{name}") for name, item in value.items())
+    elif isinstance(value, list):
+        yield from ((item, inner[0], f"{where}[{at}]") for at, item in enumerate(value))
+
+
+def _kind(hint: Any) -> str:
+    inner, of = get_args(hint), get_origin(hint)
+    if of is UnionType:
+        return " or ".join(_kind(each) for each in inner)
+    if of is NotRequired:
+        return _kind(inner[0])
+    if of in (list, tuple):
+        return f"a list of {NAMES.get(inner[0], 'lists')}"
+    return NAMES.get(hint, "an object")
+
+
+def _check_content(value: Any, where: str) -> None:
+    """Check that no number is infinite, and no text broken, anywhere.
+
+    Raises:
+        ValueError: one is.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}: expected a finite number")
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{where} is {value!r:.60}: expected text in Unicode")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_content(name, f"a name in {where}")
+            _check_content(item, f"{where}.{name}"[:200] if name.isascii() else where)
+    if isinstance(value, list):
+        for at, item in enumerate(value):
+            _check_content(item, f"{where}[{at}]")
