@@ -31,16 +31,17 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import ablate, figures, files, report, results
 from neolens.ablation import HOWS, Beyond, continuations
 from neolens.ablation.groups import Groups
+from neolens.checks import check_choice
 from neolens.circuits import need_tables, need_words, needs
 from neolens.cli import run_cleanly
 from neolens.figures.ablation_beside import heads_beside
 from neolens.models import Anatomy
-from neolens.prompts import bos_token, random_repeats, second_copy
+from neolens.prompts import bos_token, random_repeats, second_copy, token_pool
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
 
@@ -77,6 +78,10 @@ class Config:
     seed: int = 0
     """Seed of the text, of the sequences and of the controls."""
 
+    def __post_init__(self) -> None:
+        settings.check(self, prompts=2)
+        check_choice(self.how, "way to ablate", HOWS)
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -107,14 +112,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input; sequences repeat after half a window to three windows, as far as the contexts allow."""
-    if config.how not in HOWS:
-        raise ValueError(f"no way to ablate {config.how!r}: expected {', '.join(HOWS)}")
-    if config.prompts < 2 or config.length < 8 or config.draws < 1 or config.seed < 0:
-        raise ValueError(
-            f"{config.prompts} prompts of {config.length} tokens, {config.draws} draws, seed {config.seed}: expected 2 "
-            "or more prompts of 8 or more tokens, 1 or more draws, and a seed of 0 or more"
-        )
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     command_line.one_window(anatomies)
     window, context = inputs.window(config, anatomies), min(facts.context for facts in anatomies)
     longest = (context - 1) // 2
@@ -158,6 +156,7 @@ def measure(model: Any, config: Config, asked: Plan) -> needs.Needs:
         warnings.filterwarnings("ignore", "the mean is over only")  # the report says so
         text = ablate(model, tokens.text, groups, **how).assign_attrs(unknown=tokens.unknown)
         repeats = needs.by_repeat({n: ablated(model, tokens, n, groups, **how) for n in asked.lengths})
+    repeats = repeats.assign_attrs(candidates=len(token_pool(model)))
     beyond: Any = {"how": Beyond(asked.window), "progress": False}
     cut = needs.by_repeat({n: ablated(model, tokens, n, groups, **beyond) for n in asked.lengths})
     return needs.needs(facts, text, repeats, cut, asked.window)
@@ -308,7 +307,7 @@ def main(
 ) -> None:
     """What are local and global heads needed for, inside the window and beyond it?"""
     began = time.perf_counter()
-    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, how, prompts, length, draws, seed)
     asked = plan(config)
     folder = files.claim_folder(out)

@@ -29,7 +29,7 @@ SIGNIFICANT = 0.05
 NEAR_CHANCE = 0.95
 """A loss is at chance level from this share of the loss of a guess on. A network that has lost everything is not
 uniform over exactly the possible tokens, so its loss is close to that of a guess, on either side (measured on the lab:
-0.97 to 1.05 of ln 202); what separates two such networks is how they guess. For accuracies alike: at most 5 % of the
+0.98 to 1.09 of ln 193); what separates two such networks is how they guess. For accuracies alike: at most 5 % of the
 way from a guess to 1."""
 
 CEILING = 0.99

@@ -15,8 +15,12 @@ from neolens import circuits, encodings, findings, seeds
 from neolens.circuits.carriers import Side
 from neolens.circuits.words import SOLVED, listed
 from neolens.comparison.found import TASK, Found
+from neolens.comparison.measures import SCORE_BOUNDS
 from neolens.contrasts import kind
+from neolens.encodings.measures import LOSS
 from neolens.scores import by_kind
+from neolens.seeds import Estimate
+from neolens.verdicts import exact_by_construction
 
 _LAWS = {
     "mass_out_of_reach": "attention beyond the window is exactly 0",
@@ -48,7 +52,7 @@ def where_they_look(one: Found) -> str:
 
     def over(of: str, score: str, form: str) -> str:
         values = [float(its[score].sel(attention_kind=of)) for its in each]
-        return seeds.in_words(seeds.estimate(np.array(values)), form)
+        return _estimate(np.array(values), SCORE_BOUNDS[score], form)
 
     look = (
         f"On text a local layer of {one.name} looks {over('local', 'mean_distance', '.1f')} tokens back on average, a "
@@ -57,7 +61,9 @@ def where_they_look(one: Found) -> str:
     if int(one.first["attention"]["length"].max()) <= one.window:
         return f"{look}; no text is longer than the window of {one.window}."
     far = [float(its["share_beyond"].sel(attention_kind="local")) for its in each]
-    nothing = "exactly 0" if max(far) == 0 else over("local", "share_beyond", ".2g")
+    claim = f"local layers of {one.name} do not attend beyond the window of {one.window}"
+    exact = exact_by_construction(claim, {one.name: far}).status == "exact"
+    nothing = "exactly 0" if exact else f"{over('local', 'share_beyond', '.2g')}, which should be exactly 0,"
     return (
         f"{look}; of local attention {nothing} lies beyond the window of {one.window}, of global attention the share "
         f"{over('global', 'share_beyond', '.2f')}."
@@ -69,7 +75,12 @@ def without_a_kind(one: Found) -> str:
 
     def cost(group: str, condition: str) -> str:
         rows = [row for need in one.needs for row in need.compared if (row.group, row.condition) == (group, condition)]
-        return listed([f"{row.effect:.2f}" if abs(row.effect) >= 0.005 else f"{row.effect:.3f}" for row in rows])
+        numbers = listed([f"{row.effect:.2f}" if abs(row.effect) >= 0.005 else f"{row.effect:.3f}" for row in rows])
+        chance = [seed for seed, row in zip(one.seeds, rows, strict=True) if row.limit == "chance level"]
+        if not chance:
+            return numbers
+        which = f" in seed{'s' if len(chance) > 1 else ''} {listed(list(map(str, chance)))}"
+        return f"{numbers} (at chance level{which if len(chance) < len(rows) else ''})"
 
     return (
         f"Mean ablation of all local layers of {one.name} adds {cost('local', 'text')} nats a token to the loss on text"
@@ -97,10 +108,10 @@ def moved(found: Sequence[Found]) -> list[str]:
     for one in found:
         if "shift_logits" not in one.encoding.result:
             continue
-        its = seeds.estimate(one.encoding.result["shift_logits"].isel(shift=-1))
+        its = seeds.estimate(one.encoding.result["shift_logits"].isel(shift=-1), LOSS)
         exact = float(one.encoding.result["shift_exact"].isel(shift=-1).max())
         rounding = exact < encodings.ROUNDING
-        size = f"{its.mean:.1g}, rounding ({exact:.1g} in float64)" if rounding else seeds.in_words(its)
+        size = f"{its.mean:.1g}, rounding ({exact:.1g} in float64)" if rounding else _with_seeds(its)
         told.append((int(one.encoding.result["shift"][-1]), f"{one.name} ({one.encoding.kind}) {size}"))
     return [
         f"With every position index moved by {by}, the logit that moves most moves by, of the spread of the logits: "
@@ -113,7 +124,7 @@ def by_distance_alone(found: Sequence[Found]) -> list[str]:
     """How much of the scores of the first layer is a function of distance alone."""
     share = encodings.MEASURES["toeplitz_first"]
     told = [
-        f"{one.name} ({one.encoding.kind}) {seeds.in_words(one.encoding.estimate(share))}"
+        f"{one.name} ({one.encoding.kind}) {_with_seeds(one.encoding.estimate(share))}"
         for one in found
         if one.encoding.kind != "none" and one.encoding.estimate(share).n
     ]
@@ -127,7 +138,7 @@ def onward(found: Sequence[Found]) -> list[str]:
     for one in found:
         if "loss_beyond" in one.encoding.result:
             inside, beyond = encodings.last_quarters(one.encoding)
-            told.append(f"{one.name} ({one.encoding.kind}) {inside.mean:.2f} and {seeds.in_words(beyond)}")
+            told.append(f"{one.name} ({one.encoding.kind}) {inside.mean:.2f} and {_with_seeds(beyond)}")
     what = "The loss on periodic text, in the last quarter of the context and in that of a text twice as long"
     return [f"{what}, in nats a token: {'; '.join(told)}."] if told else []
 
@@ -149,6 +160,16 @@ def who_finds(found: Sequence[Found]) -> list[str]:
         "or more, and prefer it less where the prompts are corrupted), and in each of them the head whose output at "
         f"the end moves the logit difference most: {'; '.join(told)}."
     ]
+
+
+def _estimate(values: np.ndarray, bounds: tuple[float, float], form: str) -> str:
+    return _with_seeds(seeds.estimate(values, bounds), form)
+
+
+def _with_seeds(its: Estimate, form: str = ".2f") -> str:
+    """A mean with its interval, and two or three seeds one by one."""
+    each = seeds.each_seed(its, form)
+    return f"{seeds.in_words(its, form)}{f' [{each}]' if each else ''}"
 
 
 def _carried(one: Found) -> str:

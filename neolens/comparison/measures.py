@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
+from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
-from neolens.comparison.found import TASK, Found
+from neolens.comparison.found import TASK, Found, candidates_of
 from neolens.contrasts import Arm, Contrast, Measure, contrasts, kind
+from neolens.findings import COLUMNS
 from neolens.models import Anatomy
 from neolens.scores import share_beyond
+from neolens.seeds import UNBOUNDED
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),
@@ -23,6 +26,20 @@ _READ: dict[str, tuple[str, str]] = {
     "loss_text": ("loss on text", "nats a token"),
 }
 """Name -> title and unit of what is the same for any set of models."""
+
+_BOUNDS = {
+    "distance": (0.0, np.inf),
+    "share_beyond": (0.0, 1.0),
+    "induction_beyond": (0.0, 1.0),
+    "copied_inside": (0.0, 1.0),
+    "copied_beyond": (0.0, 1.0),
+    "loss_text": (0.0, np.inf),
+}
+"""Name -> the lowest and the highest value that is possible, of what has one: effects and the share that is left of a
+logit difference may be of either sign."""
+
+SCORE_BOUNDS = {score: (0.0, np.inf if score == "mean_distance" else 1.0) for score in COLUMNS}
+"""Score by kind of layer -> the lowest and the highest value that is possible."""
 
 
 def mixed(anatomies: Sequence[Anatomy]) -> Anatomy | None:
@@ -43,12 +60,12 @@ def measures(alternating: Anatomy | None) -> dict[str, Measure]:
             names[f"cut_{its}"] = (f"cutting {layers} at the window adds to the loss beyond it", "nats a token")
             names[f"text_{its}"] = (f"ablating {layers} adds to the loss on text", "nats a token")
             names[f"beyond_{its}"] = (f"ablating {layers} adds to the loss beyond the window", "nats a token")
-    return {name: Measure(title, unit, _variable(name)) for name, (title, unit) in names.items()}
+    return {name: _measure(name, title, unit, alternating) for name, (title, unit) in names.items()}
 
 
 def numbers(found: Found, alternating: Anatomy | None) -> Arm:
     """The measures of every network of an arm, by seed; NaN where a network has none, such as what is left of an
-    answer in one that does not answer."""
+    answer in one that does not answer. Coordinates such as `end_beyond_local` are the losses at which effects end."""
     each = [
         _attention(parts["attention"], found.window) | _ablation(need, alternating)
         for parts, need in zip(found.networks.values(), found.needs, strict=True)
@@ -58,7 +75,9 @@ def numbers(found: Found, alternating: Anatomy | None) -> Arm:
             its["left"] = side.left if side.answers else np.nan
     names = dict.fromkeys(name for its in each for name in its)
     variables = {name: ("seed", [its.get(name, np.nan) for its in each]) for name in names}
-    return Arm(found.facts, xr.Dataset(variables, coords={"seed": found.seeds}))
+    result = xr.Dataset(variables, coords={"seed": found.seeds})
+    result = result.set_coords([name for name in names if name.startswith(_END)])
+    return Arm(found.facts, result.assign_attrs(window=found.window, **candidates_of(found.first)))
 
 
 def compared(found: Sequence[Found]) -> list[Contrast]:
@@ -67,8 +86,41 @@ def compared(found: Sequence[Found]) -> list[Contrast]:
     return contrasts([numbers(one, alternating) for one in found], measures(alternating), "attention")
 
 
+_END = "end_"
+"""Before the name of an effect: the loss at which it ends."""
+
+
+def _measure(name: str, title: str, unit: str, alternating: Anatomy | None) -> Measure:
+    """A measure with what limits it and what an architecture fixes. The loss on text is not limited by a guess among
+    the words of random sequences."""
+    of, bounds = _variable(name), _BOUNDS.get(name, UNBOUNDED)
+    if name.startswith("copied"):
+        return Measure(title, unit, of, bounds, end=of, scale="accuracy")
+    if name.startswith(("cut_", "beyond_")):
+        return Measure(title, unit, of, bounds, end=_variable(_END + name), deviation=_fixed(name, alternating))
+    return Measure(title, unit, of, bounds, deviation=_fixed(name, alternating))
+
+
+def _fixed(name: str, alternating: Anatomy | None) -> Callable[[Arm], xr.DataArray | None] | None:
+    """The values themselves of arms that must have exactly 0: what layers that see no farther than the window attend
+    to beyond it, and lose there."""
+    if name not in ("share_beyond", "induction_beyond") and not name.startswith(f"{MASKED}_"):
+        return None
+
+    def deviation(arm: Arm) -> xr.DataArray | None:
+        layers = list(range(arm.facts.layers))
+        if name.startswith(f"{MASKED}_"):
+            assert alternating is not None
+            layers = list(alternating.layers_of_kind(name.removeprefix(f"{MASKED}_")))
+        spans = [arm.facts.attention[layer].window for layer in layers if layer < arm.facts.layers]
+        exact = len(spans) > 0 and all(span is not None and span <= arm.result.attrs["window"] for span in spans)
+        return arm.result.get(name) if exact else None
+
+    return deviation
+
+
 def _variable(name: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
-    return lambda result: result.get(name)
+    return lambda result: result[name] if name in result.variables else None
 
 
 def _attention(result: xr.Dataset, window: int) -> dict[str, float]:
@@ -87,4 +139,7 @@ def _ablation(need: Needs, alternating: Anatomy | None) -> dict[str, float]:
         return read
     named = {group_of(need.facts, its, alternating): its for its in KINDS}
     rows = [row for row in need.compared if row.group in named and row.condition in ("text", "beyond", "cut")]
-    return read | {f"{row.condition}_{named[row.group]}": row.effect for row in rows}
+    for row in rows:
+        name = f"{row.condition}_{named[row.group]}"
+        read[name], read[_END + name] = row.effect, float(need.groups[row.condition]["baseline"]) + row.effect
+    return read

@@ -17,7 +17,7 @@ from neolens import circuits, encodings, findings, seeds
 from neolens.circuits import crossing_words, need_words
 from neolens.comparison import answers
 from neolens.comparison.found import Found
-from neolens.comparison.measures import compared
+from neolens.comparison.measures import SCORE_BOUNDS, compared
 from neolens.contrasts import Contrast, in_short, kind
 from neolens.models.describe import differences
 from neolens.scores import by_kind
@@ -87,14 +87,16 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
 
 def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model, kind of layer and score: the mean over heads, layers and prompts, then seeds."""
-    header = ["model, layers", "score", "mean over seeds", "low", "high", "seeds"]
+    header = ["model, layers", "score", "mean over seeds", "low", "high", "seeds", "seed by seed"]
     rows: list[Row] = []
     for one in found:
         each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
         for its_kind in each[0]["attention_kind"].values.tolist():
             for score, title in findings.COLUMNS.items():
-                its = seeds.estimate(np.array([float(its[score].sel(attention_kind=its_kind)) for its in each]))
-                rows.append([f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n])
+                values = np.array([float(its[score].sel(attention_kind=its_kind)) for its in each])
+                its = seeds.estimate(values, SCORE_BOUNDS[score])
+                row: Row = [f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n]
+                rows.append([*row, seeds.each_seed(its, ".2g")])
     return header, rows
 
 

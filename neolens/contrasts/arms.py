@@ -33,6 +33,8 @@ class Measure:
     """What `end` is."""
     deviation: Callable[[Arm], xr.DataArray | None] | None = None
     """By how much an arm deviates from the value that its architecture fixes, by seed; None where it fixes none."""
+    fixed: str = "0"
+    """The value that an architecture fixes."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Arm:
             return None
         chosen = ends.dropna("seed") if of_seeds is None else ends.sel(seed=of_seeds)
         return Levels(self.name, chosen.values.tolist(), measure.scale, self.candidates)
+
+    def fixes(self, measure: Measure) -> bool:
+        """Whether the architecture fixes the value of a measure."""
+        return measure.deviation is not None and measure.deviation(self) is not None
 
 
 def limit_in_words(levels: Levels | None) -> str:

@@ -125,7 +125,7 @@ def _without_test(measure: Measure, one: Arm, other: Arm, difference: xr.DataArr
     if measure.deviation is not None:
         fixed = {arm.name: its for arm in (one, other) if (its := measure.deviation(arm)) is not None}
         if fixed:
-            claim = f"{measure.title} is fixed by the architecture of {' and '.join(fixed)}"
+            claim = f"{measure.title}: exactly {measure.fixed} in {' and '.join(fixed)}"
             return verdicts.exact_by_construction(claim, {name: its.values.tolist() for name, its in fixed.items()})
     levels = [arm.levels(measure, difference["seed"]) for arm in (one, other)]
     if levels[0] is None or levels[1] is None:

@@ -113,9 +113,8 @@ def _fixed(one: Contrast) -> str:
     parts = []
     for arm in (one.one, one.other):
         estimate = arm.estimate(one.what)
-        fixed = one.what.deviation is not None and one.what.deviation(arm) is not None
-        value = f"{estimate.mean:.2g}" if fixed else each_seed(estimate) or in_words(estimate)
-        parts.append(f"{'fixed, ' if fixed else ''}{value} in {arm.name}")
+        value = f"exactly {one.what.fixed}" if arm.fixes(one.what) else each_seed(estimate) or in_words(estimate)
+        parts.append(f"{value} in {arm.name}")
     return "; ".join(parts)
 
 
@@ -169,9 +168,12 @@ def _cell(one: Arm, measure: Measure) -> str:
     if not its.n:
         return ""
     digits = _form(its)
+    if one.fixes(measure) and its.low == its.high == 0:
+        return f"exactly {measure.fixed}"
     interval = "" if not np.isfinite(its.low) else f" ({its.low:{digits}} to {its.high:{digits}})"
     parts = [
         f"{its.mean:{digits}}{interval}",
+        f"exactly {measure.fixed}" if one.fixes(measure) else "",
         f"n = {its.n}" if its.n < one.result.sizes["seed"] else "",
         f"seeds {each}" if (each := each_seed(its, digits)) else "",
         limit_in_words(one.levels(measure)),

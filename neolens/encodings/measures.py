@@ -97,6 +97,7 @@ MEASURES: Mapping[str, Measure] = {
         "log10 of the share of their spread",
         _farthest,
         deviation=_shift_deviation,
+        fixed="0 but for rounding",
     ),
     "toeplitz_first": Measure(
         "Toeplitz share, first layer", _ABOVE_NOISE, _first_layer("toeplitz_share"), bounds=SHARE

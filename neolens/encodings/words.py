@@ -14,7 +14,7 @@ import xarray as xr
 from neolens import contrasts, seeds
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast, Row
-from neolens.encodings.measures import MEASURES, ROUNDING, Encoding
+from neolens.encodings.measures import LOSS, MEASURES, ROUNDING, Encoding
 from neolens.seeds import Estimate, in_words
 
 COPIES = 1.0
@@ -47,6 +47,7 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
             )
         if loss.sizes["seed"] < 2:
             said.append(f"{one.name} is one network: its numbers have no interval over seeds, and no p.")
+    said += contrasts.without_candidates(found)
     said += [
         f"{one.name} and {other.name} have no seed in common, and so are not compared."
         for number, one in enumerate(found)
@@ -76,11 +77,14 @@ def band_estimates(one: Encoding) -> dict[int, Estimate]:
     then over seeds that have one."""
     holds = one.result["holds"].sel(role="previous_token", drop=True) == 1
     shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
-    return {int(band): seeds.estimate(shares.sel(band=band)) for band in shares["band"].values}
+    return {int(band): seeds.estimate(shares.sel(band=band), (-np.inf, 1.0)) for band in shares["band"].values}
 
 
 def _shifted(one: Encoding) -> str:
-    moved, exact = seeds.estimate(one.result["shift_logits"].isel(shift=-1)), one.result["shift_exact"].isel(shift=-1)
+    moved, exact = (
+        seeds.estimate(one.result["shift_logits"].isel(shift=-1), LOSS),
+        one.result["shift_exact"].isel(shift=-1),
+    )
     by = int(one.result["shift"][-1])
     start = f"With every position index moved by {by}, the logit of {one.name} ({one.kind}) that moves most moves by "
     if float(exact.max()) < ROUNDING:
@@ -139,7 +143,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
     adjusted = seeds.corrected(more)
     said = []
     for one in found:
-        here, there = (_short(seeds.estimate(part[one.name])) for part in (inside, beyond))
+        here, there = (_short(seeds.estimate(part[one.name], LOSS)) for part in (inside, beyond))
         p = f", corrected p = {adjusted[one.name]:.2g}" if np.isfinite(adjusted[one.name]) else ""
         text = (
             f"On periodic texts of twice the context of {one.facts.context}, the loss of {one.name} is {here} nats a "
@@ -147,7 +151,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
             f"{in_words(more[one.name])}{p}"
         )
         if "loss_interpolated" in one.result:
-            squeezed = _short(seeds.estimate(_part(one, "loss_interpolated", True)))
+            squeezed = _short(seeds.estimate(_part(one, "loss_interpolated", True), LOSS))
             text += f"; with positions interpolated, without further training, it is {squeezed} there"
         said.append(f"{text}.")
     return said
@@ -155,7 +159,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
 
 def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
     """The loss in the last quarter of the context, and of a text twice as long, of an arm with `loss_beyond`."""
-    inside, beyond = (seeds.estimate(_part(one, "loss_beyond", far)) for far in (False, True))
+    inside, beyond = (seeds.estimate(_part(one, "loss_beyond", far), LOSS) for far in (False, True))
     return inside, beyond
 
 
