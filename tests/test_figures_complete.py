@@ -199,7 +199,7 @@ def test_bands_of_the_instrument_are_of_previous_token_heads_or_of_those_that_ar
     table = figures.data(figures.band_shares(measured("band_shares"), heads=[(2, 1)]))
     assert sorted(table["share of the score"]) == pytest.approx(sorted(taken.sel(HEAD).values))
     assert set(table["head"]) == {"2.1, seed 0"}
-    with pytest.raises(ValueError, match=r"no head 4.0 in the result: expected \(layer, head\)"):
+    with pytest.raises(ValueError, match="no layer 4 in lab/pythia: layers are 0 to 3"):
         figures.band_shares(measured("band_shares"), heads=[(4, 0)])
 
 
@@ -466,28 +466,28 @@ def test_a_browser_shows_hostile_names_of_every_figure_as_text(hostile, tmp_path
 REFUSED = {
     "roles of another result": (
         lambda: figures.roles_by_head(measured("heads")),
-        "lab/gpt2: expected what neolens.roles gives, with score and holds",
+        "without score: expected the result of neolens.roles, a dataset with score, holds",
     ),
     "no parts": (
         lambda: figures.part_shares({"a": xr.Dataset()}),
-        "a: expected what neolens.position.part_shares gives",
+        "without share: expected the result of neolens.position.part_shares",
     ),
     "no score parts": (
         lambda: figures.score_parts(xr.Dataset(), 0),
-        "expected what neolens.position.score_parts gives",
+        "without score: expected the result of neolens.position.score_parts",
     ),
-    "no such head": (lambda: figures.score_parts(measured("score_parts"), 4), "no head 4: heads are 0 to 3"),
+    "no such head": (lambda: figures.score_parts(measured("score_parts"), 4), "no head 4: heads are 0, 1, 2, 3"),
     "a long prompt": (
         lambda: figures.score_parts(measured("score_parts").isel(key_pos=[0] * 129), 0),
         "a prompt of 129 tokens is too long to draw every cell: take at most 128",
     ),
     "no geometry": (
         lambda: figures.embedding_geometry({"a": xr.Dataset()}),
-        "a: expected what neolens.position.embedding_geometry gives",
+        "without variance_share: expected the result of neolens.position.embedding_geometry",
     ),
     "no treatment": (
         lambda: figures.loss_without_positions(measured("heads")),
-        "no result holds ablated and baseline and group and pos .* what neolens.position.ablate_positions gives",
+        "no result holds ablated and baseline: expected the result of neolens.position.ablate_positions",
     ),
     "many treatments": (
         lambda: figures.loss_without_positions(
@@ -495,7 +495,10 @@ REFUSED = {
         ),
         "7 treatments are too many to tell apart: choose at most 6",
     ),
-    "one metric": (lambda: figures.by_metric(measured("patch_heatmap")), "expected a result of neolens.patch or"),
+    "one metric": (
+        lambda: figures.by_metric(measured("patch_heatmap")),
+        "without metric: expected the result of neolens.patch",
+    ),
     "names that do not fit": (
         lambda: figures.token_circuit(measured("token_circuit of qk")[0], ["a"], measured("token_circuit of qk")[2]),
         "1 names of 8 rows: expected one for each, 1 to 64",
@@ -510,7 +513,7 @@ REFUSED = {
     "numbers": (lambda: figures.estimates({"a": 1.0}), "expected a name -> what neolens.seeds.estimate"),
     "no head of kernels": (
         lambda: figures.distance_kernels(measured("distance_kernels"), head=(9, 0)),
-        "lab/gpt2: no head 9.0 in the result",
+        "no layer 9 in lab/gpt2: layers are 0 to 3",
     ),
 }
 

@@ -143,7 +143,7 @@ def test_writing_replaces_the_old_page_and_leaves_nothing_beside_it(tmp_path):
 def test_a_page_that_cannot_be_put_in_place_leaves_the_folder_as_it_was(tmp_path):
     path = tmp_path / "report.html"
     path.mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="is a folder: expected the name of a file"):
         report.write(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -210,7 +210,7 @@ def test_folded_blocks_are_in_the_page_once_under_their_summary_with_names_of_th
 
 
 def test_what_is_no_block_is_refused_where_it_is_folded_away():
-    with pytest.raises(TypeError, match=r"str is no block of a report: wrap text in Paragraph"):
+    with pytest.raises(TypeError, match=r"'text' is no block of a report: wrap text in Paragraph"):
         report.Folded("more", ["text"])
 
 

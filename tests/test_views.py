@@ -134,6 +134,8 @@ def test_a_view_that_does_not_fit_is_refused(given, message):
 class Words:
     """A tokenizer of three words."""
 
+    unk_token_id = None
+
     def decode(self, tokens: list[int], clean_up_tokenization_spaces: bool) -> str:
         return ["<BOS>", " the", " cat"][tokens[0]]
 
@@ -144,6 +146,7 @@ def model(monkeypatch) -> SimpleNamespace:
     import neolens.models
     import neolens.network
 
+    monkeypatch.setattr(views, "attention", views.attention.__wrapped__)  # no check that the model is a real one
     spans = (neolens.models.AttentionSpan("global"), neolens.models.AttentionSpan("local", 2))
     facts = SimpleNamespace(name="tiny", layers=2, heads=2, attention=spans)
 
@@ -196,9 +199,9 @@ def test_a_local_layer_of_a_real_network_shows_exactly_0_beyond_its_window_and_r
 
 
 BAD_CHOICE = {
-    "layer": ({"layers": [2]}, "no layer 2: layers are 0 to 1"),
-    "head": ({"heads": [0, -1]}, "no head -1: heads are 0 to 1"),
-    "none": ({"layers": []}, "no layers to show"),
+    "layer": ({"layers": [2]}, "no layer 2 in tiny: layers are 0 to 1"),
+    "head": ({"heads": [0, -1]}, "no head -1 in tiny: heads are 0 to 1"),
+    "none": ({"layers": []}, r"layers \[\]: expected at least one of 0 to 1"),
 }
 
 

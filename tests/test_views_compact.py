@@ -190,7 +190,7 @@ def test_a_view_is_saved_whole_with_a_policy_that_forbids_requests(tmp_path):
 
 def test_a_view_that_cannot_be_put_in_place_leaves_the_folder_as_it_was(tmp_path):
     (tmp_path / "view.html").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="is a folder: expected the name of a file"):
         views.attention_view(["a"], torch.ones(1, 1, 1), ["0.0 global"]).save(tmp_path / "view.html")
     assert [path.name for path in tmp_path.iterdir()] == ["view.html"]
 

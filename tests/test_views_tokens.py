@@ -228,7 +228,7 @@ def test_what_cannot_be_coloured_is_refused(call, message):
     ("call", "message"),
     [
         (lambda: views.tokens(result().to_dataset()), "a whole dataset: choose one of its variables, ablated"),
-        (lambda: views.tokens(torch.tensor([1.0]), [3]), "words of type list: expected strings"),
+        (lambda: views.tokens(torch.tensor([1.0]), [3]), r"words\[0\] 3: expected a string"),
     ],
     ids=["dataset", "words"],
 )

@@ -17,6 +17,7 @@ from neolens.figures.formation import formation_by_step
 from neolens.figures.geometry import embedding_geometry
 from neolens.figures.heatmap import heads
 from neolens.figures.induction import copying_without, induction_by_length, induction_causes
+from neolens.figures.inputs import Results
 from neolens.figures.learning import learning
 from neolens.figures.losses import loss_beyond, loss_without_positions
 from neolens.figures.measured import differences_by_measure, measures_by_arm
@@ -33,7 +34,6 @@ from neolens.figures.style import (
     LOCAL_COLOUR,
     POSITION_COLOURS,
     SCORES,
-    Results,
     Score,
     escape,
 )

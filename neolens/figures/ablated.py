@@ -6,8 +6,6 @@ which are there to be compared with, light grey.
 
 from __future__ import annotations
 
-import json
-
 import xarray as xr
 
 from neolens.ablation.groups import CONTROL
@@ -26,12 +24,6 @@ def kind_of(result: xr.Dataset) -> list[str]:
     """The kind of each group, one of `KINDS`."""
     names, kinds = result["group"].values, result["attention_kind"].values
     return ["control" if str(name).startswith(CONTROL) else str(kind) for name, kind in zip(names, kinds, strict=True)]
-
-
-def metric_of(result: xr.Dataset) -> str:
-    """The name of the one metric of a result."""
-    names = json.loads(str(result.attrs.get("metric", '["metric"]')))
-    return str(names[0])
 
 
 def caption(result: xr.Dataset) -> str:

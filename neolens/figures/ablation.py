@@ -14,9 +14,15 @@ import xarray as xr
 
 from neolens.ablation.effects import SIGNIFICANT
 from neolens.figures import legends, maps, points, style
-from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
+from neolens.figures.ablated import KINDS, caption, kind_of
+from neolens.figures.inputs import check_metric, checked
 from neolens.figures.style import INK, escape
 
+ABLATED = {"ablated": "group prompt pos? metric?", "baseline": "prompt pos? metric?"}
+EFFECTS = dict.fromkeys(("effect", "low", "high", "p_adjusted"), "group")
+"""What results of `neolens.ablate` and of `neolens.ablation.effect` have."""
+
+_COORDS = ("group", "attention_kind")
 _CORRECTIONS = {"max_t": "Westfall and Young", "benjamini_hochberg": "Benjamini and Hochberg"}
 
 
@@ -29,8 +35,8 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
         limit: the effect at which the colours end, by default the largest of the map.
 
     Raises:
-        ValueError: something else, a metric that it does not hold, no group that is a single head, or a limit that is
-            not above 0.
+        TypeError, ValueError: something else, a metric that it does not hold, no group that is a single head, or a
+            limit that is not above 0.
     """
     from neolens.ablation.effects import heads_grid
 
@@ -68,7 +74,7 @@ def ablation_groups(effects: Any, *, metric: str | None = None) -> go.Figure:
         effects: of `neolens.ablation.effects.effect`, or of `neolens.ablate`.
 
     Raises:
-        ValueError: something else, or a metric that it does not hold.
+        TypeError, ValueError: something else, or a metric that it does not hold.
     """
     effects, name = _effects(effects, metric)
     names = [str(group) for group in effects["group"].values]
@@ -107,15 +113,11 @@ def _effects(given: Any, metric: str | None) -> tuple[xr.Dataset, str]:
     """What `effect` gives, of one metric, and the metric's name."""
     from neolens.ablation.effects import effect
 
-    there = set(given.data_vars) if isinstance(given, xr.Dataset) else set()
-    if {"ablated", "baseline"} <= there:
-        given = effect(given, metric=metric)
-    elif not {"effect", "low", "high", "p_adjusted"} <= there:
-        raise ValueError("expected a result of neolens.ablate, or what neolens.ablation.effects.effect gives of one")
-    name = metric_of(given)
-    if metric not in (None, name):
-        raise ValueError(f"no metric {metric!r}: these are effects on {name}")
-    return given, name
+    source = "neolens.ablate, or of neolens.ablation.effect"
+    if isinstance(given, xr.Dataset) and "ablated" in given:
+        name = check_metric(metric, checked(given, "result", ABLATED, source, _COORDS))
+        return effect(given, metric=name if "metric" in given.dims else None), name
+    return checked(given, "result", EFFECTS, source, _COORDS), check_metric(metric, given)
 
 
 def _effect_on(metric: str) -> str:

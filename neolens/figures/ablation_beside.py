@@ -9,8 +9,11 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.effects import SIGNIFICANT, heads_grid
+from neolens.checks import shown
 from neolens.figures import maps, style
-from neolens.figures.ablated import caption, metric_of
+from neolens.figures.ablated import caption
+from neolens.figures.ablation import EFFECTS
+from neolens.figures.inputs import by_model, check_metric
 from neolens.figures.style import escape
 
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
@@ -26,15 +29,17 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
         effects: what stands above each map -> what `neolens.ablation.effects.effect` gives, of one and the same model.
 
     Raises:
-        ValueError: nothing to draw, no group that is a single head, or models of different sizes.
+        TypeError, ValueError: something else, nothing to draw, no group that is a single head, or models of different
+            sizes.
     """
-    if not effects:
-        raise ValueError("there is nothing to draw: expected the effects of at least one condition")
+    if not isinstance(effects, Mapping) or isinstance(effects, xr.Dataset):
+        raise TypeError(f"effects {shown(effects)}: expected a dict from the name of each map to its effects")
+    by_model(effects, EFFECTS, "neolens.ablation.effect", ["group", "heads"], ["anatomy"])
     grids = [heads_grid(one)[_SHOWN] for one in effects.values()]
     if any(grid.sizes != grids[0].sizes for grid in grids):
         raise ValueError("the effects are of models of different sizes: draw one model at a time")
     heads, first = grids[0].sizes["head"], next(iter(effects.values()))
-    metric, beside = metric_of(first), _side_by_side(grids)
+    metric, beside = check_metric(None, first), _side_by_side(grids)
     columns = [f"{escape(label)}, head {head}" for label in effects for head in range(heads + 1)][:-1]
     figure = maps.layer_map(
         beside,

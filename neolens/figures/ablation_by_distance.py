@@ -15,11 +15,14 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.ablation.groups import CONTROL
+from neolens.checks import check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import legends, style
-from neolens.figures.ablated import KINDS, caption, kind_of, metric_of
+from neolens.figures.ablated import KINDS, caption, kind_of
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
+from neolens.figures.inputs import check_metric, checked, listed
 from neolens.figures.style import INK, escape
 
+_NEEDS = {"ablated": "group prompt distance", "baseline": "prompt distance"}
 _DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
 _MOST = 8  # groups that can be told apart
 _RESAMPLES = 1000
@@ -38,11 +41,12 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
         window: of the local layers, marked at the first distance out of it.
 
     Raises:
-        ValueError: something else, a group that it does not hold, too many groups, or a window below 1.
+        TypeError, ValueError: something else, a group that it does not hold, too many groups, or a window below 1.
     """
+    checked(binned, "result", _NEEDS, "neolens.ablation.by_distance", ["distance", "group", "attention_kind"])
     chosen = _chosen(binned, groups)
-    if window is not None and (isinstance(window, bool) or window < 1):
-        raise ValueError(f"window {window}: expected a number of tokens of at least 1, or None for no mark")
+    if window is not None:
+        window = check_whole(window, "window", 1, unit="tokens", remedy="or None for no mark")
     bins = _in_bins(binned, window)
     figure = go.Figure(_with_interval(bins["baseline"], "nothing ablated", INK, "solid"))
     figure.add_traces([trace for line in _lines(bins.sel(group=chosen)) for trace in line])
@@ -52,7 +56,7 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
     figure.update_xaxes(**axis | {"range": [left, math.log10(farthest + 2) + 0.02]})
     if window is not None:
         mark_window(figure, window, {})
-    metric = metric_of(binned)
+    metric = check_metric(None, binned)
     quantity, unit = escape(metric.replace("_", " ")), style.unit(metric)
     figure.update_yaxes(title_text=f"{quantity} ({unit})", zeroline=False)
     ends = "; of random controls, from the lowest draw to the highest" * any(map(_control, chosen))
@@ -62,14 +66,14 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
 
 
 def _chosen(binned: Any, groups: Sequence[str] | None) -> list[str]:
-    there = set(binned.data_vars) if isinstance(binned, xr.Dataset) else set()
-    if not {"ablated", "baseline"} <= there or "distance" not in binned.dims:
-        raise ValueError("expected what neolens.ablation.effects.by_distance gives, with ablated and baseline")
     held = [str(name) for name in binned["group"].values]
-    chosen = held if groups is None else [groups] if isinstance(groups, str) else list(map(str, groups))
-    if unknown := [name for name in chosen if name not in held]:
-        there_are = ", ".join([*held[:12], *["..."] * (len(held) > 12)])
-        raise ValueError(f"no group {unknown[0]!r}: the result holds {there_are}")
+    named = held if groups is None else [groups] if isinstance(groups, str) else groups
+    chosen = check_list(named, "groups", "names", example=str(held[:1]))
+    if not chosen:
+        raise ValueError(f"groups {shown(groups)}: expected at least one name, or None for all")
+    for name in chosen:
+        if check_text(name, "group", example=held[0]) not in held:
+            raise ValueError(f"no group {name!r}: {did_you_mean(name, held)}the result holds {listed(held, 12)}")
     if (lines := sum(not _control(name) for name in chosen)) > _MOST:
         raise ValueError(f"{lines} groups are too many to tell apart: name at most {_MOST} with groups=[...]")
     return chosen

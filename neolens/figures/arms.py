@@ -6,7 +6,6 @@ their line. Where a result has seeds, a line is their mean and the band goes fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,39 +14,18 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import style
-from neolens.figures.style import POSITION_COLOURS, Results, escape
+from neolens.figures.inputs import position_kind
+from neolens.figures.style import POSITION_COLOURS, escape
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = {"solid": "circle", "dash": "square", "dot": "diamond", "dashdot": "cross"}
-
-
-def holding(results: Results, *variables: str, of: str, besides: tuple[str, ...] = ()) -> dict[str, xr.Dataset]:
-    """The results that hold one of the variables, by model, each with a `seed` axis.
-
-    Args:
-        of: what gives such results, for the error.
-        besides: variables that are needed too.
-
-    Raises:
-        ValueError: there is none.
-    """
-    given = style.by_model(results)
-    models = {
-        name: one
-        for name, one in given.items()
-        if any(v in one for v in variables) and all(v in one for v in besides) and "anatomy" in one.attrs
-    }
-    if not models:
-        needed = " or ".join(variables) + "".join(f" and {name}" for name in besides)
-        raise ValueError(f"no result holds {needed} of a model: expected what {of} gives")
-    return {name: one if "seed" in one.dims else one.expand_dims(seed=[0]) for name, one in models.items()}
 
 
 def drawn_as(models: dict[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset, dict[str, str]]]:
     """Name, result, and the colour, dash and kind of positions of each model."""
     met: dict[str, int] = {}
     for name, result in models.items():
-        kind = str(json.loads(result.attrs["anatomy"])["position"]["kind"])
+        kind = position_kind(result, name)
         dash = DASHES[met.setdefault(kind, 0) % len(DASHES)]
         met[kind] += 1
         yield escape(name), result, {"colour": POSITION_COLOURS[kind], "dash": dash, "kind": kind}
@@ -88,7 +66,7 @@ def networks(models: dict[str, xr.Dataset]) -> str:
     """`lab/gpt2 (absolute, 3 seeds); ...`."""
     parts = []
     for name, result in models.items():
-        kind = json.loads(result.attrs["anatomy"])["position"]["kind"]
+        kind = position_kind(result, name)
         count = result.sizes.get("seed", 1)
         parts.append(f"{escape(name)} ({kind}{f', {count} seeds' if count > 1 else ''})")
     return "; ".join(parts)

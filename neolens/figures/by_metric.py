@@ -10,9 +10,11 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from neolens.ablation.effects import heads_grid
+from neolens.checks import check_bool
 from neolens.figures import style
-from neolens.figures.ablation import ablation_groups, ablation_heads
-from neolens.figures.patching import patch_heatmap
+from neolens.figures.ablation import ABLATED, ablation_groups, ablation_heads
+from neolens.figures.inputs import checked
+from neolens.figures.patching import SWEPT, patch_heatmap
 from neolens.figures.style import escape
 
 _BETWEEN = 96  # pixels, for the axis of one and the title of the next
@@ -26,12 +28,14 @@ def by_metric(result: xr.Dataset, *, recovered: bool = False) -> go.Figure:
         recovered: of a patch, the share that it restores, which makes metrics comparable.
 
     Raises:
-        ValueError: something else, or one metric only.
+        TypeError, ValueError: something else, or one metric only.
     """
-    if not isinstance(result, xr.Dataset) or "metric" not in result.dims or not {"patched", "ablated"} & set(result):
-        raise ValueError("expected a result of neolens.patch or neolens.ablate with several metrics")
+    check_bool(recovered, "recovered")
+    patched = isinstance(result, xr.Dataset) and "patched" in result
+    source = "neolens.patch or neolens.ablate with several metrics"
+    checked(result, "result", SWEPT if patched else ABLATED, source, ["metric", "attention_kind"])
     metrics = [str(metric) for metric in result["metric"].values]
-    if "patched" in result:
+    if patched:
         parts = [patch_heatmap(result, metric=metric, recovered=recovered) for metric in metrics]
     else:
         draw = ablation_heads if _single_heads(result) else ablation_groups

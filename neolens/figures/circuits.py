@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neolens.checks import check_list, check_text, shown
 from neolens.figures import maps, style
 from neolens.figures.style import escape
 
@@ -50,10 +51,15 @@ def token_circuit(
         axes: what rows and columns are.
 
     Raises:
-        ValueError: names, vectors and circuit that do not fit each other, or too many of them.
+        TypeError, ValueError: names, vectors and circuit that do not fit each other, or too many of them.
     """
-    across, columns = (words if to_words is None else to_words), (vectors if to_vectors is None else to_vectors)
-    cells = _products(circuit, {"rows": (words, vectors), "columns": (across, columns)})
+    rows = _side(words, vectors, "words", "vectors")
+    across = rows[0] if to_words is None else to_words
+    columns = _side(across, rows[1] if to_vectors is None else to_vectors, "to_words", "to_vectors")
+    words, across = rows[0], columns[0]
+    check_text(called, "called", example="QK of head 0.3")
+    axes = _axes(axes)
+    cells = _products(circuit, {"rows": rows, "columns": columns})
     figure = go.Figure(_map(cells, axes))
     figure.update_xaxes(**_labels(axes[1], across), tickangle=-60)
     figure.update_yaxes(**_labels(axes[0], words), autorange="reversed")
@@ -65,14 +71,38 @@ def token_circuit(
 
 def _products(circuit: Any, sides: dict[str, Side]) -> Float[np.ndarray, "row column"]:
     """x^T C y of each row x and each column y, which come with their names and fit the circuit."""
-    matrix = (circuit.AB if hasattr(circuit, "AB") else circuit).detach()
+    matrix = _matrix(circuit.AB if hasattr(circuit, "AB") else circuit, "circuit", "neolens.position.qk or ov")
     for what, (names, given) in sides.items():
         if len(names) != len(given) or not 1 <= len(names) <= MOST_WORDS:
             raise ValueError(f"{len(names)} names of {len(given)} {what}: expected one for each, 1 to {MOST_WORDS}")
-        if given.shape[1] != matrix.shape[0]:
-            raise ValueError(f"{what} of {given.shape[1]} dimensions do not fit a circuit of {matrix.shape[0]}")
+        if {given.shape[1]} != {*matrix.shape}:
+            size = " x ".join(map(str, dict.fromkeys(matrix.shape)))
+            raise ValueError(f"{what} of {given.shape[1]} dimensions do not fit a circuit of {size}")
     rows, columns = (given.to(matrix) for _, given in sides.values())
     return (rows @ matrix @ columns.T).double().cpu().numpy()
+
+
+def _side(names: Any, vectors: Any, of_names: str, of_vectors: str) -> Side:
+    """Names, and a vector for each."""
+    listed = [check_text(name, of_names, empty=True) for name in check_list(names, of_names, "strings")]
+    return listed, _matrix(vectors, of_vectors, "the embeddings of tokens, [token, d_model]")
+
+
+def _matrix(value: Any, what: str, source: str) -> Float[Tensor, "row column"]:
+    """A matrix of real numbers."""
+    matrix = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else value
+    if not isinstance(matrix, Tensor) or matrix.is_complex() or matrix.dtype == torch.bool:
+        raise TypeError(f"{what} {shown(value)}: expected a matrix of real numbers, such as {source}")
+    if matrix.ndim != 2:
+        raise ValueError(f"{what} of shape {tuple(matrix.shape)}: expected a matrix, such as {source}")
+    return matrix.detach()
+
+
+def _axes(axes: Any) -> tuple[str, str]:
+    names = [check_text(name, "axes") for name in check_list(axes, "axes", "two names", example="('query', 'key')")]
+    if len(names) != 2:
+        raise ValueError(f"axes {shown(axes)}: expected two names, of rows and columns, such as ('query', 'key')")
+    return names[0], names[1]
 
 
 def _map(cells: Float[np.ndarray, "row column"], axes: tuple[str, str]) -> go.Heatmap:

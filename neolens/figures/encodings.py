@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,16 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import Head, check_choice, check_list, shown
 from neolens.figures import legends, style
-from neolens.figures.arms import SYMBOLS, drawn_as, head_of, holding, networks
-from neolens.figures.style import GREY, Results, escape
+from neolens.figures.arms import SYMBOLS, drawn_as, head_of, networks
+from neolens.figures.inputs import HEADS, Results, by_model, check_head_of, checked, holding
+from neolens.figures.style import GREY, escape
 from neolens.position import taken_away
 from neolens.scores import THRESHOLDS
 
 
-def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_token", "induction")) -> go.Figure:
+def pattern_and_cause(results: Results, roles: Sequence[str] = ("previous_token", "induction")) -> go.Figure:
     """Every head that holds a role: its score against what ablating it does beyond random heads of its layer. A panel a
     role; a filled point is told apart from those heads (corrected p below 0.05), a hollow one is not.
 
@@ -25,9 +27,13 @@ def pattern_and_cause(results: Results, roles: tuple[str, ...] = ("previous_toke
         results: of `neolens.roles` with causes, or of `neolens.encodings`.
 
     Raises:
-        ValueError: no such result.
+        TypeError, ValueError: no such result.
     """
-    models = holding(results, "more", of="neolens.roles with causes=True or neolens.encodings", besides=("holds",))
+    needs = dict.fromkeys(("more", "more_p_adjusted"), "seed? layer head")
+    needs |= dict.fromkeys(("holds", "score"), "seed? role layer head")
+    source = "neolens.roles with causes=True or neolens.encodings"
+    models = holding(results, needs, source=source, coords=["role"])
+    roles = _roles(roles, models)
     titles = [f"<b>{escape(role.replace('_', '-'))} heads</b>" for role in roles]
     figure = make_subplots(1, len(roles), subplot_titles=titles, shared_yaxes="all", horizontal_spacing=0.04)
     for name, result, line in drawn_as(models):
@@ -70,23 +76,26 @@ def _causes(name: str, result: xr.Dataset, role: str, line: dict[str, str]) -> g
     )
 
 
-def band_shares(results: Results, *, heads: Sequence[tuple[int, int]] | None = None) -> go.Figure:
+def band_shares(results: Results, *, heads: Sequence[Head | str] | None = None) -> go.Figure:
     """What heads lose of their previous-token score when one rotary band is taken out of them alone, by band.
 
     Args:
         results: of `neolens.position.bands`, or of `neolens.encodings`; of rotary models.
-        heads: (layer, head) of those to draw, by default all previous-token heads (a score of at least 0.4, or what
-            the result itself says).
+        heads: (layer, head), or text such as "2.1", of those to draw, by default all previous-token heads (a score of
+            at least 0.4, or what the result itself says).
 
     Raises:
-        ValueError: no such result, or a head that it does not hold.
+        TypeError, ValueError: no such result, or a head that it does not hold.
     """
-    shared = {name: _shares(result) for name, result in style.by_model(results).items()}
-    models = holding(shared, "taken_away", of="neolens.position.bands or neolens.encodings", besides=("holds",))
+    source = "neolens.position.bands or neolens.encodings"
+    shared = {name: _shares(name, result) for name, result in by_model(results, source=source).items()}
+    needs = {"taken_away": "seed? layer head band", "holds": "seed? role layer head", "wavelength": "band"}
+    models = holding(shared, needs, source=source, coords=["role", "band"])
+    _roles(["previous_token"], models)
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         held = result["holds"].sel(role="previous_token", drop=True) == 1
-        holds = held if heads is None else _chosen(held, heads)
+        holds = held if heads is None else _chosen(held, heads, name)
         share = result["taken_away"].where(holds).stack(point=("seed", "layer", "head")).dropna("point", how="all")
         figure.add_trace(_bands(name, share.transpose("band", "point"), (at + 0.5) / len(models) - 0.5, line))
     figure.update_xaxes(**_band_axis(list(models.values())))
@@ -128,20 +137,34 @@ def _named(points: xr.Dataset | xr.DataArray) -> list[str]:
     return [head_of(layer, {"seed": seed, "head": head}) for seed, layer, head in points["point"].values]
 
 
-def _shares(result: xr.Dataset) -> xr.Dataset:
+def _roles(roles: Any, models: Mapping[str, xr.Dataset]) -> list[str]:
+    """Roles that every model has."""
+    listed = [roles] if isinstance(roles, str) else check_list(roles, "roles", "names", example="['induction']")
+    if not listed:
+        raise ValueError(f"roles {shown(roles)}: expected at least one, such as 'induction'")
+    for result in models.values():
+        for role in listed:
+            check_choice(role, "role", map(str, result["role"].values))
+    return listed
+
+
+def _shares(name: str, result: xr.Dataset) -> xr.Dataset:
     """The result with `taken_away` and `holds`, also where it is one of `neolens.position.bands`."""
-    if not isinstance(result, xr.Dataset) or "taken_away" in result or "previous_token_held" not in result:
+    if "taken_away" in result or "previous_token_held" not in result:
         return result
+    needs = {"previous_token": HEADS, "previous_token_held": f"{HEADS} band"}
+    checked(result, name, needs, "neolens.position.bands", ["band", "wavelength"])
     holds = result["previous_token"].mean("prompt") >= THRESHOLDS["previous_token"]
     shares = {"taken_away": taken_away(result), "holds": holds.expand_dims(role=["previous_token"])}
     return xr.Dataset(shares, attrs=result.attrs)
 
 
-def _chosen(holds: xr.DataArray, heads: Sequence[tuple[int, int]]) -> xr.DataArray:
+def _chosen(holds: xr.DataArray, heads: Any, name: str) -> xr.DataArray:
     """True at these heads."""
     chosen = xr.zeros_like(holds, dtype=bool)
-    for layer, head in heads:
-        if layer not in holds["layer"].values or head not in holds["head"].values:
-            raise ValueError(f"no head {layer}.{head} in the result: expected (layer, head) of one that it holds")
+    several = check_list(heads, "heads", "(layer, head)", example="[(0, 3)]")
+    if not several:
+        raise ValueError(f"heads {shown(heads)}: expected at least one, such as [(0, 3)], or None for all that hold")
+    for layer, head in (check_head_of(one, holds, name) for one in several):
         chosen.loc[{"layer": layer, "head": head}] = True
     return chosen

@@ -17,9 +17,14 @@ from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import CAUSE, COPIES
 from neolens.circuits.induction import MEASURES, best, sure
 from neolens.figures import legends, style
-from neolens.figures.induction import Results, checked
+from neolens.figures.induction import SOURCE
+from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
 
+_BY_PROMPT = "step distance prompt"
+_NEEDS = {f"{name}_by_step": f"{_BY_PROMPT} layer head" for name in ("previous_token", "induction")} | {
+    f"{name}_by_step": _BY_PROMPT for name in ("accuracy", "together", "others", "later", "later_others")
+}
 _THRESHOLD = {"color": GREY, "dash": "dash", "width": 1}
 _SCORE, _EFFECT, _BETWEEN = 150, 110, 22  # pixels: a panel of scores, one of effects, and between two
 
@@ -29,11 +34,15 @@ def formation_by_step(results: Results) -> go.Figure:
     by training step. A column a model, in each half a row a repeat length; bands: 95 % intervals over prompts.
 
     Raises:
-        ValueError: no result with checkpoints.
+        TypeError, ValueError: no result with checkpoints.
     """
-    models = {name: one for name, one in checked(results, "induction").items() if "together_by_step" in one}
+    models = {name: one for name, one in by_model(results, source=SOURCE).items() if "together_by_step" in one}
     if not models:
         raise ValueError("no result has training checkpoints: expected some measured `..._by_step`")
+    by_model(models, _NEEDS, SOURCE, ["n", "step", "distance"])
+    for name, one in models.items():
+        for score in ("previous_token_by_step", "induction_by_step"):
+            check_defined(one[score], ["prompt", "step", "distance", "layer", "head"], name)
     trained = {name: _training(one) for name, one in models.items()}
     lengths = sorted({n for training in trained.values() for n in training["n"].values.tolist()})
     figure, inner = _grid(list(models), lengths)

@@ -8,8 +8,10 @@ from plotly.subplots import make_subplots
 
 from neolens.figures import legends, style
 from neolens.figures.arms import DASHES
-from neolens.figures.style import POSITION_COLOURS, Results, escape
+from neolens.figures.inputs import Results, by_model
+from neolens.figures.style import POSITION_COLOURS, escape
 
+_NEEDS = {"variance_share": "component", "coordinate": "pos component", "similarity": "distance"}
 _SHOWN = 3  # coordinates, which are those of the helix
 _ROW = 250  # pixels
 
@@ -22,12 +24,9 @@ def embedding_geometry(results: Results) -> go.Figure:
         results: of `neolens.position.embedding_geometry`.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = style.by_model(results)
-    for name, result in models.items():
-        if not isinstance(result, xr.Dataset) or not {"variance_share", "coordinate", "similarity"} <= set(result):
-            raise ValueError(f"{name}: expected what neolens.position.embedding_geometry gives, with variance_share")
+    models = by_model(results, _NEEDS, "neolens.position.embedding_geometry")
     heads = ("components", "coordinates", "similarity")
     titles = [f"<b>{escape(name)}</b>: {one}" if len(models) > 1 else one for name in models for one in heads]
     figure = make_subplots(

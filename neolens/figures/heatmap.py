@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import style
-from neolens.figures.style import KIND_COLOURS, Results, escape
+from neolens.figures.inputs import Results, by_model, check_score, mean_over_prompts
+from neolens.figures.style import KIND_COLOURS, escape
 
 _CELL, _SMALLEST_CELL, _HEIGHT = 46, 16, 480  # pixels: a layer, a layer of a deep model, a figure at most
 _BETWEEN = 84  # pixels between rows of panels, for an axis and a title
@@ -23,10 +24,12 @@ def heads(results: Results, score: str) -> go.Figure:
     """One score of every head, averaged over the prompts: a row for each layer, a panel for each model.
 
     Raises:
-        ValueError: a result has no such score.
+        TypeError, ValueError: no results, others, or one without such a score.
     """
-    models = style.by_model(results)
-    means = [style.mean_over_prompts(result, score).transpose("layer", "head") for result in models.values()]
+    models = by_model(results, source="neolens.attention", coords=["layer", "head", "attention_kind"])
+    for name, result in models.items():
+        check_score(score, {name: result})
+    means = [mean_over_prompts(result, score).transpose("layer", "head") for result in models.values()]
     largest = max((float(values.max()) for values in means if values.notnull().any()), default=1.0)
     deepest, rows = max(values.sizes["layer"] for values in means), -(-len(models) // style.PANELS_PER_ROW)
     height = rows * max(min(deepest * _CELL, _HEIGHT), deepest * _SMALLEST_CELL) + (rows - 1) * _BETWEEN

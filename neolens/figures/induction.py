@@ -6,7 +6,6 @@ that window sees, n - 1 tokens back, and the first whose it does not. Layers hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,14 @@ from plotly.subplots import make_subplots
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import best, nearest
 from neolens.figures import legends, style
+from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 
-Results = Mapping[str, xr.Dataset]
-"""Model -> `joined` of `neolens.circuits.induction.Induction`."""
-
+_BY_HEAD, _BY_PROMPT = "seed distance layer head", "seed distance prompt"
+_BY_LENGTH = {"induction": f"{_BY_PROMPT} layer head", "accuracy": _BY_PROMPT}
+_CAUSES = {"induction": f"{_BY_PROMPT} layer head", "more": _BY_HEAD, "p_adjusted": _BY_HEAD}
+_WITHOUT = {"together": _BY_PROMPT, "others": _BY_PROMPT, "alone": _BY_HEAD}
+SOURCE, COORDS = "neolens.circuits.induction, joined", ("n", "distance", "seed", "layer", "attention_kind")
 _WIDTH = 0.5  # of the points at one n
 
 
@@ -30,13 +32,14 @@ def induction_by_length(results: Results) -> go.Figure:
     kind of layer (mean over seeds, band from the lowest to the highest), and the share that is copied in ink.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = checked(results, "induction", "accuracy")
+    models = by_model(results, _BY_LENGTH, SOURCE, COORDS, ["window"])
     figure, places = _panels(models)
     for (name, result), place in zip(models.items(), places, strict=True):
         for kind, layers in style.layers_by_kind(result):
             heads = result["induction"].mean("prompt").sel(layer=layers)
+            check_defined(heads, ["layer", "head"], name)
             figure.add_trace(_points(heads, name, kind), **place)
             its = best("induction", kind)(result)
             assert its is not None
@@ -58,9 +61,9 @@ def induction_causes(results: Results) -> go.Figure:
     does beyond other heads of its layer. A panel a model; filled: told apart (corrected p below 0.05).
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = checked(results, "induction", "more", "p_adjusted")
+    models = by_model(results, _CAUSES, SOURCE, COORDS, ["window"])
     figure, places = _panels(models)
     for (name, result), place in zip(models.items(), places, strict=True):
         sides = zip(("inside", "beyond"), nearest(result["n"].values.tolist(), int(result.attrs["window"])))
@@ -91,9 +94,9 @@ def copying_without(results: Results) -> go.Figure:
     random heads, each induction head alone. A panel a model; means over seeds, bands from the lowest to the highest.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = checked(results, "together", "others", "alone")
+    models = by_model(results, _WITHOUT, SOURCE, COORDS, ["window"])
     figure, places = _panels(models)
     lines = {"together": ("all induction heads at once", INK), "others": ("as many random heads", CONTROL_COLOUR)}
     for (name, result), place in zip(models.items(), places, strict=True):
@@ -205,16 +208,3 @@ def _networks(models: dict[str, xr.Dataset]) -> str:
         of = f"{seeds} seeds of" if seeds > 1 else "one network,"
         described.setdefault(f"{of} {prompts} prompts a length", []).append(escape(name))
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in described.items())
-
-
-def checked(results: Results, *needed: str) -> dict[str, xr.Dataset]:
-    """The results by model, all of which hold these variables.
-
-    Raises:
-        ValueError: one that does not.
-    """
-    for name, result in results.items():
-        held = set(map(str, result.data_vars)) if isinstance(result, xr.Dataset) else set()
-        if not set(needed) <= held or "n" not in result.coords or "window" not in result.attrs:
-            raise ValueError(f"{name}: expected what neolens.circuits.induction joins, with {', '.join(needed)}")
-    return style.by_model(results)

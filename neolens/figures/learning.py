@@ -5,17 +5,22 @@ A network has the colour of its position encoding; networks alike in that are to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_choice, check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import style
+from neolens.figures.inputs import checked, listed
 from neolens.figures.style import POSITION_COLOURS
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def learning(curves: xr.Dataset, *, distance: int, tasks: tuple[str, ...] | None = None) -> go.Figure:
+def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None = None) -> go.Figure:
     """Loss and the accuracy of each task against the training step: the median over seeds, and from the lowest seed to
     the highest.
 
@@ -26,16 +31,18 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: tuple[str, ...] | None
         tasks: by default all that the curves hold.
 
     Raises:
-        ValueError: a distance or a task that the curves do not hold.
+        TypeError, ValueError: something else, a distance or a task that the curves do not hold.
     """
-    held = [str(name) for name in curves.data_vars if "distance" in curves[name].dims]
-    wanted = list(tasks or held)
-    if unknown := [task for task in wanted if task not in held]:
-        raise ValueError(f"the curves hold no task {unknown[0]!r}: they hold {', '.join(held)}")
-    if distance not in curves["distance"].values:
-        raise ValueError(
-            f"the curves hold no distance {distance}: they hold {', '.join(map(str, curves['distance'].values))}"
-        )
+    coords = ["model", "seed", "step", "distance", "position"]
+    checked(curves, "curves", {"loss": "model seed step"}, "neolens.lab.curves.curves", coords)
+    held = [str(name) for name in curves.data_vars if set(curves[name].dims) == {"model", "seed", "step", "distance"}]
+    wanted = _tasks(tasks, held)
+    distances = curves["distance"].values.tolist()
+    distance = check_whole(distance, "distance", remedy=f"the curves hold {listed(distances)}")
+    if distance not in distances:
+        raise ValueError(f"the curves hold no distance {distance}: they hold {listed(distances)}")
+    for position in curves["position"].values:
+        check_choice(str(position), "position encoding", POSITION_COLOURS)
     panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
     names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
     figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)
@@ -52,6 +59,18 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: tuple[str, ...] | None
     )
     style.style(figure, "<b>Learning</b> (by training step)", caption, height=300)
     return figure.update_layout(legend={"y": -0.3, "yref": "paper", "x": 0, "xanchor": "left"}, margin_b=110)
+
+
+def _tasks(tasks: Any, held: list[str]) -> list[str]:
+    """The tasks to draw."""
+    wanted = held if tasks is None else [tasks] if isinstance(tasks, str) else tasks
+    names = check_list(wanted, "tasks", "names", example=str(held[:1]))
+    if not names and tasks is not None:
+        raise ValueError(f"tasks {shown(tasks)}: expected at least one of {listed(held)}, or None for all")
+    for name in names:
+        if check_text(name, "task", example=held[0] if held else "recall") not in held:
+            raise ValueError(f"the curves hold no task {name!r}: {did_you_mean(name, held)}they hold {listed(held)}")
+    return names
 
 
 def _lines(values: xr.DataArray, *, legend: bool) -> list[go.Scatter]:

@@ -13,8 +13,9 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import legends, style
-from neolens.figures.arms import DASHES, drawn_as, holding, line_over_seeds, networks
-from neolens.figures.style import GREY, INK, TASK_COLOURS, Results, escape
+from neolens.figures.arms import DASHES, drawn_as, line_over_seeds, networks
+from neolens.figures.inputs import Results, holding
+from neolens.figures.style import GREY, INK, TASK_COLOURS, escape
 
 _MOST = 6  # treatments that can be told apart
 _SCALED = ("dot", "dash", "dashdot", "longdash")  # of positions that are interpolated
@@ -33,9 +34,15 @@ def loss_beyond(results: Results) -> go.Figure:
         results: of `neolens.position.beyond_context`, or of `neolens.encodings`.
 
     Raises:
-        ValueError: no such result, or more scales than can be told apart (4).
+        TypeError, ValueError: no such result, or more scales than can be told apart (4).
     """
-    models = holding(results, "loss_beyond", "inside", of="neolens.position.beyond_context or neolens.encodings")
+    models = holding(
+        results,
+        {"loss_beyond": "seed? pos", "inside": "pos"},
+        {"loss": "seed? group prompt pos", "inside": "pos", "scale": "group"},
+        source="neolens.position.beyond_context or neolens.encodings",
+        coords=["pos"],
+    )
     drawn = {name: list(_beyond(result)) for name, result in models.items()}
     dashes = _dashes((what, trained) for lines in drawn.values() for what, trained, _ in lines)
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
@@ -68,9 +75,12 @@ def loss_without_positions(results: Results) -> go.Figure:
         results: of `neolens.position.ablate_positions`.
 
     Raises:
-        ValueError: no such result, or more treatments than can be told apart (6).
+        TypeError, ValueError: no such result, or more treatments than can be told apart (6).
     """
-    models = holding(results, "ablated", of="neolens.position.ablate_positions", besides=("baseline", "group", "pos"))
+    needs = {"ablated": "seed? group prompt pos", "baseline": "seed? prompt pos"}
+    models = holding(results, needs, source="neolens.position.ablate_positions", coords=["group", "pos"])
+    if heads := [name for name, one in models.items() if "how" in one.attrs]:
+        raise ValueError(f"{heads[0]}: heads were ablated, not positions: draw it with neolens.figures.ablation_groups")
     groups = list(dict.fromkeys(str(group) for one in models.values() for group in one["group"].values))
     if len(groups) > _MOST:
         raise ValueError(f"{len(groups)} treatments are too many to tell apart: choose at most {_MOST}")

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from neolens.checks import check_number
 from neolens.figures.style import KIND_COLOURS, span
 
 
@@ -46,13 +47,14 @@ def limit_above_0(limit: float | None, values: xr.DataArray) -> float:
     """The limit of a map's colours: the one that is given, or the largest value by size.
 
     Raises:
-        ValueError: one that is not above 0.
+        TypeError, ValueError: one that is not above 0.
     """
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit {limit}: expected an effect above 0 at which the colours end")
-    return limit or largest(values) or 1.0
+    if limit is not None:
+        return check_number(limit, "limit", above=0, remedy="the effect at which the colours end")
+    return largest(values) or 1.0
 
 
 def largest(values: xr.DataArray | np.ndarray) -> float:
-    """The largest value by size."""
-    return float(np.nanmax(np.abs(np.asarray(values))))
+    """The largest finite value by size; 0 where there is none."""
+    sizes = np.abs(np.asarray(values))
+    return float(sizes[np.isfinite(sizes)].max(initial=0.0))

@@ -7,8 +7,10 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_whole
 from neolens.figures import maps, style
-from neolens.figures.style import Results, escape
+from neolens.figures.inputs import HEADS, Results, by_model, checked, listed
+from neolens.figures.style import escape
 
 MOST_TOKENS = 128
 """Tokens of a prompt whose parts are drawn cell by cell."""
@@ -26,12 +28,9 @@ def part_shares(results: Results) -> go.Figure:
         results: of `neolens.position.part_shares`.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = style.by_model(results)
-    for name, result in models.items():
-        if not isinstance(result, xr.Dataset) or "share" not in result or "part" not in result["share"].dims:
-            raise ValueError(f"{name}: expected what neolens.position.part_shares gives, with share by part")
+    models = by_model(results, {"share": f"{HEADS} part"}, "neolens.position.part_shares", ["part", "layer", "head"])
     shares = [result["share"].mean("prompt").transpose("part", "layer", "head") for result in models.values()]
     parts = [share.sizes["part"] for share in shares]
     inner = _ROW * sum(parts) + _BETWEEN * (len(parts) - 1)
@@ -67,7 +66,7 @@ def score_parts(result: xr.Dataset, head: int) -> go.Figure:
         head: its number.
 
     Raises:
-        ValueError: something else, a longer prompt, or no such head.
+        TypeError, ValueError: something else, a longer prompt, or no such head.
     """
     score = _of_head(result, head)
     parts = {str(part): score.sel(part=part) for part in score["part"].values}
@@ -79,7 +78,7 @@ def score_parts(result: xr.Dataset, head: int) -> go.Figure:
         rows, columns, subplot_titles=titles, shared_xaxes="all", shared_yaxes="all",
         horizontal_spacing=0.02, vertical_spacing=0.12,
     )  # fmt: skip
-    limit = max(map(maps.largest, drawn.values()))
+    limit = max(map(maps.largest, drawn.values())) or 1.0
     for at, (name, values) in enumerate(drawn.items()):
         figure.add_trace(_cells(name, values), row=at // columns + 1, col=at % columns + 1)
     figure.update_xaxes(title_text="key", showgrid=False, zeroline=False, row=rows)
@@ -94,13 +93,14 @@ def score_parts(result: xr.Dataset, head: int) -> go.Figure:
 
 def _of_head(result: xr.Dataset, head: int) -> xr.DataArray:
     """The parts of the scores of one head, if every cell can be drawn."""
-    if not isinstance(result, xr.Dataset) or "score" not in result or "key_pos" not in result["score"].dims:
-        raise ValueError("expected what neolens.position.score_parts gives, with score by part, head, query and key")
+    needs = {"score": "part head query_pos key_pos"}
+    checked(result, "result", needs, "neolens.position.score_parts", ["part", "head", "query_pos", "key_pos"])
     if (length := result.sizes["key_pos"]) > MOST_TOKENS:
         raise ValueError(f"a prompt of {length} tokens is too long to draw every cell: take at most {MOST_TOKENS}")
-    if head not in result["head"].values:
-        raise ValueError(f"no head {head}: heads are 0 to {int(result['head'].max())}")
-    return result["score"].sel(head=head)
+    heads = result["head"].values.tolist()
+    if (number := check_whole(head, "head", remedy=f"heads are {listed(heads)}")) not in heads:
+        raise ValueError(f"no head {number}: heads are {listed(heads)}")
+    return result["score"].sel(head=number)
 
 
 def _cells(part: str, score: xr.DataArray) -> go.Heatmap:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
+from neolens.checks import check_bool
 from neolens.figures import maps, style
+from neolens.figures.inputs import check_metric, checked
+
+SWEPT = {"patched": "prompt layer head? pos? metric?", "clean": "prompt metric?", "corrupted": "prompt metric?"}
+"""What results of `neolens.patch` have."""
 
 
 def patch_heatmap(
@@ -23,11 +28,11 @@ def patch_heatmap(
             `largest_effect`), and equal colours are equal effects.
 
     Raises:
-        ValueError: no result of `neolens.patch`, a metric that it does not hold, or a limit that is not above 0.
+        TypeError, ValueError: no result of `neolens.patch`, a metric that it does not hold, or a limit that is not
+            above 0.
     """
     effect, across, unit, name, how = _drawn(result, metric, recovered)
-    labels = _labels(result, effect, across)
-    limit = maps.limit_above_0(limit, effect)
+    limit, labels = maps.limit_above_0(limit, effect), _labels(result, effect, across)
     hover = f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>"
     figure = maps.layer_map(result, effect, across, limit=limit, unit=unit, hovertemplate=hover)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)
@@ -55,17 +60,12 @@ def _drawn(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.
 
 
 def _effect(result: xr.Dataset, metric: str | None, recovered: bool) -> tuple[xr.DataArray, str, str]:
-    if not {"patched", "clean", "corrupted"} <= set(result.data_vars):
-        raise ValueError("expected a result of neolens.patch, with patched, clean and corrupted")
+    checked(result, "result", SWEPT, "neolens.patch", ["layer", "attention_kind"])
+    name = check_metric(metric, result)
     if "metric" in result.dims:
-        held = [str(one) for one in result.metric.values]
-        if metric not in held:
-            raise ValueError(f"choose a metric: the result holds {', '.join(held)}, got {metric!r}")
-        result = result.sel(metric=metric)
-    names = str(result.attrs.get("metric", "")).strip('[]"')
-    name = metric or names or "metric"
+        result = result.sel(metric=name)
     noise = result.attrs.get("direction") == "noise"
-    if recovered:
+    if check_bool(recovered, "recovered"):
         from neolens.patching import recovered as share_recovered
 
         share = share_recovered(result)

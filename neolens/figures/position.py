@@ -6,10 +6,13 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from neolens.checks import Head, check_choice, check_text
 from neolens.figures import legends, style
-from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, holding, line_over_seeds, networks
-from neolens.figures.style import POSITION_COLOURS, Results, escape
+from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, line_over_seeds, networks
+from neolens.figures.inputs import Results, check_defined, check_head_of, holding
+from neolens.figures.style import POSITION_COLOURS, escape
 
+_TOEPLITZ = "neolens.position.toeplitz or neolens.encodings"
 _WIDTH = 0.7  # of the points of one layer
 _TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # distances
 
@@ -22,9 +25,15 @@ def shift_by_distance(results: Results) -> go.Figure:
         results: of `neolens.shift`, or of `neolens.encodings`.
 
     Raises:
-        ValueError: no result of a shift.
+        TypeError, ValueError: no result of a shift.
     """
-    models = holding(results, "logits", "shift_logits", of="neolens.shift or neolens.encodings")
+    models = holding(
+        results,
+        {"shift_logits": "seed? shift"},
+        {"logits": "seed? prompt shift", "spread": "seed? prompt"},
+        source="neolens.shift or neolens.encodings",
+        coords=["shift"],
+    )
     by = sorted({int(one) for result in models.values() for one in result["shift"].values if one > 0})
     if not by:
         raise ValueError("no shift is above 0, and a log axis shows no other: shift by 1 or more")
@@ -57,9 +66,9 @@ def toeplitz_shares(results: Results) -> go.Figure:
             one.
 
     Raises:
-        ValueError: no result with Toeplitz shares.
+        TypeError, ValueError: no result with Toeplitz shares.
     """
-    models = holding(results, "toeplitz_share", of="neolens.position.toeplitz or neolens.encodings")
+    models = holding(results, {"toeplitz_share": "seed? layer head"}, source=_TOEPLITZ, coords=["layer", "head"])
     figure = go.Figure()
     for at, (name, result, line) in enumerate(drawn_as(models)):
         share = result.get("toeplitz_share_corrected", result["toeplitz_share"])
@@ -94,9 +103,7 @@ def _heads(name: str, share: xr.DataArray, place: tuple[int, int], line: dict[st
     )
 
 
-def distance_kernels(
-    results: Results, role: str = "previous_token", *, head: tuple[int, int] | None = None
-) -> go.Figure:
+def distance_kernels(results: Results, role: str = "previous_token", *, head: Head | str | None = None) -> go.Figure:
     """The distance kernel of one head: the mean score at each distance, less the largest. A panel a model, a line a
     seed.
 
@@ -104,31 +111,36 @@ def distance_kernels(
         results: of `neolens.position.toeplitz`, or of `neolens.encodings`.
         role: the head that scores highest in it is drawn, where the result tells of roles; else that whose largest
             mean score stands highest above the mean of its kernel.
-        head: (layer, head) of the one to draw in their place.
+        head: (layer, head), or text such as "2.1", of the one to draw in their place.
 
     Raises:
-        ValueError: no such result, no such role, or no such head.
+        TypeError, ValueError: no such result, no such role, or no such head.
     """
-    models = holding(results, "kernel", of="neolens.position.toeplitz or neolens.encodings")
+    needs = {"kernel": "seed? layer head distance"}
+    models = holding(results, needs, source=_TOEPLITZ, coords=["layer", "head", "distance"])
+    check_text(role, "role", example="induction")
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
+    heads: list[Head] = []
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
         for number, seed in enumerate(result["seed"].values):
             network = result.sel(seed=seed)
             drawn_with = {"color": line["colour"], "dash": DASHES[number % len(DASHES)]}
-            figure.add_trace(_kernel(name, network, _drawn_head(name, network, role, head), drawn_with), **place)
+            shown = _drawn_head(name, network, role, head)
+            heads.append(shown)
+            figure.add_trace(_kernel(name, network, shown, drawn_with), **place)
     ticks = {"tickvals": [tick + 1 for tick in _TICKS], "ticktext": list(map(str, _TICKS))}
     figure.update_xaxes(type="log", title_text="distance (tokens)", **ticks)
     figure.update_yaxes(title_text="mean score less the largest", col=1)
     whose = f"of the best {escape(role.replace('_', '-'))} head"
     if head is not None or not any("score" in result for result in models.values()):
-        whose = "of a head" if head is None else f"of head {head[0]}.{head[1]}"
+        whose = "of a head" if head is None else f"of head {heads[0][0]}.{heads[0][1]}"
     title = f"<b>Distance kernel</b> {whose} (units of the score)"
     drawn = ", ".join(dict.fromkeys(str(trace.name) for trace in figure.data))
     caption = f"{networks(models)}. Heads: {drawn}. A line a seed; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=260 * places[-1]["row"])
 
 
-def _kernel(name: str, network: xr.Dataset, head: tuple[int, int], line: dict[str, str]) -> go.Scatter:
+def _kernel(name: str, network: xr.Dataset, head: Head, line: dict[str, str]) -> go.Scatter:
     """The kernel of one head of one network."""
     layer, its = head
     kernel, seed = network["kernel"].sel(layer=layer, head=its), network["seed"].item()
@@ -143,15 +155,13 @@ def _kernel(name: str, network: xr.Dataset, head: tuple[int, int], line: dict[st
     )
 
 
-def _drawn_head(name: str, network: xr.Dataset, role: str, head: tuple[int, int] | None) -> tuple[int, int]:
+def _drawn_head(name: str, network: xr.Dataset, role: str, head: Head | str | None) -> Head:
     """Layer and head whose kernel is drawn."""
     if head is not None:
-        layer, its = head
-        if layer not in network["layer"].values or its not in network["head"].values:
-            raise ValueError(f"{name}: no head {layer}.{its} in the result")
-        return layer, its
-    if "score" not in network:
-        return highest(network["kernel"].max("distance") - network["kernel"].mean("distance"))
-    if role not in network["role"].values:
-        raise ValueError(f"no role {role!r} in the result: it holds {', '.join(map(str, network['role'].values))}")
-    return highest(network["score"].sel(role=role))
+        return check_head_of(head, network, name)
+    if "score" not in network or "role" not in network["score"].dims:
+        stands_out = network["kernel"].max("distance") - network["kernel"].mean("distance")
+    else:
+        stands_out = network["score"].sel(role=check_choice(role, "role", map(str, network["role"].values)))
+    check_defined(stands_out, ["layer", "head"], name)
+    return highest(stands_out)

@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from neolens.figures import style
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
-from neolens.figures.style import KIND_COLOURS, Results
+from neolens.figures.inputs import HEADS, Results, by_model, mean_over_prompts
+from neolens.figures.style import KIND_COLOURS
 
 _DECADES = 7  # drawn below the largest mass
 _MASS = "mean attention probability"
@@ -31,10 +32,11 @@ def mass_by_distance(results: Results) -> go.Figure:
     marks the first distance out of a window.
 
     Raises:
-        ValueError: a result has no `mass_by_distance`.
+        TypeError, ValueError: no results, or others, without `mass_by_distance`.
     """
-    models = style.by_model(results)
-    masses = [_binned(style.mean_over_prompts(result, "mass_by_distance")) for result in models.values()]
+    needs = {"mass_by_distance": f"{HEADS} distance"}
+    models = by_model(results, needs, "neolens.attention", ["distance", "attention_kind"])
+    masses = [_binned(mean_over_prompts(result, "mass_by_distance")) for result in models.values()]
     floor, top = _range([mass.values for mass in masses])
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.18)
     shown: set[str] = set()

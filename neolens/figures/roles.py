@@ -9,8 +9,10 @@ from plotly.subplots import make_subplots
 
 from neolens.figures import style
 from neolens.figures.heatmap import label_layers
-from neolens.figures.style import Results, escape
+from neolens.figures.inputs import Results, by_model
+from neolens.figures.style import escape
 
+_NEEDS = {"score": "role layer head", "holds": "role layer head"}
 _CELL = 30  # pixels: a layer
 
 
@@ -22,16 +24,9 @@ def roles_by_head(results: Results) -> go.Figure:
         results: of `neolens.roles`, with causes or without.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    models = style.by_model(results)
-    for name, result in models.items():
-        if (
-            not isinstance(result, xr.Dataset)
-            or not {"score", "holds"} <= set(result.data_vars)
-            or "seed" in result.dims
-        ):
-            raise ValueError(f"{name}: expected what neolens.roles gives, with score and holds by role, layer and head")
+    models = by_model(results, _NEEDS, "neolens.roles", ["role", "layer", "head", "attention_kind"])
     roles = list(dict.fromkeys(str(role) for result in models.values() for role in result["role"].values))
     above = [f"{escape(name)}<br>" if len(models) > 1 else "" for name in models]
     titles = [f"{name}<b>{escape(role.replace('_', '-'))}</b>" for name in above for role in roles]

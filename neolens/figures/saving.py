@@ -11,11 +11,14 @@ import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike, fspath
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
+from neolens.checks import check_number, shown
 from neolens.figures.offline import document, drawing, scripts
 from neolens.figures.tidy import data, plain
 from neolens.files import write_whole
@@ -47,16 +50,13 @@ def save(figure: Any, path: str | Path, *, width: int | float = 1000, scale: int
             above 0, or a picture of less than 1 pixel or more than 16,384 a side.
         RuntimeError: kaleido or a browser is missing, or the browser failed; nothing is written then.
     """
-    path = Path(path)
+    path = check_place(path, "figure.html")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path.name!r} ends in {path.suffix or 'no suffix'!r}: expected one of {', '.join(SUFFIXES)}")
     if not isinstance(figure, go.Figure):
-        raise TypeError(f"{type(figure).__name__} is no figure: expected what a function of neolens.figures returns")
-    for what, value in (("width", width), ("scale", scale)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"a {what} of {value}: expected a number above 0, and not infinite")
-    _check_place(path)
+        raise TypeError(f"{shown(figure)} is no figure: expected what a function of neolens.figures returns")
+    width, scale = check_number(width, "width", above=0), check_number(scale, "scale", above=0)
     if suffix == ".csv":
         written = data(figure).to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
     elif suffix == ".html":
@@ -100,15 +100,30 @@ def pictures(
         raise RuntimeError(f"the browser that draws pictures failed: {why}; name another in BROWSER_PATH") from error
 
 
-def _check_place(path: Path) -> None:
-    """Whether a file can be there, as far as that shows before it is written."""
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder: expected the name of a file; put one behind it")
-    there = next(part for part in path.absolute().parents if part.exists())
-    if not there.is_dir():
-        raise ValueError(
-            f"{str(path)!r} leads through {there.name!r}, which is a file: expected a folder; choose another"
-        )
+def check_place(path: Any, example: str) -> Path:
+    """The path of a file that can be written, as far as that shows before it is written.
+
+    Raises:
+        TypeError: no path.
+        ValueError: an empty one, a folder, a link that leads nowhere, or one that leads through a file.
+    """
+    if not isinstance(path, str | PathLike) or isinstance(fspath(path), bytes):
+        raise TypeError(f"path {shown(path)}: expected the name of a file, such as {example!r}")
+    place, name = Path(path), repr(fspath(path))
+    if not place.name or "\0" in str(place):
+        raise ValueError(f"path {shown(fspath(path))}: expected the name of a file, such as {example!r}")
+    try:
+        if place.is_dir():
+            raise ValueError(f"{name} is a folder: expected the name of a file; put one behind it")
+        there = next(part for part in place.absolute().parents if lexists(part))
+        if not there.is_dir():
+            kind = "a link to no folder" if there.is_symlink() else "a file"
+            raise ValueError(f"{name} leads through {there.name!r}, which is {kind}: expected a folder; choose another")
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"{name} is a link to a file that does not exist: remove the link or choose another name")
+    except OSError as error:
+        raise ValueError(f"{shown(fspath(path))} cannot be written ({error.strerror}): choose another name") from error
+    return place
 
 
 def _check_size(width: int | float, height: int | float, scale: int | float, suffix: str) -> None:

@@ -15,8 +15,10 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_list, shown
 from neolens.figures import style
-from neolens.figures.style import KIND_COLOURS, SCORES, Results, escape
+from neolens.figures.inputs import Results, by_model, check_score, mean_over_prompts, scores_of
+from neolens.figures.style import KIND_COLOURS, SCORES, escape
 
 _COLUMNS = 3
 _HALF_WIDTH, _APART = 0.15, 0.4  # of a group, and between the groups of one model
@@ -29,9 +31,9 @@ def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.
     `scores` defaults to all that any of the results has; a model without a score has no points in its panel.
 
     Raises:
-        ValueError: none of the results has one of the scores.
+        TypeError, ValueError: no results, others, or a score that none of them has.
     """
-    models = style.by_model(results)
+    models = by_model(results, source="neolens.attention", coords=["layer", "head", "attention_kind"])
     chosen = _chosen(models, scores)
     columns = min(_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
@@ -59,11 +61,16 @@ def scores_by_kind(results: Results, scores: Sequence[str] | None = None) -> go.
 
 
 def _chosen(models: dict[str, xr.Dataset], scores: Sequence[str] | None) -> list[str]:
-    present = {str(name) for result in models.values() for name in result.data_vars}
-    chosen = [score for score in SCORES if score in present] if scores is None else list(scores)
-    missing = [repr(score) for score in chosen if score not in present]
-    if missing or not chosen:
-        raise ValueError(f"no result has {', '.join(missing) or 'a score'}. There are: {', '.join(sorted(present))}")
+    present = scores_of(models)
+    listed = [scores] if isinstance(scores, str) else scores
+    chosen = (
+        [score for score in SCORES if score in present]
+        if listed is None
+        else [check_score(score, models) for score in check_list(listed, "scores", "names", example="['induction']")]
+    )
+    if not chosen:
+        has = ", ".join(present[:8]) or "no scores of heads"
+        raise ValueError(f"scores {shown(scores)}: expected at least one, such as 'induction'; the results have {has}")
     return chosen
 
 
@@ -73,7 +80,7 @@ def _groups(models: dict[str, xr.Dataset], score: str) -> list[go.Scatter]:
     for position, (name, result) in enumerate(models.items()):
         if score not in result.data_vars:
             continue
-        values = style.mean_over_prompts(result, score).transpose("layer", "head")
+        values = mean_over_prompts(result, score).transpose("layer", "head")
         groups = list(style.layers_by_kind(result))
         for index, (kind, layers) in enumerate(groups):
             centre = position + (index - (len(groups) - 1) / 2) * _APART

@@ -8,12 +8,11 @@ labels, so every text from outside is escaped.
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_bool, check_text
 from neolens.figures.tidy import HIGH, LOW
 
 GLOBAL_COLOUR = "#0072B2"
@@ -34,8 +34,6 @@ TASK_COLOURS = ("#E69F00", "#56B4E9", "#000000")
 """What else is told apart by colour: those of the same palette that no kind of layer and of positions has."""
 CONTROL_COLOUR = "#A9B3BD"
 """Of random controls, and of what is there to be compared with."""
-
-Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
 
 INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -56,6 +54,11 @@ class Score:
     title: str
     unit: str
     share: bool = False
+
+    def __post_init__(self) -> None:
+        check_text(self.title, "title")
+        check_text(self.unit, "unit", empty=True)
+        check_bool(self.share, "share")
 
 
 _PROBABILITY = "mean attention probability"
@@ -96,41 +99,7 @@ def meaning(score: str) -> Score:
 
 def escape(text: str) -> str:
     """`text` for a plotly label, so that markup, entities and TeX in it are shown as they stand."""
-    return html.escape(text, quote=True).replace("$", "&#36;")
-
-
-def by_model(results: Results) -> dict[str, xr.Dataset]:
-    """The results under the names of their models.
-
-    Raises:
-        ValueError: no result, or two of a list with the same name.
-    """
-    if isinstance(results, Mapping) and not isinstance(results, xr.Dataset):
-        models = {str(name): result for name, result in results.items()}
-    else:
-        listed = [results] if isinstance(results, xr.Dataset) else list(results)
-        names = [str(result.attrs.get("model", "model")) for result in listed]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"several results are named {', '.join(repeated)}: pass a dict from a name to a result")
-        models = dict(zip(names, listed, strict=True))
-    if not models:
-        raise ValueError("no results to draw: expected at least one dataset")
-    return models
-
-
-def mean_over_prompts(result: xr.Dataset, variable: str) -> xr.DataArray:
-    """The variable averaged over prompts, those without a value left out.
-
-    Raises:
-        ValueError: the result has no such variable; the error lists what it has.
-    """
-    if variable not in result.data_vars:
-        present = [str(name) for name in result.data_vars]
-        near = difflib.get_close_matches(variable, present, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"the result has no {variable!r}.{hint} It has: {', '.join(present)}")
-    return result[variable].mean("prompt", skipna=True)
+    return html.escape(check_text(text, "text", empty=True), quote=True).replace("$", "&#36;")
 
 
 def layers_by_kind(result: xr.Dataset) -> Iterator[tuple[str, list[int]]]:

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from neolens.checks import shown
+
 LOW, HIGH = "low", "high"
 """The `meta` of the two traces of a band, and the columns that they become."""
 
@@ -32,7 +34,7 @@ def data(figure: Any) -> pd.DataFrame:
         TypeError: no plotly figure.
     """
     if not isinstance(figure, go.Figure):
-        raise TypeError(f"{type(figure).__name__} is no figure: expected what a function of neolens.figures returns")
+        raise TypeError(f"{shown(figure)} is no figure: expected what a function of neolens.figures returns")
     parts, ends = [], {}
     for trace in figure.data:
         if trace.meta in (LOW, HIGH):

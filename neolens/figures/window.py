@@ -15,9 +15,18 @@ import xarray as xr
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_text
+from neolens.checks import shown as printed
 from neolens.figures import legends, style
+from neolens.figures.inputs import by_model
 from neolens.figures.style import CELL, INK, LOCAL_COLOUR, TASK_COLOURS, escape
 
+_SOURCE = "neolens.circuits.at_distances"
+_BY_PROMPT = "seed distance prompt"
+_NEEDS = dict.fromkeys(("clean", "corrupted", "all_local", "rank", "rank_all_local"), _BY_PROMPT) | {
+    "patched": f"{_BY_PROMPT} layer pos",
+    "localised": f"{_BY_PROMPT} layer",
+}
 _LOWEST = -1.5  # share taken away
 _APART = 0.14  # tasks at one distance
 _DASHES = ("solid", "dot", "dash", "dashdot")
@@ -34,9 +43,18 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
         results: model -> task -> what `neolens.circuits.at_distances` gave.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
-    figure, places = style.panels(_first_tasks(results), horizontal_spacing=0.04, vertical_spacing=0.2)
+    if not isinstance(results, Mapping) or not results or isinstance(results, xr.Dataset):
+        raise TypeError(f"results {printed(results)}: expected a dict from a model to a dict from a task to its result")
+    for name, by_task in results.items():
+        if not isinstance(by_task, Mapping) or isinstance(by_task, xr.Dataset):
+            raise TypeError(
+                f"results[{name!r}] {printed(by_task)}: expected a dict from the name of a task to its result"
+            )
+        _checked(by_task)
+    first = {check_text(name, "name of a model"): next(iter(tasks.values())) for name, tasks in results.items()}
+    figure, places = style.panels(first, horizontal_spacing=0.04, vertical_spacing=0.2)
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
     for by_task, place in zip(results.values(), places, strict=True):
         axis = _Axis(by_task.values())
@@ -51,7 +69,7 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
         axis.draw(figure, place, label=place == places[0])
     figure.update_yaxes(range=[-0.06, 1.06])
     figure.update_yaxes(title_text="share of prompts", col=1)
-    some = next(iter(next(iter(results.values())).values()))
+    some = next(iter(first.values()))
     caption = (
         f"{', '.join(map(escape, results))}: {some.sizes['prompt']} prompts a distance, task and seed. Means "
         "over seeds, with 95 % intervals over prompts. Dotted: the same weights with every layer held to the window."
@@ -69,9 +87,12 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
         results: model -> what `neolens.circuits.at_distances` gave for one task.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
     models = _checked(results)
+    for name, result in models.items():
+        if missing := set(_TITLES) - set(result["pos"].values.tolist()):
+            raise ValueError(f"{name} without position {min(missing)!r}: expected the result of {_SOURCE}, as returned")
     titles = [f"<b>{escape(name)}</b>: {_TITLES[place]}" for name in models for place in _TITLES]
     deepest = max(result.sizes["layer"] for result in models.values())
     gap = 64 / (len(models) * (CELL * deepest + 64))
@@ -113,7 +134,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
         results: model -> what `neolens.circuits.at_distances` gave for one task.
 
     Raises:
-        ValueError: no results, or others.
+        TypeError, ValueError: no results, or others.
     """
     models = _checked(results)
     figure, places = style.panels(models, horizontal_spacing=0.04, vertical_spacing=0.2)
@@ -233,16 +254,5 @@ def _shares(moved: xr.DataArray, result: xr.Dataset) -> xr.DataArray:
     return (moved.mean("prompt") / (result["clean"] - result["corrupted"]).mean("prompt")).mean("seed")
 
 
-def _checked(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    needed = {"clean", "corrupted", "patched", "localised", "all_local", "rank", "rank_all_local"}
-    for name, result in results.items():
-        if not isinstance(result, xr.Dataset) or not needed <= set(result.data_vars) or "distance" not in result.dims:
-            raise ValueError(
-                f"{name}: expected what neolens.circuits.at_distances gives, with {', '.join(sorted(needed))}"
-            )
-    return style.by_model(results)
-
-
-def _first_tasks(results: Mapping[str, Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
-    """A result of each model, all of which are checked."""
-    return _checked({name: next(iter(_checked(by_task).values())) for name, by_task in results.items()})
+def _checked(results: Any) -> dict[str, xr.Dataset]:
+    return by_model(results, _NEEDS, _SOURCE, ["distance", "seed", "layer", "attention_kind", "pos"], ["window"])

@@ -9,13 +9,14 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
+from neolens.checks import check_choice, check_list, check_text, shown
 from neolens.report import data
 from neolens.views import View
 
@@ -32,6 +33,9 @@ class Heading:
 
     text: str
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "text")
+
     def html(self, name: str) -> str:
         return f'<h2 id="{name}">{html.escape(self.text)}</h2>'
 
@@ -41,6 +45,9 @@ class Paragraph:
     """Plain text; an empty line in it opens a new paragraph."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "text")
 
     def html(self, name: str) -> str:
         return _paragraphs(self.text)
@@ -53,6 +60,10 @@ class Note:
     text: str
     kind: Literal["note", "warning", "finding"] = "note"
     title: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "text", "title")
+        check_choice(self.kind, "kind of note", ("note", "warning", "finding"))
 
     def html(self, name: str) -> str:
         titled = f'<strong class="title">{html.escape(self.title)}</strong>'
@@ -73,9 +84,18 @@ class Table:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        for number, row in enumerate(self.rows):
-            if len(row) != len(self.header):
-                raise ValueError(f"row {number} has {len(row)} cells under a header of {len(self.header)}")
+        _check_texts(self, "caption")
+        header = [
+            check_text(name, "header of Table", empty=True) for name in check_list(self.header, "header", "names")
+        ]
+        rows = [check_list(row, f"row {at}", "cells") for at, row in enumerate(check_list(self.rows, "rows", "rows"))]
+        for number, row in enumerate(rows):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} has {len(row)} cells under a header of {len(header)}")
+            if strange := [cell for cell in row if not isinstance(cell, str | Real | None)]:
+                raise TypeError(f"row {number} holds {shown(strange[0])}: expected text, numbers or None")
+        object.__setattr__(self, "header", header)
+        object.__setattr__(self, "rows", rows)
 
     def html(self, name: str) -> str:
         columns = [_column([row[i] for row in self.rows]) for i in range(len(self.header))]
@@ -95,6 +115,11 @@ class Figure:
     drawing: go.Figure | View = field(repr=False)
     caption: str = ""
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "caption")
+        if not isinstance(self.drawing, go.Figure | View):
+            raise TypeError(f"drawing {shown(self.drawing)}: expected a figure of neolens.figures or a view")
+
     def html(self, name: str) -> str:
         if isinstance(self.drawing, View):
             area = f'<div class="neolens-view">{self.drawing.body}<div id="{name}"></div></div>'
@@ -112,6 +137,9 @@ class Code:
 
     text: str
     summary: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "text", "summary")
 
     def html(self, name: str) -> str:
         block = f"<pre><code>{html.escape(self.text)}</code></pre>"
@@ -132,7 +160,8 @@ class Folded:
     blocks: Sequence[Block]
 
     def __post_init__(self) -> None:
-        refuse_strays(self.blocks)
+        _check_texts(self, "summary")
+        object.__setattr__(self, "blocks", checked_blocks(self.blocks))
 
     def html(self, name: str) -> str:
         inside = "\n".join(block.html(its) for its, block in named(self.blocks, f"{name}-"))
@@ -142,18 +171,25 @@ class Folded:
 Block = Heading | Paragraph | Note | Table | Figure | Code | Folded
 
 
-def refuse_strays(blocks: Iterable[object]) -> None:
-    """Refuse what is no block.
+def checked_blocks(blocks: Any) -> list[Block]:
+    """The blocks of a report.
 
     Raises:
         TypeError: something that is not a block.
     """
-    for block in blocks:
+    listed = check_list(blocks, "blocks", "blocks", example="[Paragraph('...')]")
+    for block in listed:
         if not isinstance(block, Block):
             raise TypeError(
-                f"{type(block).__name__} is no block of a report: wrap text in Paragraph(...), "
+                f"{shown(block)} is no block of a report: wrap text in Paragraph(...), "
                 "a plotly figure or a view in Figure(...)"
             )
+    return listed
+
+
+def _check_texts(block: Any, *names: str) -> None:
+    for name in names:
+        check_text(getattr(block, name), f"{name} of {type(block).__name__}", empty=True)
 
 
 def named(blocks: Sequence[Block], before: str = "") -> list[tuple[str, Block]]:

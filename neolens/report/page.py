@@ -13,9 +13,11 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from neolens.checks import check_text
 from neolens.figures import offline
+from neolens.figures.saving import check_place
 from neolens.files import write_whole
-from neolens.report.blocks import Block, Heading, figures, named, refuse_strays
+from neolens.report.blocks import Block, Heading, checked_blocks, figures, named
 from neolens.views import View
 
 
@@ -25,8 +27,8 @@ def page(title: str, blocks: Iterable[Block]) -> str:
     Raises:
         TypeError: something that is not a block.
     """
-    blocks = list(blocks)
-    refuse_strays(blocks)
+    check_text(title, "title", empty=True)
+    blocks = checked_blocks(blocks)
     body = _BODY.format(
         title=html.escape(title),
         contents=_contents(named(blocks)),
@@ -37,8 +39,13 @@ def page(title: str, blocks: Iterable[Block]) -> str:
 
 
 def write(path: str | Path, page: str) -> Path:
-    """Write the page beside `path` and rename it, so that a crash leaves the old file or the new one."""
-    data = page.encode("utf-8", errors="xmlcharrefreplace")
+    """Write the page beside `path` and rename it, so that a crash leaves the old file or the new one.
+
+    Raises:
+        TypeError, ValueError: no path, a folder, or a link that leads nowhere; a page that is not text.
+    """
+    path = check_place(path, "report.html")
+    data = check_text(page, "page", empty=True).encode("utf-8", errors="xmlcharrefreplace")
     return write_whole(path, lambda beside: beside.write_bytes(data))
 
 

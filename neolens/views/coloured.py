@@ -7,13 +7,13 @@ from all. Here tokens are text, values below 0 make the scale diverge around 0, 
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
 import pandas as pd
 from plotly.colors import diverging, sequential
 
+from neolens.checks import check_number, check_text, shown
 from neolens.views.values import Values, read
 from neolens.views.view import View, asset
 from neolens.views.words import named, script_json, visible
@@ -49,12 +49,17 @@ def tokens(
         unit: of the values; that of neolens's metrics is known where the result has an axis `metric`.
 
     Raises:
-        TypeError: a whole dataset instead of one of its variables, or words that are none of these.
+        TypeError: a whole dataset instead of one of its variables, or words, a title, a unit or a
+            limit of another type.
         ValueError: several prompts, tokens that are not known or do not fit, infinite values, too many for one view
             (500,000), or a limit that is not above 0.
     """
-    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
-        raise ValueError(f"limit {limit!r}: expected a number above 0 at which the colours end")
+    if limit is not None:
+        limit = check_number(limit, "limit", above=0, remedy="the value at which the colours end")
+    check_text(title, "title", empty=True)
+    check_text(unit, "unit", empty=True)
+    if model is not None and not hasattr(model, "tokenizer"):
+        raise TypeError(f"model {shown(model)}: expected a model from neolens.load, or None")
     given = read(values, words, model, title=title, unit=unit)
     if given.values.size > MAX_VALUES:
         count, length = given.values.shape
@@ -62,8 +67,8 @@ def tokens(
             f"{count:,} values for each of {length:,} tokens are too many for one view: choose at most "
             f"{MAX_VALUES // length:,} of them, such as one layer or group"
         )
-    shown = [visible(word) for word in given.words]
-    data = {"tokens": shown, "positions": given.positions, "choices": _choices(given, limit)}
+    printed = [visible(word) for word in given.words]
+    data = {"tokens": printed, "positions": given.positions, "choices": _choices(given, limit)}
     scales = {"signed": list(diverging.RdBu), "unsigned": list(sequential.Blues)}
     body = f"<style>{asset('views.css')}</style><p>{named(given.title)}{len(given.words):,} tokens:</p>"
     draw = f"element => neolensColoured(element, {script_json(data | scales)})"

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import check_indices, check_layers, check_text, shown
 from neolens.network import measurement
 from neolens.views import circuits_vis, compact
 from neolens.views.labels import window
 from neolens.views.packing import cells
 from neolens.views.view import View, asset
-from neolens.views.words import named, numbered, prompt_tokens, token_strings
+from neolens.views.words import check_words, named, numbered, prompt_tokens, token_strings
 
 SHORT = 128
 """Tokens up to which circuitsvis draws."""
@@ -46,15 +47,15 @@ def attention(
     compact picture: a byte a value, largest error 0.0078, exactly 0 only what is 0.
 
     Raises:
-        ValueError: a layer or head that does not exist, a text without a tokenizer, or more than a view holds
-            (12 heads of 1,024 tokens; local layers count as far as their windows reach).
+        TypeError, ValueError: a layer or head that does not exist, no prompt, a text without a tokenizer, or more than
+            a view holds (12 heads of 1,024 tokens; local layers count as far as their windows reach).
     """
     from neolens.models import anatomy
     from neolens.network import head_patterns
 
     facts = anatomy(model)
-    layers = _existing(layers, facts.layers, "layer")
-    heads = _existing(heads, facts.heads, "head")
+    layers = check_layers(range(facts.layers) if layers is None else layers, facts.layers, facts.name)
+    heads = check_indices(range(facts.heads) if heads is None else heads, "head", facts.heads, facts.name)
     tokens = prompt_tokens(model, text_or_tokens)
     labels = [f"{layer}.{head} {facts.attention[layer]}" for layer in layers for head in heads]
     _refuse_too_large(len(tokens), labels)
@@ -75,10 +76,13 @@ def attention_view(
     head, query and key that is no later: head, query_pos, query, key_pos, key, attention.
 
     Raises:
+        TypeError: tokens or labels that are not strings, or a pattern that is not numbers.
         ValueError: numbers of tokens, labels and pattern cells that do not fit each other, too many of them, or
             values that are no causal attention.
     """
-    tokens, labels = list(tokens), list(labels)
+    tokens, labels = check_words(tokens, "tokens"), check_words(labels, "labels")
+    check_text(title, "title", empty=True)
+    pattern = _numbers(pattern)
     expected = (len(labels), len(tokens), len(tokens))
     if tuple(pattern.shape) != expected:
         raise ValueError(
@@ -90,7 +94,6 @@ def attention_view(
             f"nothing to draw: {len(labels)} labels and {len(tokens)} tokens, expected at least one of each"
         )
     _refuse_too_large(len(tokens), labels)
-    pattern = torch.as_tensor(pattern).detach().cpu()
     _refuse_no_attention(pattern, labels)
     head = f"<style>{asset('views.css')}</style><p>{named(title)}{len(tokens):,} tokens; "
     head += "rows are queries (destination), columns keys (source)"
@@ -100,6 +103,14 @@ def attention_view(
         return View(body, draw, circuits_vis.bundled_script(), table=table)
     body = f"{head}.</p><details><summary>The tokens</summary>{numbered(tokens)}</details>"
     return View(body, compact.drawn(tokens, pattern, labels), compact.script(), table=table)
+
+
+def _numbers(pattern: Any) -> Tensor:
+    """A pattern as a tensor of real numbers in memory."""
+    numbers = torch.from_numpy(pattern) if isinstance(pattern, np.ndarray) and pattern.dtype.kind in "fiu" else pattern
+    if not isinstance(numbers, Tensor) or numbers.is_complex() or numbers.dtype == torch.bool or numbers.is_meta:
+        raise TypeError(f"pattern {shown(pattern)}: expected a tensor or array of numbers [head, query_pos, key_pos]")
+    return numbers.detach().cpu()
 
 
 def _table(tokens: list[str], pattern: Tensor, labels: list[str]) -> pd.DataFrame:
@@ -115,16 +126,6 @@ def _table(tokens: list[str], pattern: Tensor, labels: list[str]) -> pd.DataFram
             "attention": pattern[:, query, key].float().flatten().numpy(),
         }
     )
-
-
-def _existing(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
-    chosen = list(range(count)) if chosen is None else list(chosen)
-    missing = [index for index in chosen if not 0 <= index < count]
-    if missing:
-        raise ValueError(f"no {what} {missing[0]}: {what}s are 0 to {count - 1}")
-    if not chosen:
-        raise ValueError(f"no {what}s to show: name at least one of 0 to {count - 1}, or leave {what}s out")
-    return chosen
 
 
 def _refuse_too_large(tokens: int, labels: Sequence[str]) -> None:

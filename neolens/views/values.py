@@ -6,7 +6,7 @@ tensor brings numbers alone, and its words come with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,9 +16,10 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
+from neolens.checks import shown
 from neolens.figures.style import unit as unit_of
 from neolens.results import AXES
-from neolens.views.words import prompt_tokens, token_strings
+from neolens.views.words import check_words, prompt_tokens, token_strings
 
 _POSITIONS = ("pos", "query_pos", "key_pos")
 
@@ -66,6 +67,8 @@ def read(values: Any, words: Any, model: Any, *, title: str, unit: str) -> Value
 
 def _one_prompt(values: xr.DataArray) -> xr.DataArray:
     """The values of the one prompt as far as it is long, positions last."""
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"values of type {values.dtype}: expected real numbers")
     along = [dim for dim in values.dims if dim in _POSITIONS]
     if len(along) != 1:
         axes = ", ".join(map(str, values.dims)) or "none"
@@ -86,7 +89,14 @@ def _of_numbers(values: Any) -> xr.DataArray:
         raise TypeError(f"a whole dataset: choose one of its variables, {', '.join(map(str, values))}")
     if values.is_complex() if isinstance(values, torch.Tensor) else np.iscomplexobj(values):
         raise TypeError("complex values: expected real numbers, such as their absolute values")
-    numbers = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
+    try:
+        values = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else values
+        numbers = np.asarray(None if isinstance(values, str | bytes | Mapping | Set) else values)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):  # of ragged lists, of tensors without data
+        numbers = np.array(None)
+    if numbers.dtype.kind not in "biuf":
+        raise TypeError(f"values {shown(values)}: expected an array of a result, or numbers, one for each token")
+    numbers = numbers.astype(float)
     if not numbers.ndim or not numbers.size:
         raise ValueError(f"values of shape {numbers.shape}: expected one number for each token, positions last")
     rows = ["row"] if numbers.ndim == 2 else [f"axis {at}:" for at in range(numbers.ndim - 1)]
@@ -105,9 +115,7 @@ def _words(array: xr.DataArray, words: Any, model: Any) -> list[str]:
         return token_strings(model, prompt_tokens(model, words))
     if isinstance(words, torch.Tensor):
         return token_strings(model, prompt_tokens(model, words))
-    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"words of type {type(words).__name__}: expected strings, an integer tensor, or a text")
-    return list(words)
+    return check_words(words, "words")
 
 
 def _positions(array: xr.DataArray) -> list[int]:

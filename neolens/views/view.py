@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from neolens.checks import check_text, shown
 from neolens.figures.offline import document
+from neolens.figures.saving import check_place
 from neolens.files import write_whole
 
 _BODY = """<noscript><p>The picture is drawn by a script in this page.</p></noscript>
@@ -45,6 +47,12 @@ class View:
     script: str = field(repr=False)
     table: Callable[[], pd.DataFrame] | None = field(default=None, repr=False, compare=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        for name in ("body", "draw", "script"):
+            check_text(getattr(self, name), name, empty=True)
+        if self.table is not None and not callable(self.table):
+            raise TypeError(f"table {shown(self.table)}: expected a function that returns a table, or None")
+
     def __str__(self) -> str:
         name = f"neolens-{uuid.uuid4()}"
         return (
@@ -59,8 +67,12 @@ class View:
         """Write the view as an HTML page of its own, whole or not at all, and return its path.
 
         The folder is made if need be.
+
+        Raises:
+            TypeError, ValueError: no path, a folder, or a link that leads nowhere.
         """
-        page = document(Path(path).stem, _BODY.format(view=self), "")
+        path = check_place(path, "view.html")
+        page = document(path.stem, _BODY.format(view=self), "")
         return write_whole(path, lambda beside: beside.write_bytes(page))
 
 

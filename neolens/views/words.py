@@ -14,8 +14,9 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_list, check_text, check_tokens, shown
 from neolens.prompts.bos import bos_token
-from neolens.prompts.tokenizing import token_words
+from neolens.prompts.tokenizing import refuse_unknown, token_words
 
 _KNOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -23,6 +24,7 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 def token_strings(model: Any, tokens: Int[Tensor, " pos"]) -> list[str]:
     """What each token stands for, or its number where the model has no tokenizer."""
+    check_tokens(tokens, "tokens", "[pos]", getattr(getattr(model, "cfg", None), "d_vocab", None))
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return [str(token) for token in tokens.tolist()]
@@ -33,18 +35,23 @@ def prompt_tokens(model: Any, given: str | Int[Tensor, " pos"] | Int[Tensor, "1 
     """One prompt as tokens; BOS is put before a text, not before tokens.
 
     Raises:
-        ValueError: a text without a tokenizer, or several prompts.
+        TypeError: neither a text nor an integer tensor.
+        ValueError: a text without a tokenizer, one without tokens or with unknown words, several prompts, or a token
+            outside the vocabulary.
     """
-    tokens = given if isinstance(given, Tensor) else _of_text(model, given)
-    if tokens.ndim == 2 and len(tokens) == 1:
-        tokens = tokens[0]
-    if tokens.ndim != 1:
-        raise ValueError(f"tokens of shape {tuple(tokens.shape)} are not one prompt: pass one row of them")
-    return tokens
+    if isinstance(given, str):
+        return _of_text(model, given)[0]
+    if not isinstance(given, Tensor):
+        raise TypeError(f"prompt {shown(given)}: expected a text, or an integer tensor [pos] of tokens")
+    if given.ndim > 1 and len(given) != 1:
+        raise ValueError(f"tokens of shape {tuple(given.shape)} are not one prompt: pass one row of them")
+    tokens = given[0] if given.ndim == 2 else given
+    return check_tokens(tokens, "prompt", "[pos]", getattr(getattr(model, "cfg", None), "d_vocab", None))
 
 
 def visible(token: str) -> str:
     """The token with its line ends, tabs and other invisible characters written out."""
+    check_text(token, "token", empty=True)
     return "".join(
         _KNOWN.get(char) or (f"\\u{ord(char):04x}" if unicodedata.category(char) in _HIDDEN else char) for char in token
     )
@@ -52,7 +59,12 @@ def visible(token: str) -> str:
 
 def script_json(value: object) -> str:
     """`value` as JSON that may stand inside a script element: nothing in it can end the script."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except TypeError:
+        raise TypeError(f"value {shown(value)}: expected text, numbers, lists and dicts, which JSON has") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"value {shown(value)}: expected finite numbers, in lists and dicts, which JSON has") from None
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -73,4 +85,20 @@ def named(title: str) -> str:
 def _of_text(model: Any, text: str) -> Int[Tensor, "1 pos"]:
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("the model has no tokenizer, so it takes no text: pass an integer tensor of tokens")
-    return model.to_tokens(text, prepend_bos=bos_token(model.tokenizer) is not None, truncate=False)
+    bos = bos_token(model.tokenizer) is not None
+    tokens = model.to_tokens(text, prepend_bos=bos, truncate=False)
+    ids = tokens[0, int(bos) :].tolist()
+    if not ids:
+        raise ValueError(f"text {text!r}: it has no tokens; give one with some words")
+    refuse_unknown(model.tokenizer, text, ids, "the text")
+    return tokens
+
+
+def check_words(words: Any, what: str) -> list[str]:
+    """Strings, any of which may be empty.
+
+    Raises:
+        TypeError: something else.
+    """
+    listed = check_list(words, what, "strings", example="['the', 'cat']")
+    return [check_text(word, f"{what}[{number}]", empty=True) for number, word in enumerate(listed)]
