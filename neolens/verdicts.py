@@ -147,7 +147,7 @@ def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequ
     best = largest_significant(effects, p)
     if best is not None:
         return significance(f"{names[best]} is the one that most {what}", p[best], f"{effects[best]:.2g}")
-    tested = [at for at, value in enumerate(p) if math.isfinite(value)]
+    tested = [at for at, value in enumerate(p) if math.isfinite(value) and math.isfinite(effects[at])]
     claim = f"there is one that {what}"
     if not tested:
         return Verdict(claim, "not measured", "none was tested" if len(names) else "none was ablated")
