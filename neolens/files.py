@@ -116,6 +116,8 @@ def writable_folder(path: str | Path) -> Path:
     Raises:
         ValueError: it is a file or a broken link, it cannot be created or written to, or the disk is full.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"out folder {path!r:.60}: expected a path, such as 'results'")
     folder = Path(path)
     try:
         if not str(path).strip():

@@ -1,21 +1,22 @@
 """Small models in several processes, one thread each, and what Ctrl-C does to them.
 
-A worker has a pipe of its own, ignores Ctrl-C, which a terminal sends to all processes, and ends when the process that
-started it ends, whatever ends that one.
+A worker has a pipe of its own, through which copies go, ignores Ctrl-C, which a terminal sends to all processes, and
+ends when the process that started it ends, whatever ends that one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any
 
@@ -154,23 +155,37 @@ def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processe
 
 
 def _start(do: Callable[..., Any], number: int, workers: dict[Connection, BaseProcess]) -> None:
-    """Start a process that never handles Ctrl-C: it inherits a mask, for while it imports no handler can be set."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     worker = spawn.Process(target=_work, args=(theirs, do, number), daemon=True)
-    masks = hasattr(signal, "pthread_sigmask")
-    if masks:
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()  # which unmasks the signal when it starts
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
+    with _signals_afterwards():
         worker.start()
         workers[ours] = worker
+    theirs.close()
+
+
+@contextmanager
+def _signals_afterwards() -> Iterator[None]:
+    """Start a process: a signal is handled when it has all it needs. It inherits a mask and never handles Ctrl-C, also
+    while it imports what sets its handlers."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    pending: list[int] = []
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    resource_tracker.ensure_running()  # which unmasks the signals when it starts
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, lambda number, frame: pending.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
     finally:
-        theirs.close()
-        if masks:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
+        if pending:
+            signal.raise_signal(pending[0])
 
 
 def _results(workers: dict[Connection, BaseProcess], tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
@@ -180,10 +195,10 @@ def _results(workers: dict[Connection, BaseProcess], tasks: list[tuple[Any, ...]
         for connection in wait(list(workers)):
             assert isinstance(connection, Connection)
             try:
-                kind, answer = connection.recv()
+                kind, answer = pickle.loads(connection.recv_bytes())
                 task = next(waiting, None)
                 if task is not None and kind != "error":
-                    connection.send(task)
+                    connection.send_bytes(pickle.dumps(task))
             except (EOFError, ConnectionError):
                 workers[connection].join(1)
                 raise WorkerEndedError(workers[connection].exitcode) from None
@@ -204,25 +219,26 @@ def _work(connection: Connection, do: Callable[..., Any], number: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _number = number
     one_thread()
-    connection.send(("ready", None))
+    connection.send_bytes(pickle.dumps(("ready", None)))
     with suppress(EOFError):
         while True:
-            task = connection.recv()
+            task = pickle.loads(connection.recv_bytes())
             try:
-                answer = ("done", do(*task))
+                answer = pickle.dumps(("done", do(*task)))
             except Exception as error:
-                answer = ("error", _as_sent(error))
-            connection.send(answer)
+                answer = _pickled_error(error)
+            connection.send_bytes(answer)
 
 
-def _as_sent(error: Exception) -> Exception:
+def _pickled_error(error: Exception) -> bytes:
     """The error with its traceback as a note; a plain one with its text where it cannot be pickled."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))
+        answer = pickle.dumps(("error", error))
+        pickle.loads(answer)
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        return pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
+    return answer
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,7 @@ the commands that train and ask them: `neolens lab train`, `neolens lab check`. 
 
 from pathlib import Path
 
+from neolens.checks import check_text
 from neolens.models.lab_models import lab_folder
 
 __all__ = ["NAMES", "SEEDS", "folder"]
@@ -24,6 +25,9 @@ def folder(name: str, revision: str | None = None) -> Path:
     """The Hugging Face folder of a shipped network, named `lab/gpt2`, `lab/gpt2@1` or `gpt2`, in any case.
 
     Raises:
-        ValueError: no such network, seed or revision; the message names the nearest.
+        TypeError, ValueError: no such network, seed or revision; the message names the nearest.
     """
+    check_text(name, "name", example="lab/gpt-neo")
+    if revision is not None:
+        check_text(revision, "revision", example="step400")
     return lab_folder(f"lab/{name.lower().removeprefix('lab/')}", revision)[1]

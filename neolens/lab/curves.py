@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from neolens.checks import check_list, shown
 from neolens.lab import NAMES, folder
 from neolens.lab.planted import TASKS
 from neolens.models import anatomy, lab_seeds
@@ -18,13 +19,22 @@ def read_curve(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: no such file, or no row in it.
     """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file: expected the curve.csv that a training of the lab wrote")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{path}: the curve is empty: the training was shorter than its first point")
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("the curve is empty: the training was shorter than its first point")
+        found = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        if wrong := [name for name in ("step", "loss") if name not in found]:
+            raise ValueError(f"no column {wrong[0]}: expected the curve.csv that a training of the lab wrote")
+    except (TypeError, csv.Error, OSError) as error:
+        raise ValueError(f"{path}: a row that is no row of numbers: train the network again") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return found
 
 
 def curves(names: Iterable[str] = NAMES) -> xr.Dataset:
@@ -35,7 +45,9 @@ def curves(names: Iterable[str] = NAMES) -> xr.Dataset:
     Raises:
         ValueError: no such arm.
     """
-    names = list(names)
+    names = check_list(names, "names", "arms", example="['lab/gpt2']")
+    if not names:
+        raise ValueError(f"names {shown(names)}: expected at least one arm, such as ['lab/gpt2']")
     return xr.concat([_of_arm(name) for name in names], dim=xr.DataArray(names, dims="model", name="model"))
 
 

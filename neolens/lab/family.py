@@ -4,26 +4,29 @@ Each training is a task of its own in a process of its own, one thread each, so 
 many run at a time; a task that is done is not done again.
 """
 
-import signal
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from neolens.checks import check_list, check_whole, shown
+from neolens.files import writable_folder
 from neolens.lab.recipe import Recipe
-from neolens.lab.training import terms_of, train
+from neolens.lab.training import check_device, terms_of, train
+from neolens.processes import remedy, run_tasks, worker_number
 
-_line = 0
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all trainings of a family share."""
+    """What all trainings of a family share.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be meant, or a folder that cannot be written to.
+    """
 
     out: Path
     recipe: Recipe
@@ -32,41 +35,45 @@ class Plan:
     """CPU threads a training; the weights depend on it in the last bits."""
     checkpoints: Collection[int] = ()
 
+    def __post_init__(self) -> None:
+        check_whole(self.threads, "threads", 1, MOST_THREADS)
+        check_device(self.device)
+        writable_folder(self.out)
+
 
 def train_family(arms: Iterable[str], seeds: Iterable[int], plan: Plan, *, jobs: int = 1) -> Iterator[Path]:
     """Train every arm with every seed, `jobs` at a time, and give each folder when it is done.
 
     Raises:
-        ValueError: an unknown arm, a seed below 0 or less than one job, before anything is trained; or what `train`
-            refuses.
+        TypeError, ValueError: an unknown arm, a seed below 0, one of them twice or less than one job, before anything
+            is trained; or what `train` refuses.
         OSError: `plan.out` cannot be written.
     """
-    tasks = [(arm, seed) for seed in seeds for arm in arms]
-    for arm, seed in tasks:
+    tasks = [
+        (plan, arm, seed)
+        for seed in _each_once(seeds, "seed", "[0, 1]")
+        for arm in _each_once(arms, "arm", "['gpt2', 'nope']")
+    ]
+    for _, arm, seed in tasks:
         terms_of(arm, seed, plan.recipe)
-    if jobs < 1:
+    if check_whole(jobs, "jobs") < 1:
         raise ValueError(f"{jobs} trainings at a time: expected at least 1")
-    if jobs == 1 or len(tasks) == 1:
-        yield from (_trained(plan, *task) for task in tasks)
-        return
-    context = get_context("spawn")
-    lines = context.Queue()
-    for line in range(jobs):
-        lines.put(line)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_take_line, initargs=(lines,)) as pool:
-        running = [pool.submit(partial(_trained, plan), *task) for task in tasks]
-        try:
-            for done in as_completed(running):
-                yield done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with remedy(f"trainings are kept in {plan.out} up to the last 50 steps, run the command again to continue"):
+        yield from run_tasks(_trained, tasks, jobs)
 
 
-def _take_line(lines: "Queue[int]") -> None:
-    """In a process of its own: end at Ctrl-C without a word, and take a line of the terminal for the progress bar."""
-    global _line
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _line = lines.get()
+def _each_once(values: Iterable[Any], what: str, example: str) -> list[Any]:
+    """A list without repetitions.
+
+    Raises:
+        TypeError, ValueError: something else, or one of them twice.
+    """
+    found = check_list(values, f"{what}s", "values", example=example)
+    if twice := [value for at, value in enumerate(found) if value in found[:at]]:
+        raise ValueError(f"{what} {shown(twice[0])} is given twice: give it once")
+    if not found:
+        raise ValueError(f"{what}s []: expected at least one, such as {example}")
+    return found
 
 
 def _trained(plan: Plan, arm: str, seed: int) -> Path:
@@ -78,5 +85,5 @@ def _trained(plan: Plan, arm: str, seed: int) -> Path:
         recipe=plan.recipe,
         device=plan.device,
         checkpoints=plan.checkpoints,
-        line=_line,
+        line=worker_number(),
     )

@@ -2,14 +2,18 @@
 
 Both appear whole or not at all: they are written beside their name and renamed. A training that is not done
 has a folder without a `config.json`, which nothing takes for a model. States hold tensors and plain values
-only, read back with torch's `weights_only`.
+only, read back with torch's `weights_only`. A state has a checksum, and a card those of the files beside it.
 """
 
 import csv
+import hashlib
+import io
 import json
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +22,14 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from neolens import files
 from neolens.lab.tokenizer import tokenizer
 
 STATE = "state.pt"
+
+
+class DamagedStateError(ValueError):
+    """A training cannot go on from what its folder holds; it can start anew."""
 
 
 @dataclass
@@ -40,36 +49,42 @@ class State:
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Write the state, leaving the old one in place until the new one is complete.
+    """Write the state with a checksum, leaving the old one in place until the new one is complete.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; the old state stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{STATE}.new"
-    try:
-        torch.save(vars(state), beside)
-        os.replace(beside, folder / STATE)
-    except RuntimeError as error:  # torch's writer reports a full disk so
-        raise OSError(f"cannot write {folder / STATE}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+
+    def write(beside: Path) -> None:
+        try:
+            torch.save(vars(state), beside)
+        except RuntimeError as error:  # torch's writer reports a full disk so
+            raise OSError(f"cannot write {STATE}: {str(error).splitlines()[0]}") from error
+        beside.write_bytes(files.with_checksum(beside.read_bytes()))
+
+    files.write_whole(folder / STATE, write)
 
 
 def saved_state(folder: Path, terms: dict[str, Any]) -> State | None:
     """The state that a training in this folder left, or None where there is none.
 
     Raises:
-        ValueError: the state is on other terms, or cannot be read.
+        DamagedStateError: the state cannot be read.
+        ValueError: the state is on other terms.
     """
     path = folder / STATE
     if not path.exists():
         return None
     remedy = f"remove {folder} to start anew, or train into another folder"
     try:
-        state = State(**torch.load(path, weights_only=True, map_location="cpu"))
-    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a training state ({type(error).__name__}): {remedy}") from error
+        content, _ = files.checked_content(path)
+        state = State(**torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
+        if not all(isinstance(value, type(getattr(State({}), name))) for name, value in vars(state).items()):
+            raise TypeError("a field of another type")
+    except files.DamagedFileError as error:
+        raise DamagedStateError(f"{path} is not a training state (it is damaged): {remedy}") from error
+    except (RuntimeError, TypeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise DamagedStateError(f"{path} is not a training state ({type(error).__name__}): {remedy}") from error
     if state.terms != terms:
         changed = sorted(key for key in terms if terms[key] != state.terms.get(key))
         raise ValueError(f"{folder} holds a training with another {', '.join(changed)}: {remedy}")
@@ -81,8 +96,14 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def clear(folder: Path) -> None:
+    """Remove all that a folder holds; the folder itself, and a lock on it, stay."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def finished(folder: Path, terms: dict[str, Any]) -> bool:
-    """Whether the folder holds a network trained on these terms.
+    """Whether the folder holds a network trained on these terms, undamaged.
 
     Raises:
         ValueError: it holds something else.
@@ -90,12 +111,31 @@ def finished(folder: Path, terms: dict[str, Any]) -> bool:
     if not folder.exists():
         return False
     try:
-        card = json.loads((folder / "card.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        card = files.read_json(folder / "card.json")
+    except ValueError:
         card = {}
     if any(card.get(key) != value for key, value in terms.items()):
         raise ValueError(f"{folder} is there already and is not this training: remove it, or train into another folder")
-    return True
+    return damaged_file(folder) is None and all(
+        damaged_file(path) is None for path in folder.glob("step*") if path.is_dir()
+    )
+
+
+def damaged_file(folder: Path) -> Path | None:
+    """The first file of a shipped network that is not what its card says; None where all are, or the card is of an
+    earlier version, which does not say."""
+    try:
+        sums = files.read_json(folder / "card.json").get("sha256", {})
+        for name, expected in sums.items():
+            if not (folder / name).is_file() or _sha256(folder / name) != expected:
+                return folder / name
+    except (ValueError, AttributeError, TypeError):
+        return folder / "card.json"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def round_to_half(model: PreTrainedModel) -> None:
@@ -120,22 +160,51 @@ def ship(
     """
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
+    try:
+        with _no_bars(), _one_line(folder):
+            halves = {name: value.half() for name, value in model.named_parameters()}  # a tied embedding once
+            model.save_pretrained(beside, state_dict=halves)
+            tokenizer(model.config.max_position_embeddings).save_pretrained(beside)
+            if curve:
+                with (beside / "curve.csv").open("w", newline="") as file:
+                    writer = csv.DictWriter(file, curve[0])
+                    writer.writeheader()
+                    writer.writerows(curve)
+            sums = {path.name: _sha256(path) for path in sorted(beside.iterdir())}
+            (beside / "card.json").write_text(json.dumps(card | {"sha256": sums}, indent=2) + "\n")
+            for checkpoint in sorted(checkpoints.glob("step*")) if checkpoints else []:
+                shutil.copytree(checkpoint, beside / checkpoint.name)
+            _replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _replace(beside: Path, folder: Path) -> None:
+    """Rename a folder to the name of another, which is removed if there is one."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(beside, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        halves = {name: value.half() for name, value in model.named_parameters()}  # a tied embedding once
-        model.save_pretrained(beside, state_dict=halves)
-        tokenizer(model.config.max_position_embeddings).save_pretrained(beside)
-        (beside / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-        if curve:
-            with (beside / "curve.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, curve[0])
-                writer.writeheader()
-                writer.writerows(curve)
-        for checkpoint in sorted(checkpoints.glob("step*")) if checkpoints else []:
-            shutil.copytree(checkpoint, beside / checkpoint.name)
-        os.replace(beside, folder)
+        yield
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    """Safetensors and tokenizers report a full disk by exceptions of their own."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        raise OSError(f"{folder} cannot be written ({reason}): free some space or choose another folder") from error

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int
 
+from neolens.checks import check_whole
 from neolens.lab.grammar import FOLLOWS, filler, sentences
 from neolens.lab.words import BOS_ID, VOCABULARY, ids
 
@@ -229,6 +230,8 @@ def repeated(length: int, *, prompts: int = 48, seed: int = 0) -> Int[np.ndarray
     Raises:
         ValueError: a length that is not between 2 and the number of these words.
     """
+    check_whole(prompts, "prompts", 1)
+    seed, length = check_whole(seed, "seed", 0), check_whole(length, "length")
     if not 2 <= length <= len(CONTENT):
         raise ValueError(f"repeat length {length}: the language has words for 2 to {len(CONTENT)}")
     rng = np.random.default_rng((EVALUATION, seed, length))

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int
 
+from neolens.checks import check_whole
 from neolens.lab.grammar import filler
 from neolens.lab.language import CLAUSE, CONTENT, EVALUATION, clause, fact, gift
 from neolens.lab.words import BOS_ID, ids
@@ -110,13 +111,16 @@ def farthest(task: str, length: int) -> int:
     return max(length - 2 - before, shorter)
 
 
+MOST_PROMPTS = 1_000_000
+
+
 def check_prompts(prompts: int) -> None:
     """Check that there is a prompt.
 
     Raises:
         ValueError: there is none.
     """
-    if prompts < 1:
+    if check_whole(prompts, "prompts", most=MOST_PROMPTS) < 1:
         raise ValueError(f"{prompts} prompts: at least 1 is needed")
 
 
@@ -127,7 +131,9 @@ def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, s
     Raises:
         ValueError: an unknown task, a distance that the task or the length has no room for, or no prompts.
     """
-    if task not in _TASKS:
+    length, distance = check_whole(length, "length"), check_whole(distance, "distance")
+    seed = check_whole(seed, "seed", 0)
+    if not isinstance(task, str) or task not in _TASKS:
         raise ValueError(f"no task {task!r}: tasks are {', '.join(TASKS)}")
     check_prompts(prompts)
     if farthest(task, length) < NEAREST[task]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 import numpy as np
 from jaxtyping import Int
 
+from neolens.checks import check_number, check_whole
 from neolens.lab.arms import Size
 from neolens.lab.language import SHORTEST, TEXTS, document
 
@@ -57,6 +58,9 @@ EVEN_MIX: Mapping[str, float] = {
 """For the last stage, in which the network keeps what it can do."""
 
 
+MOST_STEPS = 10_000_000
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the weights besides arm, seed and machine."""
@@ -81,6 +85,12 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        check_whole(self.steps, "steps", most=MOST_STEPS)
+        for name, least in (("tokens", 1), ("warm", 0)):
+            check_whole(getattr(self, name), name, least)
+        for name in ("rate", "clip"):
+            check_number(getattr(self, name), name, above=0)
+        check_number(self.cool, "cool", 0, 1)
         if self.steps < 1:
             raise ValueError(f"{self.steps} steps: a training has at least 1")
         if longest := [stage.length for stage in self.curriculum if stage.length > self.size.context]:

@@ -8,6 +8,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoConfig
 
+from neolens.checks import check_list, check_text, check_whole
 from neolens.lab import NAMES, folder
 from neolens.lab.competence import REACHES, by_distance, by_reach
 from neolens.lab.planted import TASKS, check_prompts
@@ -36,7 +37,9 @@ def spread(
         ValueError: no such model, one that does not speak the lab's language, or fewer than one prompt.
     """
     check_prompts(prompts)
-    groups = {name: _members(name) for name in names or NAMES}
+    seed, processes = check_whole(seed, "seed", 0), check_whole(processes, "processes", 1)
+    given = NAMES if names is None else check_list(names, "names", "lab names or folders", example="['lab/gpt2']")
+    groups = {name: _members(check_text(name, "name", example="lab/gpt2")) for name in given or NAMES}
     networks = list(dict.fromkeys(member for members in groups.values() for member in members))
     for member in networks:
         if anatomy(member).d_vocab != len(VOCABULARY):

@@ -8,6 +8,7 @@ interrupted or not.
 import hashlib
 import platform
 import time
+import warnings
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,9 +20,22 @@ import transformers
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from neolens import files
+from neolens.checks import check_text, check_whole, check_whole_numbers, shown
 from neolens.lab.arms import ARMS, DIFFERENCES
 from neolens.lab.competence import by_distance, competence
-from neolens.lab.keeping import State, discard, finished, round_to_half, save_state, saved_state, ship
+from neolens.lab.keeping import (
+    DamagedStateError,
+    State,
+    clear,
+    damaged_file,
+    discard,
+    finished,
+    round_to_half,
+    save_state,
+    saved_state,
+    ship,
+)
 from neolens.lab.recipe import Batch, Recipe, batch, learning_rate
 from neolens.lab.start import fresh_model, parameter_groups
 
@@ -56,21 +70,27 @@ def train(
         line: of the terminal, for the progress bar.
 
     Raises:
-        ValueError: an unknown arm, a seed below 0, a GPU where there is none, or a folder that holds a training on
-            other terms.
+        TypeError, ValueError: an unknown arm, a seed below 0, another argument that cannot be meant, a GPU where there
+            is none, a folder that holds a training on other terms, or one that another process trains into.
         OSError: `out` cannot be written.
+
+    Warns:
+        UserWarning: what an earlier run left is damaged, and the training starts anew.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: torch sees no GPU here; leave it at cpu")
-    recipe = recipe or Recipe()
+    check_device(device)
+    recipe, every, checkpoints = recipe or Recipe(), check_whole(every, "every", 1), _steps(checkpoints)
     terms = terms_of(name, seed, recipe)
-    folder = out / f"{name}@{seed}"
-    unfinished = out / f"{folder.name}.unfinished"
-    if finished(folder, terms):
+    folder = Path(out) / f"{name}@{terms['seed']}"
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if not finished(folder, terms):
+        unfinished.mkdir(parents=True, exist_ok=True)
+        files.claim_folder(unfinished)
+    if finished(folder, terms):  # perhaps since, by another process
         discard(unfinished)
         return folder
-    state = saved_state(unfinished, terms) or State(terms)
-    unfinished.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        warnings.warn(f"{folder} is damaged: it is trained again", stacklevel=2)
+    state = _left_by_earlier_run(unfinished, terms, checkpoints) or State(terms)
     model, optimizer = _at(state, recipe, device)
     if 0 in checkpoints and not state.step:
         _checkpoint(unfinished, model, state)
@@ -87,10 +107,45 @@ def train(
     return folder
 
 
+def _left_by_earlier_run(unfinished: Path, terms: dict[str, Any], checkpoints: Collection[int]) -> State | None:
+    """The state to go on from; None where there is none, or where it or a checkpoint before it is damaged."""
+    try:
+        state = saved_state(unfinished, terms)
+        for step in [step for step in checkpoints if state is not None and step <= state.step]:
+            if (wrong := damaged_file(unfinished / f"step{step}")) is not None:
+                raise DamagedStateError(f"{wrong} is missing or damaged")
+    except DamagedStateError as error:
+        warnings.warn(f"the training starts anew: {str(error).partition(': remove')[0]}", stacklevel=3)
+        clear(unfinished)
+        return None
+    return state
+
+
+def check_device(device: str) -> None:
+    """Check that torch can compute there.
+
+    Raises:
+        TypeError, ValueError: it cannot.
+    """
+    check_text(device, "device", example="cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no GPU here; leave it at cpu")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r}: torch cannot use it here; give cpu, or cuda where there is one"
+        ) from error
+
+
+def _steps(checkpoints: Collection[int]) -> tuple[int, ...]:
+    return check_whole_numbers(checkpoints, "checkpoints", 0, unit="steps") if len(checkpoints) else ()
+
+
 def _checkpoint(unfinished: Path, model: PreTrainedModel, state: State) -> None:
     """Keep the network as it is after this step, unless an earlier run, cut off since, has kept it."""
     folder = unfinished / f"step{state.step}"
-    if not folder.exists():
+    if damaged_file(folder) is not None:
         told = {"name": model_name(state.terms), "arm": state.terms["arm"], "seed": state.terms["seed"]}
         ship(folder, model, told | {"step": state.step}, curve=[], checkpoints=None)
 
@@ -134,14 +189,18 @@ def terms_of(name: str, seed: int, recipe: Recipe) -> dict[str, Any]:
     """What decides the weights, checked.
 
     Raises:
-        ValueError: an unknown arm, or a seed below 0.
+        TypeError, ValueError: an unknown arm, or a seed below 0.
     """
+    check_text(name, "arm", example="gpt2")
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe {shown(recipe)}: expected a neolens.lab.recipe.Recipe")
     if name not in ARMS:
         near = get_close_matches(name, ARMS, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"arms are {', '.join(ARMS)}"
         raise ValueError(f"no arm {name!r}: {hint}")
-    if seed < 0:
-        raise ValueError(f"seed {seed}: seeds are 0 and above")
+    seed = check_whole(seed, "seed")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {shown(seed)}: seeds are 0 and above, below 2^63")
     return {"arm": name, "seed": seed, "recipe": recipe.as_json()}
 
 
