@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 import xarray as xr
 
+from neolens import files, report, results
 from neolens import models as loading
-from neolens import report, results
+from neolens.checks import did_you_mean
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
 from neolens.models.folders import resolve
 from neolens.processes import cores, one_thread, run_tasks
-from neolens.prompts.questions import refuse_arguments
 from neolens.scores import narrowest_window
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="more models")]
@@ -35,9 +35,6 @@ Tokens = Annotated[str | None, typer.Option(help="prompts as tokens: a .npy or .
 
 IgnoreFields = Annotated[str | None, typer.Option(help="fields of config.json that change nothing, such as a,b")]
 
-LEAST = 8
-"""Prompts: a mean ablation of fewer keeps much of each of them."""
-
 SMALL = 10_000_000
 """Parameters below which a second thread costs more than it brings."""
 
@@ -50,14 +47,22 @@ def named(models: Sequence[str] | None, names: Sequence[str] | None, default: Co
     return tuple([*(models or []), *(names or [])]) or tuple(default)
 
 
-def distinct(models: Sequence[str], ignore_fields: Sequence[str] | None = None) -> tuple[Anatomy, ...]:
-    """The anatomies of the models.
+def anatomies(config: Any) -> tuple[Anatomy, ...]:
+    """The anatomies of a config's models, after a check that its folder can be written to.
 
     Raises:
-        ValueError: no such model, one that is named twice in whatever spelling, or two with one label.
+        ValueError: a folder that cannot, no such model, one that is named twice in whatever spelling, or two with one
+            label.
     """
-    anatomies = tuple(anatomy(name, ignore_fields=ignore_fields or ()) for name in models)
-    identities, labels = [resolve(name).identity for name in models], [facts.name for facts in anatomies]
+    files.writable_folder(config.out)
+    models = config.models
+    found = tuple(anatomy(name, ignore_fields=config.ignore_fields or ()) for name in models)
+    there = {field for name in models for field in resolve(name).config}
+    if absent := [field for field in config.ignore_fields or () if field not in there]:
+        raise ValueError(
+            f"field {absent[0]!r}: {did_you_mean(absent[0], there)}expected a field of a model's config.json, or none"
+        )
+    identities, labels = [resolve(name).identity for name in models], [facts.name for facts in found]
     for at, name in enumerate(models):
         if (first := identities.index(identities[at])) < at:
             raise ValueError(
@@ -68,7 +73,7 @@ def distinct(models: Sequence[str], ignore_fields: Sequence[str] | None = None) 
                 f"models {models[first]} and {name} have one label, {labels[at]}: give one of them another, such as "
                 f"other={name}"
             )
-    return anatomies
+    return found
 
 
 def one_window(anatomies: Sequence[Anatomy]) -> int:
@@ -95,17 +100,6 @@ def load(config: Any, name: str, revision: str | None = None) -> Any:
     return loading.load(name, revision=revision, ignore_fields=config.ignore_fields or ())
 
 
-def refuse_few(prompts: int, seed: int) -> None:
-    """Nothing, if there are prompts enough for means and intervals, and a seed to draw them by.
-
-    Raises:
-        ValueError: there are not.
-    """
-    refuse_arguments("other", prompts, seed)
-    if prompts < LEAST:
-        raise ValueError(f"prompts is {prompts}: expected at least {LEAST}, so that means and intervals hold")
-
-
 def networks(anatomies: Sequence[Anatomy], models: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Model -> its networks: all seeds of an arm of the lab; any other model, also a single seed, is itself alone.
 
@@ -126,34 +120,6 @@ def seed_of(network: str) -> int:
     """The seed of a lab model, the number after the @ of its name; 0 where there is none, and of any other model."""
     number = network.partition("@")[2]
     return int(number) if network.startswith("lab/") and number.isdecimal() else 0
-
-
-def listed(given: str | None, what: str) -> tuple[str, ...] | None:
-    """The parts of an option such as `recall,induction`.
-
-    Raises:
-        ValueError: none, or one twice.
-    """
-    if given is None:
-        return None
-    parts = tuple(part.strip() for part in given.split(",") if part.strip())
-    if not parts or len(set(parts)) < len(parts):
-        raise ValueError(f"{what} {given!r}: expected some, each once, with commas between")
-    return parts
-
-
-def distances(given: str | None) -> tuple[int, ...] | None:
-    """The distances of an option such as `16,32`, the nearest first.
-
-    Raises:
-        ValueError: not whole numbers from 1.
-    """
-    parts = listed(given, "distances")
-    if parts is None:
-        return None
-    if wrong := [part for part in parts if not part.isdecimal() or int(part) < 1]:
-        raise ValueError(f"distance {wrong[0]!r}: expected a whole number of tokens from 1")
-    return tuple(sorted(map(int, parts)))
 
 
 def choose_threads(anatomies: Collection[Anatomy]) -> None:

@@ -34,7 +34,7 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import figures, files, report, results
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
@@ -88,6 +88,13 @@ class Config:
     """Training checkpoints such as step1000; by default all of lab models and of folders that hold some, and none of
     public models."""
 
+    def __post_init__(self) -> None:
+        settings.check(self, prompts=settings.ENOUGH)
+        if self.lengths is not None:
+            settings.update(self, lengths=settings.numbers(self.lengths, "lengths", copying.LEAST))
+        if self.revisions is not None:
+            settings.update(self, revisions=settings.words(self.revisions, "revision"))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -105,8 +112,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, find the checkpoints, and make the prompts of every model in its own tokens."""
-    command_line.refuse_few(config.prompts, config.seed)
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     command_line.one_window(anatomies)
     window = inputs.window(config, anatomies)
     asked = chosen_lengths(config, window, anatomies)
@@ -252,14 +258,6 @@ def record(
     )
 
 
-def whole_numbers(given: str | None) -> tuple[int, ...] | None:
-    """The lengths of an option such as `16,17`, the shortest first."""
-    parts = command_line.listed(given, "lengths")
-    if wrong := [part for part in parts or () if not part.isdecimal()]:
-        raise ValueError(f"length {wrong[0]!r}: expected a whole number of tokens from {copying.LEAST}")
-    return None if parts is None else tuple(sorted(map(int, parts)))
-
-
 def main(
     names: command_line.Names = None,
     models: command_line.Models = None,
@@ -273,8 +271,9 @@ def main(
     """Which heads are induction heads, by pattern and by cause, through the window and over training?"""
     began = time.perf_counter()
     chosen = command_line.named(models, names, Config.models)
-    ignored, steps = command_line.listed(ignore_fields, "fields"), command_line.listed(revisions, "revisions")
-    config = Config(chosen, ignored, out, prompts, seed, whole_numbers(lengths), steps)
+    ignored, steps = settings.listed(ignore_fields, "fields"), settings.listed(revisions, "revisions")
+    asked_lengths = settings.listed_numbers(lengths, "length", copying.LEAST)
+    config = Config(chosen, ignored, out, prompts, seed, asked_lengths, steps)
     asked = plan(config)
     folder = files.claim_folder(out)
     found = run(config, asked)

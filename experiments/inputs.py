@@ -89,10 +89,8 @@ def source(config: Any, anatomies: Sequence[Anatomy], length: int) -> Source:
     """Read the text or the tokens that the command line names; sentences in the lab's English where it names none.
 
     Raises:
-        ValueError: both; no such file; a token that a model does not have.
+        ValueError: no such file; a token that a model does not have.
     """
-    if config.text is not None and config.tokens is not None:
-        raise ValueError(f"text {config.text} and tokens {config.tokens}: give one of the two")
     documents: list[str] = []
     if config.tokens is not None:
         for facts in anatomies:

@@ -26,14 +26,15 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import PromptPairs, circuits, figures, files, patch, report
+from neolens.checks import check_choice, check_whole
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import indirect_object
-from neolens.prompts.questions import refuse_arguments
+from neolens.prompts.questions import CORRUPTIONS
 
 POSITIONS = ("io", "s1", "s2", "end")
 """Of the family: both names, the second mention of the one who gives, and the token that predicts the answer."""
@@ -80,6 +81,13 @@ class Config:
     """Tokens from the indirect object to the end; by default 12 in the lab's language, and in English those of the
     plain sentence."""
 
+    def __post_init__(self) -> None:
+        settings.check(self)
+        check_choice(self.corruption, "corruption", CORRUPTIONS)
+        check_choice(self.direction, "direction", DIRECTIONS)
+        if self.distance is not None:
+            settings.update(self, distance=check_whole(self.distance, "distance", 1, unit="tokens"))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -93,10 +101,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, and ask every model's tokenizer for its prompts."""
-    refuse_arguments(config.corruption, config.prompts, config.seed, config.distance)
-    if config.direction not in DIRECTIONS:
-        raise ValueError(f"no direction {config.direction!r}: expected {' or '.join(DIRECTIONS)}")
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     command_line.fetched(config)
     pairs, readings = {}, []
     for facts, name in zip(anatomies, config.models):
@@ -203,7 +208,7 @@ def main(
 ) -> None:
     """Which heads find the indirect object, and through what?"""
     began = time.perf_counter()
-    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed, corruption, direction, distance)
     asked = plan(config)
     folder = files.claim_folder(out)

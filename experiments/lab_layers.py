@@ -18,10 +18,12 @@ import torch
 import typer
 import xarray as xr
 
+from experiments import settings
 from neolens import files, load, network, results
+from neolens.checks import check_text, shown
 from neolens.cli import run_cleanly
 from neolens.lab.planted import NEAREST, TASKS, planted
-from neolens.models import Anatomy, AttentionSpan, lab_seeds
+from neolens.models import Anatomy, AttentionSpan, anatomy, lab_seeds
 from neolens.models.describe import as_text
 
 
@@ -39,6 +41,13 @@ class Config:
     """Of the prompts."""
     out: str = "results/lab_layers"
     """Folder for the result."""
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        settings.update(self, distances=settings.numbers(self.distances, "distances", min(NEAREST.values())))
+        layers = anatomy(check_text(self.model, "model", example="lab/gpt-neo")).attention
+        if not self.model.lower().startswith("lab/") or not any(span.window for span in layers):
+            raise ValueError(f"model {shown(self.model)}: expected an arm of the lab with local layers, lab/gpt-neo")
 
 
 def architectures(anatomy: Anatomy) -> Iterator[tuple[str, tuple[AttentionSpan, ...]]]:
@@ -96,8 +105,9 @@ def main(
     out: Annotated[str, typer.Option(help="folder for the result")] = Config.out,
 ) -> None:
     """Which layers carry an answer from beyond the window?"""
+    config = Config(model=model, prompts=prompts, out=out)
     folder = files.claim_folder(out)
-    result = run(Config(model=model, prompts=prompts, out=out))
+    result = run(config)
     results.save(result, folder / "result.nc")
     typer.echo(as_text(*table(result)))
     typer.echo(f"\nMean accuracy over {result.sizes['seed']} seeds. Written: {folder / 'result.nc'}")

@@ -21,7 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import figures, files, findings, report, results, views
 from neolens.cli import run_cleanly
@@ -53,6 +53,9 @@ class Config:
     seed: int = 0
     """Seed of the text and of the repeated sequences."""
 
+    def __post_init__(self) -> None:
+        settings.check(self)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -67,12 +70,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input; repeat lengths are half the narrowest window and, where the contexts allow, twice it."""
-    if config.prompts < 1 or config.length < 8 or config.seed < 0:
-        raise ValueError(
-            f"{config.prompts} prompts of {config.length} tokens, seed {config.seed}: expected 1 or more prompts, of 8 "
-            "or more tokens, and a seed of 0 or more"
-        )
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     window = inputs.window(config, anatomies)
     context = min(facts.context for facts in anatomies)
     length, beyond = min(config.length, context), min(2 * window, (context - 1) // 2)
@@ -266,7 +264,7 @@ def main(
 ) -> None:
     """Where do local and global layers look, and what reaches beyond the window?"""
     began = time.perf_counter()
-    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, prompts, length, seed)
     asked = plan(config)
     folder = files.claim_folder(out)

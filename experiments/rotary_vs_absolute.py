@@ -29,7 +29,7 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import encodings, figures, files, report, results
 from neolens.cli import run_cleanly
@@ -66,6 +66,9 @@ class Config:
     seed: int = 0
     """Seed of the prompts."""
 
+    def __post_init__(self) -> None:
+        settings.check(self, prompts=settings.ENOUGH)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,8 +83,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, and make the prompts of every model in its own tokens."""
-    command_line.refuse_few(config.prompts, config.seed)
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     command_line.fetched(config)
     networks = command_line.networks(anatomies, config.models)
     texts, readings = {}, []
@@ -177,7 +179,7 @@ def main(
 ) -> None:
     """What does rotary position encoding do that learned absolute positions do not?"""
     began = time.perf_counter()
-    chosen, ignored = command_line.named(models, names, Config.models), command_line.listed(ignore_fields, "fields")
+    chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, ignored, out, prompts, seed)
     asked = plan(config)
     folder = files.claim_folder(out)

@@ -27,7 +27,7 @@ import typer
 import xarray as xr
 from tqdm.auto import tqdm
 
-from experiments import command_line, inputs
+from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import PromptPairs, circuits, figures, files, report
 from neolens.circuits import crossing_words as words
@@ -72,6 +72,12 @@ class Config:
     distances: tuple[int, ...] | None = None
     """Tokens back; by default w-2, w-1, w, w+1, w+2, 2w and 4w, as far as contexts and tasks have room for them."""
 
+    def __post_init__(self) -> None:
+        settings.check(self, prompts=settings.ENOUGH)
+        settings.update(self, tasks=settings.words(self.tasks, "task", circuits.TASKS))
+        if self.distances is not None:
+            settings.update(self, distances=settings.numbers(self.distances, "distances", 1))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,8 +94,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Check all input, and plant every question in the tokens of every model."""
-    refuse(config)
-    anatomies = command_line.distinct(config.models, config.ignore_fields)
+    anatomies = command_line.anatomies(config)
     command_line.one_window(anatomies)
     window = inputs.window(config, anatomies)
     asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
@@ -105,14 +110,6 @@ def plan(config: Config) -> Plan:
         pairs[facts.name], left_out = alike[key]
         readings.append(inputs.summary(model, left_out=left_out, notes=wordless(model, pairs[facts.name])))
     return Plan(anatomies, window, networks, pairs, tuple(readings))
-
-
-def refuse(config: Config) -> None:
-    """Refuse numbers and tasks that cannot be asked of any model."""
-    command_line.refuse_few(config.prompts, config.seed)
-    for task in config.tasks:
-        if task not in circuits.TASKS:
-            raise ValueError(f"no task {task!r}: expected some of {','.join(circuits.TASKS)}")
 
 
 def chosen_distances(config: Config, window: int, context: int) -> tuple[int, ...]:
@@ -276,12 +273,12 @@ def main(
     chosen = command_line.named(models, names, Config.models)
     config = Config(
         chosen,
-        command_line.listed(ignore_fields, "fields"),
+        settings.listed(ignore_fields, "fields"),
         out,
         prompts,
         seed,
-        command_line.listed(tasks, "tasks") or Config.tasks,
-        command_line.distances(distances),
+        settings.listed(tasks, "tasks") or Config.tasks,
+        settings.listed_numbers(distances, "distance", 1),
     )
     asked = plan(config)
     folder = files.claim_folder(out)

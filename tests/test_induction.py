@@ -785,8 +785,11 @@ BAD = {
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
-    "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
-    "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
+    "few prompts": (
+        ["--prompts", "7"],
+        "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals",
+    ),
+    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
     "no number": (["--lengths", "16,far"], "length 'far': expected a whole number of tokens from 3"),
     "a length twice": (["--lengths", "16,17,16"], "lengths '16,17,16': expected some, each once"),
     "none beyond": (["--lengths", "8,16"], "repeat lengths 8, 16: expected some on both sides of the window of 16"),

@@ -116,7 +116,7 @@ BAD = {
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "a truncated file": (["--models", "{tmp}/truncated"], "the weights cannot be read"),
     "NaN weights": (["--models", "{tmp}/nan"], "holds NaN or infinite values"),
-    "no prompts": (["--prompts", "0"], "expected 1 or more prompts"),
+    "no prompts": (["--prompts", "0"], "prompts 0: expected a whole number from 1"),
 }
 
 

@@ -286,8 +286,8 @@ def test_the_shift_is_drawn_as_it_was_measured(result):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompts", "7"], "prompts is 7: expected at least 8"),
-        (["--seed", "-1"], "seed is -1: expected at least 0"),
+        (["--prompts", "7"], "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals"),
+        (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
         (["--models", "lab/gtp2"], "lab/gtp2"),
         (["--models", "{tmp}/nothing"], "nothing"),

@@ -1,0 +1,141 @@
+"""Settings of experiments: checked where a `Config` is made, before any model is read, and read from text options."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from neolens.checks import check_list, check_text, check_whole, check_whole_numbers, did_you_mean, shown
+
+ENOUGH = 8
+"""Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
+
+RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000), "seed": (0, 2**63 - 1)}
+"""Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
+
+
+def check(config: Any, *, prompts: int = 1) -> None:
+    """Check the settings that experiments share, and put plain Python values in their place.
+
+    Args:
+        config: a frozen dataclass with some of these fields.
+        prompts: the fewest.
+
+    Raises:
+        TypeError, ValueError: a setting that no model can be asked with.
+    """
+    given = {field.name: getattr(config, field.name) for field in fields(config)}
+    plain: dict[str, Any] = {"out": _path(given["out"], "out")}
+    if "models" in given:
+        plain["models"] = _names(given["models"])
+    for name in {"text", "tokens"} & {name for name, value in given.items() if value is not None}:
+        plain[name] = _path(given[name], name)
+    if len(plain.keys() & {"text", "tokens"}) == 2:
+        raise ValueError(f"text {plain['text']} and tokens {plain['tokens']}: give one of the two")
+    if given.get("ignore_fields") is not None:
+        plain["ignore_fields"] = _fields(given["ignore_fields"])
+    for name in RANGES.keys() & given.keys():
+        least, most = RANGES[name]
+        few = "" if name != "prompts" or prompts == 1 else "fewer give no means and intervals"
+        plain[name] = check_whole(given[name], name, prompts if name == "prompts" else least, most, remedy=few)
+    update(config, **plain)
+
+
+def update(config: Any, **values: Any) -> None:
+    """Replace fields of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+
+
+def words(value: Any, what: str, choices: Iterable[str] | None = None) -> tuple[str, ...]:
+    """One or several different words, such as tasks.
+
+    Raises:
+        TypeError, ValueError: none, one twice, or one that is not among the choices.
+    """
+    found = tuple(check_text(item, what) for item in check_list(value, f"{what}s", "strings"))
+    _refuse_repeats(found, f"{what}s", shown(value))
+    names = None if choices is None else list(choices)
+    for word in found:
+        if names is not None and word not in names:
+            raise ValueError(f"no {what} {shown(word)}: {did_you_mean(word, names)}expected some of {','.join(names)}")
+    return found
+
+
+def numbers(value: Any, what: str, least: int) -> tuple[int, ...]:
+    """One or several different whole numbers, in ascending order.
+
+    Raises:
+        TypeError, ValueError: something else.
+    """
+    return tuple(sorted(check_whole_numbers(value, what, least)))
+
+
+def listed(text: str | None, what: str) -> tuple[str, ...] | None:
+    """The parts of an option such as `recall,induction`.
+
+    Raises:
+        ValueError: none, or one twice.
+    """
+    if text is None:
+        return None
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    _refuse_repeats(parts, what, repr(text))
+    return parts
+
+
+def listed_numbers(text: str | None, what: str, least: int) -> tuple[int, ...] | None:
+    """The whole numbers of an option such as `16,32`, in ascending order.
+
+    Raises:
+        ValueError: not whole numbers from `least`.
+    """
+    parts = listed(text, f"{what}s")
+    for part in parts or ():
+        if not (part.isascii() and part.isdigit()) or len(part) > 18 or int(part) < least:
+            raise ValueError(f"{what} {shown(part)}: expected a whole number of tokens from {least}")
+    return None if parts is None else tuple(sorted(map(int, parts)))
+
+
+def _refuse_repeats(parts: Sequence[str], what: str, value: str) -> None:
+    if not parts or len(set(parts)) < len(parts):
+        raise ValueError(f"{what} {value}: expected some, each once, with commas between")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Models by name or path."""
+    names = check_list(value, "models", "names", example="('lab/gpt2', 'lab/pythia')")
+    if not names:
+        raise ValueError(f"models {shown(value)}: expected at least one name, hub id or folder")
+    for name in names:
+        if not isinstance(name, str | Path):
+            raise TypeError(f"model {shown(name)}: expected a name, hub id or folder, such as 'lab/gpt2'")
+    return tuple(map(str, names))
+
+
+def _path(value: Any, what: str) -> str:
+    """A path as text."""
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{what} {shown(value)}: expected a path")
+    path = check_text(str(value), what, example="results/new" if what == "out" else f"{what}.txt")
+    if "\0" in path:
+        raise ValueError(f"{what} {shown(path)}: expected a path without a NUL byte")
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{what} {shown(path)}: expected a shorter path (file name too long)") from error
+    return path
+
+
+def _fields(value: Any) -> tuple[str, ...]:
+    """Names of fields of config.json."""
+    names = words(value, "field")
+    for name in names:
+        if not name.isidentifier():
+            raise ValueError(f"field {shown(name)}: expected the name of a field of config.json, such as use_cache")
+    return names
