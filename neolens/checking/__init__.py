@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens.checking.edits import edit_at, in_place, pure_logits, random_tokens, returned, rounding_bound
+from neolens.checks import check_bool
 from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load
@@ -80,6 +81,8 @@ def check(
     Raises:
         ValueError: the model cannot be loaded.
     """
+    check_bool(every_layer, "every_layer")
+    resolve(name, revision)
     model = load(name, revision=revision, device=device, dtype=dtype, ignore_fields=ignore_fields)
     lines = [_against_hugging_face(model, name, revision)]
     if model.cfg.dtype != torch.float32:

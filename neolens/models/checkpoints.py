@@ -7,11 +7,12 @@ train` writes them, or `checkpoint-400`, as Hugging Face's trainer does; Pythia 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from neolens.checks import check_list, check_text, check_whole, shown
+from neolens.files import read_json
 from neolens.models.folders import resolve
 from neolens.models.lab_models import lab_revisions
 from neolens.models.loading import anatomy
@@ -32,6 +33,8 @@ def checkpoints(name: str, revisions: Sequence[str] | None = None) -> dict[int, 
     Raises:
         ValueError: no such revision of a model that has checkpoints, or one that is not named after a step.
     """
+    if revisions is not None:
+        revisions = check_list(revisions, "revisions", "names", example="['step1000']")
     for revision in revisions or ():
         step_of(revision)
     source, found = resolve(name), dict[int, Checkpoint]()
@@ -53,18 +56,19 @@ def step_of(revision: str) -> int:
     Raises:
         ValueError: it is not.
     """
-    match = _STEP.fullmatch(revision)
-    if match is None:
-        raise ValueError(f"revision {revision!r}: expected step and a number, such as step1000 or checkpoint-1000")
+    match = _STEP.fullmatch(check_text(revision, "revision", example="step1000"))
+    if match is None or not match[1].isascii() or len(match[1]) > 12:
+        raise ValueError(f"revision {shown(revision)}: expected step and a number, such as step1000 or checkpoint-1000")
     return int(match[1])
 
 
 def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Checkpoint]:
     kept = [path.parent for path in folder.glob("*/config.json") if _STEP.fullmatch(path.parent.name)]
+    if not kept:
+        anatomy(folder)  # without checkpoints it has to be a model itself
     found: dict[int, Checkpoint] = {step_of(path.name): (str(path), None) for path in kept}
     if found and (folder / "card.json").is_file():  # a training of the lab, whose last step is the folder itself
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        found[int(card["recipe"]["steps"])] = (str(folder), None)
+        found[_last_step(folder / "card.json")] = (str(folder), None)
     if not found or not revisions:
         return found
     if missing := [revision for revision in revisions if step_of(revision) not in found]:
@@ -72,3 +76,10 @@ def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Check
         there = ", ".join(names.get(step, f"step{step}") for step in sorted(found))
         raise ValueError(f"{folder} has no checkpoint {missing[0]!r}: there are {there}")
     return {step_of(revision): found[step_of(revision)] for revision in revisions}
+
+
+def _last_step(card: Path) -> int:
+    """The number of steps of a training that has ended, from its card."""
+    recipe = read_json(card, "the card of a training").get("recipe")
+    steps = recipe.get("steps") if isinstance(recipe, dict) else None
+    return check_whole(steps, f"{card}: recipe.steps", 0, remedy="train the network anew")

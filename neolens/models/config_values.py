@@ -7,6 +7,7 @@ type and the range of every field, and that two names of one fact do not contrad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +182,15 @@ def check_values(raw: Mapping[str, Any], family: str, aliases: Mapping[str, str]
 def bad_value(name: str, field: str, value: Any, expected: str) -> ValueError:
     """The error about a config field with an impossible value."""
     return ValueError(f"{name}: config field {field} = {shown(value)}: expected {expected}; correct it in config.json")
+
+
+def field_to_blame(build: Callable[[dict[str, Any]], Any], fields: Mapping[str, Any]) -> str | None:
+    """The field without which `build` accepts the others, if there is one."""
+    for field in fields:
+        with suppress(Exception):
+            build({key: value for key, value in fields.items() if key != field})
+            return field
+    return None
 
 
 def _contradiction(name: str, field: str, value: Any, other: str, held: Any) -> ValueError:

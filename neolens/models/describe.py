@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from neolens.checks import check_list, shown
 from neolens.models.facts import FAMILY_TITLES, Anatomy
 
 _ROWS: dict[str, Callable[[Anatomy], str]] = {
@@ -58,6 +59,7 @@ def spans_in_words(anatomy: Anatomy) -> str:
 
 def side_by_side(anatomies: Sequence[Anatomy]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table with a column for each model."""
+    _check(anatomies)
     header = ["", *(anatomy.name for anatomy in anatomies)]
     rows = [[title, *map(read, anatomies)] for title, read in _ROWS.items()]
     return header, [row for row in rows if {*row[1:]} != {"none"}]
@@ -69,8 +71,7 @@ def differences(anatomies: Sequence[Anatomy], question: str = "attention") -> li
     Raises:
         ValueError: an unknown question.
     """
-    if question not in _ASKED:
-        raise ValueError(f"no question {question!r}: expected one of {', '.join(_ASKED)}")
+    _check(anatomies, question)
     lines = []
     for title, read in _ROWS.items():
         if title in _ASKED[question] or title in _DERIVED:
@@ -85,10 +86,20 @@ def differences(anatomies: Sequence[Anatomy], question: str = "attention") -> li
 
 def differences_title(anatomies: Sequence[Anatomy], question: str = "attention") -> str:
     """The words that stand before the differences: what else differs, or that nothing does."""
+    _check(anatomies, question)
     asked = len({tuple(_ROWS[title](anatomy) for title in _ASKED[question]) for anatomy in anatomies}) > 1
     if differences(anatomies, question):
         return f"Besides {question}, these models differ in:" if asked else "These models differ in:"
     return f"They differ in {question} alone." if asked else "They do not differ."
+
+
+def _check(anatomies: Sequence[Anatomy], question: str = "attention") -> None:
+    """Check the arguments of a comparison."""
+    if not isinstance(question, str) or question not in _ASKED:
+        raise ValueError(f"no question {shown(question)}: expected one of {', '.join(_ASKED)}")
+    for anatomy in check_list(anatomies, "anatomies", "anatomies of models"):
+        if not isinstance(anatomy, Anatomy):
+            raise TypeError(f"anatomies {shown(anatomies)}: expected a list of what neolens.anatomy returns")
 
 
 def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

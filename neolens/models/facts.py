@@ -8,10 +8,10 @@ local layers (counting from 0, layer 0 is global) in the released checkpoints' `
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from neolens.checks import check_number, check_whole, shown
 from neolens.models.treatments import Treatment, in_words
 
 if TYPE_CHECKING:
@@ -31,11 +31,14 @@ class AttentionSpan:
 
     def __post_init__(self) -> None:
         if self.kind not in ("global", "local"):
-            raise ValueError(f"attention kind {self.kind!r} is unknown: expected 'global' or 'local'")
+            raise ValueError(f"attention kind {shown(self.kind)} is unknown: expected 'global' or 'local'")
         if self.kind == "global" and self.window is not None:
-            raise ValueError(f"a global layer has no window, got {self.window}: pass window=None")
-        if self.kind == "local" and (self.window is None or self.window < 1):
-            raise ValueError(f"a local layer needs a window of at least 1 key, got {self.window}")
+            raise ValueError(f"a global layer has no window, got {shown(self.window)}: pass window=None")
+        if self.kind == "local":
+            if self.window is None:
+                raise ValueError("a local layer needs a window of at least 1 key, got None")
+            window = check_whole(self.window, "a local layer needs a window of at least 1 key, got", 1, 2**31 - 1)
+            object.__setattr__(self, "window", window)
 
     def __str__(self) -> str:
         return self.kind if self.window is None else f"{self.kind} {self.window}"
@@ -52,6 +55,16 @@ class Position:
     rotary_dims: int = 0
     base: float | None = None
     treatment: Treatment | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("absolute", "rotary", "none"):
+            raise ValueError(f"position kind {shown(self.kind)}: expected 'absolute', 'rotary' or 'none'")
+        if self.kind == "rotary":
+            check_number(self.base, "base of the rotation", above=0)
+            if check_whole(self.rotary_dims, "rotary_dims", 2) % 2:
+                raise ValueError(f"rotary_dims {self.rotary_dims}: expected an even number")
+        elif self.rotary_dims or self.base is not None:
+            raise ValueError(f"a position of kind {self.kind} has no rotary_dims and no base: leave them out")
 
     @property
     def frequencies(self) -> tuple[float, ...]:
@@ -118,26 +131,6 @@ class Anatomy:
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
         return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
-
-
-def from_record(text: str) -> Anatomy:
-    """The anatomy that a result carries as the JSON of its attribute `anatomy`.
-
-    Raises:
-        ValueError: something else, or an anatomy under a treatment, which no model has by itself.
-    """
-    try:
-        facts = json.loads(text)
-        spans = tuple(AttentionSpan(**span) for span in facts.pop("attention"))
-        position = Position(**facts.pop("position"))
-        facts.setdefault("upcasts_scores", facts["family"] == "gpt_neo")  # records of earlier versions
-        facts["ignored_fields"] = tuple(facts.get("ignored_fields", ()))
-        found = Anatomy(attention=spans, position=position, **facts)
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{text[:40]!r} is no record of an anatomy: expected the attribute of a result") from error
-    if position.treatment is not None:
-        raise ValueError(f"the record of {found.name} was made under what_if: expected one of a model as it is")
-    return found
 
 
 def from_config(

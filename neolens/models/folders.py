@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_text, did_you_mean, shown
 from neolens.files import read_json
 from neolens.models.catalogue import Entry, catalogue, find
 from neolens.models.lab_models import lab_folder, lab_names
 from neolens.models.tokenizers import TOKENIZER_FILES
 from neolens.models.weights import refuse_adapter
 
+_EXPECTED = (
+    "a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "
+    "or a folder that holds config.json"
+)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -96,10 +101,16 @@ def resolve(name: str | Path, revision: str | None = None) -> Source:
         ValueError: no model goes by that name; the nearest names are given.
     """
     if not isinstance(name, (str, Path)):
-        raise TypeError(f"a model is named by a string or a path, got {type(name).__name__}")
+        raise TypeError(f"a model is named by a string or a path, got {shown(name)}")
+    if revision is not None:
+        check_text(revision, "revision", example="step1000")
+        if len(revision) > 200 or not revision.isprintable():
+            raise ValueError(f"no revision {shown(revision)}: expected a branch, tag or commit, such as step1000")
     text = str(name).strip()
+    if not text or "\0" in text:
+        raise ValueError(f"no model {shown(text)}: expected {_EXPECTED}")
     label, equals, rest = text.partition("=")
-    if isinstance(name, str) and equals and not Path(text).expanduser().exists():
+    if isinstance(name, str) and equals and not _as_path(text).exists():
         if not label.strip() or not rest.strip() or "/" in label:
             raise ValueError(f"{text!r}: expected LABEL=NAME, a label without slashes and a folder, hub id or name")
         source = _resolve(rest.strip(), revision, is_path=False)
@@ -111,8 +122,10 @@ def _resolve(text: str, revision: str | None, *, is_path: bool) -> Source:
     if text.lower().startswith("lab/"):
         lab_name, folder = lab_folder(text, revision)
         return Source(lab_name, lab_name, local=folder, revision=revision)
-    folder = Path(text).expanduser()
-    if text and folder.is_dir() and ((folder / "config.json").is_file() or find(text) is None):
+    folder = _as_path(text)
+    if folder.is_file():
+        raise ValueError(f"{text} is a file: give the folder that holds config.json and the weights")
+    if folder.is_dir() and ((folder / "config.json").is_file() or find(text) is None):
         if revision is not None:
             raise ValueError(f"{text}: a local folder has no revision {revision!r}: leave it out")
         return Source(text, Path(os.path.abspath(folder)).name or text, local=folder)
@@ -122,16 +135,35 @@ def _resolve(text: str, revision: str | None, *, is_path: bool) -> Source:
     if not is_path and _HUB_ID.fullmatch(text) and not text.startswith("."):
         return Source(text, text, hub_id=text, revision=revision)
     raise ValueError(
-        f"no model {text!r}: {did_you_mean(text, [*lab_names(), *catalogue()])}"
-        "expected a catalogue name (see `neolens models`), a hub id such as EleutherAI/pythia-160m, "
-        "or a folder that holds config.json"
+        f"no model {shown(text, 120)}: {did_you_mean(text, [*lab_names(), *catalogue()])}expected {_EXPECTED}"
     )
+
+
+def _as_path(text: str) -> Path:
+    """A path, with `~` replaced where that is possible.
+
+    Raises:
+        ValueError: the file system does not say whether it exists.
+    """
+    path = Path(text)
+    with suppress(RuntimeError):  # no such user
+        path = path.expanduser()
+    try:
+        path.exists()
+    except OSError as error:  # too long, or in a folder that may not be read
+        raise ValueError(f"no model {shown(text)} ({error.strerror}): expected {_EXPECTED}") from error
+    return path
 
 
 def _download(source: Source, patterns: list[str]) -> Path:
     """The local snapshot of a repository with the files that match, fetched or from the cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(str(source.hub_id), revision=source.revision, allow_patterns=patterns))
@@ -145,6 +177,8 @@ def _download(source: Source, patterns: list[str]) -> Path:
             f"{source.hub_id} has no revision {source.revision!r}: expected a branch, tag or commit "
             "(Pythia: step0 to step143000; Stanford's GPT-2: checkpoint-10 to checkpoint-400000)"
         ) from error
+    except HFValidationError as error:
+        raise ValueError(f"no model {shown(source.name)}: expected {_EXPECTED}") from error
     except (OSError, HfHubHTTPError) as error:
         raise ValueError(_unreachable(source)) from error
 

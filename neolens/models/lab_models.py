@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_text, did_you_mean, shown
 
 LAB_FOLDER = Path(__file__).resolve().parent.parent / "lab" / "weights"
 
@@ -23,9 +23,13 @@ def lab_seeds(name: str) -> list[str]:
     """The seeds of an arm as names, such as `lab/gpt-neo`, `lab/gpt-neo@1`, `lab/gpt-neo@2`.
 
     Raises:
-        ValueError: no such arm; the message names the nearest.
+        ValueError: no such arm or seed; the message names the nearest.
     """
-    arm = _arm(name)
+    lab_folder(name)
+    return _seeds(_arm(name))
+
+
+def _seeds(arm: str) -> list[str]:
     seeds = sorted(int(path.parent.name.split("@")[1]) for path in LAB_FOLDER.glob(f"{arm}@*/config.json"))
     return [f"lab/{arm}@{seed}" if seed else f"lab/{arm}" for seed in seeds]
 
@@ -48,29 +52,31 @@ def lab_folder(name: str, revision: str | None = None) -> tuple[str, Path]:
     Raises:
         ValueError: no such arm, seed or revision; the message says which there are.
     """
-    arm, seeds = _arm(name), lab_seeds(name)
+    arm = _arm(name)
+    seeds = _seeds(arm)
     seed = name.partition("@")[2].strip() if "@" in name else "0"
     canonical = f"lab/{arm}" if seed == "0" else f"lab/{arm}@{seed}"
     if canonical not in seeds and seed.startswith("step"):
         raise ValueError(f"{name!r}: a training step is a revision: load lab/{arm} with revision={seed!r}")
     if canonical not in seeds:
-        raise ValueError(f"lab/{arm} has no seed {seed!r}: there are {', '.join(seeds)}")
+        raise ValueError(f"lab/{arm} has no seed {shown(seed)}: there are {', '.join(seeds)}")
     folder = LAB_FOLDER / f"{arm}@{seed}"
     if revision is None:
         return canonical, folder
     revisions = lab_revisions(canonical)
     if revision not in revisions:
         raise ValueError(
-            f"{canonical} has no revision {revision!r}: {_nearest(str(revision), revisions)}"
+            f"{canonical} has no revision {shown(revision)}: {_nearest(str(revision), revisions)}"
             f"{_what_there_is(canonical, revisions)}"
         )
     return canonical, folder if revision == revisions[-1] else folder / revision
 
 
 def _arm(name: str) -> str:
+    check_text(name, "lab model", example="lab/gpt-neo")
     names, arm = lab_names(), name.strip().lower().partition("@")[0]
     if arm not in names:
-        raise ValueError(f"no lab model {name!r}: {did_you_mean(arm, names)}there are {', '.join(names)}")
+        raise ValueError(f"no lab model {shown(name)}: {did_you_mean(arm, names)}there are {', '.join(names)}")
     return arm.removeprefix("lab/")
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neolens.checks import check_list, check_text, shown
 from neolens.models.config_values import check_values
 from neolens.models.facts import Anatomy, from_config
 from neolens.models.folders import Source, resolve
@@ -37,26 +38,29 @@ def anatomy(model_or_name: Any, *, revision: str | None = None, ignore_fields: s
     Raises:
         ValueError: no such model, or an architecture or config field that neolens does not handle.
     """
+    ignore_fields = _listed(ignore_fields)
     if isinstance(model_or_name, (str, Path)):
         source = resolve(model_or_name, revision)
-        config = supported_config(source.config, source.name, _listed(ignore_fields))
-        return _source_anatomy(source, config, ignored_fields(config, source.config, _listed(ignore_fields)))
+        config = supported_config(source.config, source.name, ignore_fields)
+        return _source_anatomy(source, config, ignored_fields(config, source.config, ignore_fields))
     from transformers import PreTrainedModel
+
+    _check_no_revision(revision)
 
     known = getattr(model_or_name, "anatomy", None)
     if isinstance(known, Anatomy):
         return known
     config = getattr(getattr(model_or_name, "original_model", model_or_name), "config", None)
-    if config is None or not hasattr(config, "to_dict"):
-        raise TypeError(f"expected a model or a model's name, got {type(model_or_name).__name__}")
+    if config is None or not hasattr(config, "model_type") or isinstance(model_or_name, type):
+        raise TypeError(f"expected a model or a model's name, got {shown(model_or_name)}")
     name = getattr(config, "_name_or_path", "") or type(model_or_name).__name__
     name = Path(name).absolute().name if Path(name).is_dir() else name
     if config.model_type not in ("gpt2", "gpt_neo", "gpt_neox"):
         supported_config({"model_type": config.model_type}, name)
     raw = config.to_dict()
     check_values(raw, config.model_type, config.attribute_map, name)
-    refuse_unsupported(config, raw, name, _listed(ignore_fields))
-    described = from_config(config, name, ignored_fields=ignored_fields(config, raw, _listed(ignore_fields)))
+    refuse_unsupported(config, raw, name, ignore_fields)
+    described = from_config(config, name, ignored_fields=ignored_fields(config, raw, ignore_fields))
     whole = isinstance(model_or_name, PreTrainedModel) and model_or_name.get_output_embeddings() is not None
     return as_loaded(described, model_or_name) if whole else described
 
@@ -112,18 +116,17 @@ def load(
 
     if not isinstance(name, (str, Path)):
         return _load_in_memory(name, revision, device, dtype, _listed(ignore_fields), tokenizer)
-    dtype = _dtype(dtype)
-    device = _device(device)
+    dtype, device, fields = _dtype(dtype), _device(device), _listed(ignore_fields)
+    chosen = _copied(tokenizer)
     source = resolve(name, revision)
-    supported_config(source.config, source.name, _listed(ignore_fields))
+    supported_config(source.config, source.name, fields)
     folder = source.folder
     raw = source.read_config(folder)
-    config = supported_config(raw, source.name, _listed(ignore_fields))
-    ignored = ignored_fields(config, raw, _listed(ignore_fields))
+    config = supported_config(raw, source.name, fields)
     with plain_torch():
         model = read_model(folder, config, dtype, source.name).to(device)
-        described = as_loaded(_source_anatomy(source, config, ignored), model)
-        chosen = read_tokenizer(folder, source.name) if tokenizer is None else _copied(tokenizer)
+        described = as_loaded(_source_anatomy(source, config, ignored_fields(config, raw, fields)), model)
+        chosen = read_tokenizer(folder, source.name) if tokenizer is None else chosen
         return build_bridge(model, described, tokenizer=chosen)
 
 
@@ -147,20 +150,25 @@ def _load_in_memory(
             f"load takes a model's name, its folder or a Hugging Face model, got {type(model).__name__}: merge an "
             "adapter first (merge_and_unload of peft)"
         )
-    if revision is not None:
-        raise ValueError(f"a model in memory has no revision {revision!r}: leave it out")
-    described = anatomy(model, ignore_fields=ignore_fields)
-    dtype, device = _dtype(dtype or model.dtype), _device(device or model.device)
+    described = anatomy(model, revision=revision, ignore_fields=ignore_fields)
+    dtype = _dtype(model.dtype if dtype is None else dtype)
+    device = _device(model.device if device is None else device)
+    chosen = _copied(tokenizer)
     with plain_torch():
         copied = copied_model(model, described.name).to(device=device, dtype=dtype)
-        return build_bridge(copied, described, tokenizer=_copied(tokenizer))
+        return build_bridge(copied, described, tokenizer=chosen)
+
+
+def _check_no_revision(revision: str | None) -> None:
+    if revision is not None:
+        raise ValueError(f"a model in memory has no revision {shown(revision)}: leave it out")
 
 
 def _copied(tokenizer: Any) -> Any | None:
     """The caller's tokenizer, which loading does not change; None for False."""
     if tokenizer is None or tokenizer is False:
         return None
-    if not callable(tokenizer) or not hasattr(tokenizer, "convert_ids_to_tokens"):
+    if isinstance(tokenizer, type) or not callable(tokenizer) or not hasattr(tokenizer, "convert_ids_to_tokens"):
         raise TypeError(
             f"tokenizer is a {type(tokenizer).__name__}: expected a Hugging Face tokenizer, or False for none"
         )
@@ -184,7 +192,9 @@ def as_loaded(described: Anatomy, model: PreTrainedModel) -> Anatomy:
 
 
 def _listed(ignore_fields: str | Sequence[str]) -> tuple[str, ...]:
-    return (ignore_fields,) if isinstance(ignore_fields, str) else tuple(ignore_fields)
+    fields = [ignore_fields] if isinstance(ignore_fields, str) else ignore_fields
+    fields = check_list(fields, "ignore_fields", "names of config fields", example="['unheard_of']")
+    return tuple(check_text(field, "ignore_fields: field", example="unheard_of") for field in fields)
 
 
 def _source_anatomy(source: Source, config: PretrainedConfig, ignored: tuple[str, ...]) -> Anatomy:
@@ -201,20 +211,25 @@ def _source_anatomy(source: Source, config: PretrainedConfig, ignored: tuple[str
 def _device(device: torch.device | str | None) -> torch.device:
     import torch
 
+    if device is not None and (isinstance(device, bool) or not isinstance(device, (str, int, torch.device))):
+        raise TypeError(f"device {shown(device)}: expected a name such as cpu or cuda, or a torch.device")
     try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"device {str(device)!r} cannot be used here ({first_line(error)}): give cpu, or a GPU that torch sees"
+            f"device {shown(str(device))} cannot be used here ({first_line(error)}): give cpu, or a GPU that torch sees"
         ) from error
+    if chosen.type == "meta":
+        raise ValueError(f"device {str(device)!r} cannot be used here (it holds no numbers): give cpu, or a GPU")
     return chosen
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     import torch
 
-    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-    if value not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-        raise ValueError(f"dtype {dtype!r} is not handled: expected float32, bfloat16, float16 or float64")
+    names = ("float32", "bfloat16", "float16", "float64")
+    value = torch.float32 if dtype is None else getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(value, torch.dtype) or str(value).removeprefix("torch.") not in names:
+        raise ValueError(f"dtype {shown(dtype)} is not handled: expected float32, bfloat16, float16 or float64")
     return value

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neolens.checks import shown
+from neolens.files import writable_folder
 from neolens.models.facts import Anatomy
-from neolens.models.support import quiet_transformers
+from neolens.models.support import first_line, quiet_transformers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,15 +47,37 @@ def save(model: Any, folder: str | Path) -> Path:
     from neolens.models.bridge import Bridge
 
     if not isinstance(model, Bridge):
-        raise TypeError(f"models.save takes a model from neolens.load, got {type(model).__name__}")
-    path = Path(folder).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"folder {str(path)!r} exists and is not empty: give another one, or empty it")
+        raise TypeError(f"models.save takes a model from neolens.load, got {shown(model)}")
+    path = _new_folder(folder)
     plain = hugging_face_model(model)
-    with _beside(path) as new, quiet_transformers():
-        plain.save_pretrained(new)
-        if model.tokenizer is not None:
-            _as_read(model.tokenizer).save_pretrained(new)
+    try:
+        with _beside(path) as new, quiet_transformers():
+            plain.save_pretrained(new)
+            if model.tokenizer is not None:
+                _as_read(model.tokenizer).save_pretrained(new)
+    except Exception as error:  # safetensors and tokenizers raise errors of their own kinds when the disk is full
+        raise OSError(f"{path} cannot be written ({first_line(error)}): free some space or choose another") from error
+    return path
+
+
+def _new_folder(folder: str | Path) -> Path:
+    """The path of a folder that can be created, or that is empty.
+
+    Raises:
+        TypeError: not a path.
+        ValueError: it holds files, or cannot be written to.
+    """
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"folder {shown(folder)}: expected the path of a new folder")
+    try:
+        path = writable_folder(Path(folder).expanduser() if str(folder).startswith("~") else folder)
+        is_full = path.exists() and any(path.iterdir())
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user that does not exist
+        raise ValueError(
+            f"folder {shown(str(folder))} cannot be written to ({first_line(error):.40}): give another one"
+        ) from error
+    if is_full:
+        raise ValueError(f"folder {str(path)!r} exists and is not empty: give another one, or empty it")
     return path
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from neolens.checks import shown
 from neolens.models.config_fields import check_fields, read_fields, refuse, unread_fields
-from neolens.models.config_values import bad_value, check_rotation, check_values
+from neolens.models.config_values import bad_value, check_rotation, check_values, field_to_blame
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -72,15 +72,10 @@ def _built(config_class: type[PretrainedConfig], raw: dict[str, Any], name: str)
         try:
             return config_class.from_dict(dict(fields))
         except Exception as error:  # transformers raises errors of its own kinds for bad values
-            for field, value in fields.items():
-                try:
-                    config_class.from_dict({key: other for key, other in fields.items() if key != field})
-                except Exception:
-                    continue
-                raise bad_value(name, field, value, f"a valid value ({first_line(error)})") from error
-            raise ValueError(
-                f"{name}: config.json is not a valid {raw['model_type']} config: {first_line(error)}"
-            ) from error
+            if field := field_to_blame(config_class.from_dict, fields):
+                raise bad_value(name, field, raw[field], f"a valid value ({first_line(error)})") from error
+            title = config_class.__name__
+            raise ValueError(f"{name}: config.json is not a valid {title}: {first_line(error)}") from error
 
 
 def refuse_unsupported(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neolens.models.support import first_line
+from neolens.models.tokenizer_settings import SETTINGS, check_settings
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes")
 """Patterns of the files that a tokenizer may need, to be fetched from the hub."""
@@ -33,9 +34,10 @@ def read_tokenizer(folder: Path, name: str) -> Any | None:
     from transformers import AutoTokenizer
 
     files = sorted({path.name for pattern in _VOCABULARIES for path in folder.glob(pattern)})
-    settings = folder / "tokenizer_config.json"
+    settings = folder / SETTINGS
     if not files and not settings.is_file():
         return None
+    check_settings(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain exceptions

@@ -12,7 +12,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neolens.models.support import quiet_transformers
+from neolens.checks import shown
+from neolens.files import read_json
+from neolens.models.config_values import field_to_blame
+from neolens.models.support import first_line, quiet_transformers
 from neolens.models.weight_files import KEY_MAPPING, check_weight_files, unreadable
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
 
     refuse_adapter(folder, name)
     check_weight_files(folder, config, name)
+    _check_generation(folder, name)
     try:
         with quiet_transformers():
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -54,6 +58,21 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
     _check_report(report, name)
     refuse_not_finite(model, name)
     return model.eval()
+
+
+def _check_generation(folder: Path, name: str) -> None:
+    """Check the settings of generation, which transformers reads with the weights, and blames these for."""
+    from transformers import GenerationConfig
+
+    path = folder / "generation_config.json"
+    if path.is_file():
+        settings = read_json(path, "the JSON object that save_pretrained writes; correct or delete the file")
+        try:
+            GenerationConfig.from_dict(dict(settings))
+        except Exception as error:  # of any kind, and without the field's name
+            field = field_to_blame(GenerationConfig.from_dict, settings)
+            what = "" if field is None else f": field {field} = {shown(settings[field])}"
+            raise ValueError(f"{path}{what} cannot be read ({first_line(error)}): correct or delete it") from error
 
 
 def refuse_adapter(folder: Path, name: str) -> None:
