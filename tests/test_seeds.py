@@ -74,3 +74,46 @@ def test_an_estimate_is_written_with_its_interval_and_number():
 def test_more_than_one_value_a_seed_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 2\): expected one a seed"):
         seeds.estimate(xr.DataArray(np.zeros((2, 2)), dims=("seed", "layer")))
+
+
+BOUNDED = {
+    # mean 0.9, s = 0.1, half = 4.302653 * 0.1 / sqrt(3) = 0.2484
+    "a share near 1": ([0.8, 0.9, 1.0], (0.0, 1.0), (0.6516, 1.0)),
+    "a loss near 0": ([0.0, 0.1, 0.2], (0.0, math.inf), (0.0, 0.3484)),
+    "within its bounds": ([0.4, 0.5, 0.6], (0.0, 1.0), (0.2516, 0.7484)),
+    "just beyond a bound": ([0.14, 0.24, 0.34], (0.0, 1.0), (0.0, 0.4884)),
+    "no bounds": ([0.8, 0.9, 1.0], seeds.UNBOUNDED, (0.6516, 1.1484)),
+    "at a bound": ([1.0, 1.0, 1.0], (0.0, 1.0), (1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize(("found", "bounds", "interval"), BOUNDED.values(), ids=BOUNDED)
+def test_an_interval_of_a_bounded_quantity_is_cut_at_its_bounds_and_p_stays(found, bounds, interval):
+    its = seeds.estimate(np.array(found), bounds)
+    assert (its.low, its.high) == pytest.approx(interval, abs=1e-4)
+    assert its.p == seeds.estimate(np.array(found)).p
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_no_interval_leaves_its_bounds_or_excludes_its_mean(found):
+    its = seeds.estimate(np.array(found), (0.0, 1.0))
+    if its.n > 1:
+        assert min(0.0, its.mean) <= its.low <= its.mean <= its.high <= max(1.0, its.mean)
+
+
+def test_a_difference_of_two_shares_lies_between_minus_1_and_1():
+    one, other = (xr.DataArray(its, {"seed": [0, 1, 2]}, ("seed",)) for its in ([0.5, 1.0, 1.0], [0.0, 0.0, 0.3]))
+    free, cut = seeds.compared(one, other), seeds.compared(one, other, (0.0, 1.0))
+    assert free.high > 1
+    assert (cut.low, cut.high) == (free.low, 1.0)
+
+
+def test_two_or_three_seeds_are_shown_one_by_one_and_more_are_not():
+    def each(*found):
+        return seeds.each_seed(seeds.estimate(np.array(found)), ".1f")
+
+    assert each(0.91, np.nan, 0.5) == "0.9, 0.5"
+    assert each(1.0, 2.0, 3.0) == "1.0, 2.0, 3.0"
+    assert each(1.0, 2.0, 3.0, 4.0) == each(1.0) == each() == ""
+    assert seeds.each_seed(Estimate(1.0, 0.5, 1.5, 3)) == ""  # without its seeds
