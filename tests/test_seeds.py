@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from neolens import seeds
+from neolens import figures, seeds
 from neolens.seeds import Estimate
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=8).filter(lambda found: np.std(found) > 1e-6)
@@ -117,3 +117,12 @@ def test_two_or_three_seeds_are_shown_one_by_one_and_more_are_not():
     assert each(1.0, 2.0, 3.0) == "1.0, 2.0, 3.0"
     assert each(1.0, 2.0, 3.0, 4.0) == each(1.0) == each() == ""
     assert seeds.each_seed(Estimate(1.0, 0.5, 1.5, 3)) == ""  # without its seeds
+
+
+def test_a_figure_of_estimates_shows_two_or_three_seeds_and_no_more():
+    found = {"three": seeds.estimate(np.array([1.0, 2.0, 4.0])), "four": seeds.estimate(np.array([1.0, 2.0, 3.0, 4.0]))}
+    table = figures.data(figures.estimates(found))
+    points = table[table["seed of"] == "three"]
+    assert points["estimate"].tolist() == [1.0, 2.0, 4.0]
+    assert (table["seed of"] == "four").sum() == 0
+    assert table["name"].dropna().tolist() == ["three", "four"]

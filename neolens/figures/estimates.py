@@ -1,4 +1,5 @@
-"""Estimates under each other: a mean over seeds with its 95 % interval, filled where it is told apart from 0."""
+"""Estimates under each other: a mean over seeds with its 95 % interval, filled where it is told apart from 0; two or
+three seeds are points of their own."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ import plotly.graph_objects as go
 
 from neolens.figures import points, style
 from neolens.figures.style import CELL, INK, escape
-from neolens.seeds import CORRECTION, Estimate, corrected
+from neolens.seeds import CORRECTION, FEW, Estimate, corrected
 
 
 def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str = "") -> go.Figure:
     """Each estimate with its 95 % interval, from top to bottom, filled where its corrected p is below 0.05; one of a
-    single seed has no interval, one of none is left blank.
+    single seed has no interval, one of none is left blank. Two or three seeds are drawn as small points.
 
     Args:
         found: name -> what `neolens.seeds.estimate` or `compared` gives.
@@ -27,7 +28,7 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
     if not found or not all(isinstance(one, Estimate) for one in found.values()):
         raise ValueError("expected a name -> what neolens.seeds.estimate or neolens.seeds.compared gives, one or more")
     adjusted = corrected(found)
-    figure = go.Figure(_points(found, adjusted))
+    figure = go.Figure([*_seeds(found), _points(found, adjusted)])
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     points.name_rows(figure, [escape(name) for name in found])
     written = f" ({escape(unit)})" if unit else ""
@@ -52,13 +53,36 @@ def _points(found: Mapping[str, Estimate], adjusted: Mapping[str, float]) -> go.
     )
 
 
+def _seeds(found: Mapping[str, Estimate]) -> list[go.Scatter]:
+    """The seeds of estimates that have two or three, behind their means."""
+    few = [(row, name, one.values) for row, (name, one) in enumerate(found.items()) if 1 < len(one.values) <= FEW]
+    if not few:
+        return []
+    drawn = [(value, row, escape(name)) for row, name, values in few for value in values]
+    values, rows, names = zip(*drawn, strict=True)
+    return [
+        go.Scatter(
+            x=values,
+            y=rows,
+            mode="markers",
+            name="seeds",
+            marker={"color": INK, "size": 5, "opacity": 0.45},
+            customdata=[[name] for name in names],
+            meta=["seed of"],
+            showlegend=False,
+            hovertemplate="%{customdata[0]}, a seed: %{x:.3g}<extra></extra>",
+        )
+    ]
+
+
 def _caption(found: Mapping[str, Estimate], adjusted: Mapping[str, float]) -> str:
     most, tested = max(one.n for one in found.values()), int(np.isfinite(list(adjusted.values())).sum())
     means = f"Means over seeds, up to {most}"
+    small = " Small points: the seeds, where there are two or three." if _seeds(found) else ""
     if not tested:
         return f"{means}; none is of two seeds or more, which an interval and a test need."
     rest = "hollow: not" if tested == len(found) else "hollow: not, or of too few seeds for a test"
     return (
         f"{means}, with Student's 95 % intervals. Filled: told apart from 0, p below 0.05 corrected for {tested} "
-        f"({CORRECTION}); {rest}."
+        f"({CORRECTION}); {rest}.{small}"
     )
