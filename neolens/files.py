@@ -51,11 +51,11 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
         OSError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_partial_files(path.parent)
     owner = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
     beside = path.with_name(f".{path.name[:50]}.{owner}.partial")  # no longer than a name may be
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_partial_files(path.parent)
         write(beside)
         os.replace(beside, path)
     except OSError as error:

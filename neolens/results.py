@@ -1,14 +1,12 @@
 """Labelled results: one vocabulary of axes, provenance in the attributes, one netCDF file a result.
 
 Every function of the package that measures returns an `xarray.Dataset` built here. A cell that does not exist is
-NaN, never 0. A file has a checksum, and appears whole or not at all (`neolens.files`).
+NaN, never 0. A file has a checksum, and appears whole or not at all (`neolens.netcdf`).
 """
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -19,8 +17,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import files
-from neolens.checks import did_you_mean, shown
+from neolens import netcdf
+from neolens.checks import check_text, did_you_mean, shown
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
@@ -60,8 +58,10 @@ def check(result: xr.Dataset) -> xr.Dataset:
     """The dataset itself, if its axes are those of the vocabulary.
 
     Raises:
+        TypeError: not a dataset.
         ValueError: an axis outside the vocabulary, or `layer` without its kinds.
     """
+    _check_dataset(result, "result")
     unknown = sorted(set(map(str, result.dims)) - set(AXES))
     if unknown:
         raise ValueError(f"axis {unknown[0]!r} is not in the vocabulary: expected {', '.join(AXES)}")
@@ -114,7 +114,17 @@ def check_result(
 
 
 def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Results of several models as one, with a `model` axis; what a model does not have is NaN (or "" for words)."""
+    """Results of several models as one, with a `model` axis; what a model does not have is NaN (or "" for words).
+
+    Raises:
+        TypeError, ValueError: no mapping from names to datasets with these coordinates, or an empty one.
+    """
+    _check_named(by_model, "by_model")
+    for name, result in by_model.items():
+        if missing := [label for label in ("attention_kind", "window", "length") if label not in result.coords]:
+            raise ValueError(
+                f"result of {shown(name)} has no coordinate {missing[0]}: expected results of one measure of neolens"
+            )
     parts = [part.reset_coords(["attention_kind", "window", "length"]) for part in by_model.values()]
     axes = {name: part[name] for part in parts for name in part.indexes}
     parts = [part.assign_coords({name: at for name, at in axes.items() if name not in part.indexes}) for part in parts]
@@ -152,9 +162,12 @@ def save(result: xr.Dataset, path: str | Path) -> Path:
     """Write a result as one netCDF file with a checksum, whole or not at all.
 
     Raises:
+        TypeError: not a dataset, or not a path.
+        ValueError: what a netCDF file cannot hold, such as a nested list as an attribute.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    return _write(xr.DataTree(result), path)
+    _check_dataset(result, "result")
+    return netcdf.write({"/": result}, path)
 
 
 def load(path: str | Path) -> xr.Dataset:
@@ -166,7 +179,7 @@ def load(path: str | Path) -> xr.Dataset:
     Warns:
         UserWarning: a file of an earlier version, which has no checksum.
     """
-    tree = _read(path, "a result")
+    tree = netcdf.read(path, "a result")
     if tree.children:
         raise ValueError(f"{path}: several results, not one: read it with neolens.results.load_parts")
     return check(tree.to_dataset(inherit=False))
@@ -177,12 +190,14 @@ def save_parts(parts: Mapping[str, xr.Dataset], path: str | Path) -> Path:
     or not at all.
 
     Raises:
-        ValueError: a name with a slash in it, which is no group's name.
+        TypeError: no mapping from names to datasets, or not a path.
+        ValueError: no part, a name with a slash in it, which is no group's name, or what a netCDF file cannot hold.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    if wrong := [name for name in parts if not name or "/" in name]:
+    _check_named(parts, "parts")
+    if wrong := [name for name in parts if not name.strip(".") or "/" in name or "\0" in name]:
         raise ValueError(f"part {wrong[0]!r}: expected names without a slash")
-    return _write(xr.DataTree.from_dict(dict(parts)), path)
+    return netcdf.write(parts, path)
 
 
 def load_parts(path: str | Path) -> dict[str, xr.Dataset]:
@@ -194,43 +209,24 @@ def load_parts(path: str | Path) -> dict[str, xr.Dataset]:
     Warns:
         UserWarning: a file of an earlier version, which has no checksum.
     """
-    parts = {name: check(part.to_dataset(inherit=False)) for name, part in _read(path, "results").children.items()}
+    parts = {
+        name: check(part.to_dataset(inherit=False)) for name, part in netcdf.read(path, "results").children.items()
+    }
     if not parts:
         raise ValueError(f"{path}: one result, not several: read it with neolens.results.load")
     return parts
 
 
-_FORMAT = "neolens_format"
-"""The attribute of the root group of a file that has a checksum."""
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-def _write(tree: xr.DataTree, path: str | Path) -> Path:
-    """Write a file that was made in memory: HDF5 crashes on a full disk."""
-    tree.attrs[_FORMAT] = 1
-    content = files.with_checksum(tree.to_netcdf(engine="h5netcdf"))
-    return files.write_whole(path, lambda beside: beside.write_bytes(content))
+def _check_dataset(value: Any, what: str) -> None:
+    if not isinstance(value, xr.Dataset):
+        raise TypeError(f"{what} {shown(value)}: expected an xarray.Dataset that neolens measured")
 
 
-def _read(path: str | Path, what: str) -> xr.DataTree:
-    """The groups of a netCDF file in memory, after its checksum was compared."""
-    expected = f"expected {what} written by neolens (.nc)"
-    try:
-        content, has_checksum = files.checked_content(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file: {expected}") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): {expected}") from error
-    if not has_checksum and _FORMAT.encode() in content:
-        raise files.DamagedFileError(path)
-    if not content.startswith(_HDF5):
-        raise ValueError(f"{path}: not a netCDF file: {expected}")
-    try:
-        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as opened:
-            tree = opened.load()
-    except Exception as error:  # HDF5 and xarray raise errors of many kinds for damaged files
-        raise files.DamagedFileError(path) from error
-    if tree.attrs.pop(_FORMAT, None) is None:
-        warnings.warn(f"{path} is of an earlier version and has no checksum: damage would not be noticed", stacklevel=3)
-    return tree
+def _check_named(value: Any, what: str) -> None:
+    if not isinstance(value, Mapping) or isinstance(value, xr.Dataset | xr.DataTree):
+        raise TypeError(f"{what} {shown(value)}: expected a mapping from names to results")
+    if not value:
+        raise ValueError(f"{what} {{}}: expected at least one name with its result")
+    for name, result in value.items():
+        check_text(name, f"a name in {what}", example="lab/gpt2")
+        _check_dataset(result, f"{what}[{name!r}]")

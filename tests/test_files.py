@@ -177,3 +177,63 @@ def test_a_json_object_is_read(tmp_path):
     assert files.read_json(path) == {"a": [1, None]}
     with pytest.raises(ValueError, match="no such file: expected a JSON object"):
         files.read_json(tmp_path / "none.json")
+
+
+CLAIM = (
+    "import sys, time; from neolens import files; files.claim_folder(sys.argv[1]); print(1, flush=True); time.sleep(99)"
+)
+
+
+def test_a_folder_into_which_another_process_writes_is_refused_until_that_one_is_killed(tmp_path):
+    out = tmp_path / "out"
+    other = subprocess.Popen([sys.executable, "-c", CLAIM, out], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.read(1) == b"1"
+        with pytest.raises(ValueError, match=rf"another process \(pid {other.pid}\) writes into .*out: wait for it or"):
+            files.claim_folder(out)
+        assert files.claim_folder(tmp_path / "another").is_dir()
+    finally:
+        other.kill()
+        other.wait()
+    assert files.claim_folder(out) == out
+    assert files.claim_folder(out) == out
+    assert list(out.iterdir()) == []
+    files.claim_folder(tmp_path)
+
+
+def test_where_the_system_has_no_locks_a_folder_is_claimed_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    assert files.claim_folder(tmp_path / "out").is_dir()
+
+
+def test_the_name_of_a_damaged_file_survives_another_process():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(files.DamagedFileError("a.nc")))
+    assert str(error) == "a.nc is damaged: measure it again"
+
+
+RECORD = """
+import resource, sys
+from neolens import report
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+for write in (lambda: report.write_record(sys.argv[1], {"findings": ["x" * 5_000]}),
+              lambda: report.write(sys.argv[1] + "/report.html", "x" * 5_000)):
+    try:
+        write()
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_record_and_the_report_of_before(tmp_path):
+    for name in ("record.json", "report.html"):
+        (tmp_path / name).write_text("before")
+    run = subprocess.run([sys.executable, "-c", RECORD, str(tmp_path)], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.partition(" cannot be written (File too large)")[0] for line in run.stdout.splitlines()] == [
+        str(tmp_path / "record.json"),
+        str(tmp_path / "report.html"),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["record.json", "report.html"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"before"}

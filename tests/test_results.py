@@ -109,3 +109,43 @@ def test_what_is_not_several_results_is_refused(result, tmp_path):
         results.load_parts(tmp_path / "text.nc")
     with pytest.raises(ValueError, match="one result, not several"):
         results.load_parts(results.save(result, tmp_path / "one.nc"))
+
+
+DATA = xr.Dataset({"x": ("prompt", np.zeros(2))})
+CALLS = {
+    "save None": (lambda tmp: results.save(None, tmp / "x.nc"), "result None: expected an xarray.Dataset"),
+    "save an array": (lambda tmp: results.save(DATA["x"], tmp / "x.nc"), "expected an xarray.Dataset"),
+    "save to a number": (lambda tmp: results.save(DATA, 3), "path 3: expected a path, such as 'result.nc'"),
+    "save to nothing": (lambda tmp: results.save(DATA, ""), "path '': expected the name of a file"),
+    "save to a folder": (lambda tmp: results.save(DATA, tmp), "is a folder: give the name of a file"),
+    "save into a file": (lambda tmp: results.save(DATA, file(tmp) / "x.nc"), "cannot be written"),
+    "save a set": (lambda tmp: results.save(DATA.assign_attrs(a={1}), tmp / "x.nc"), "cannot be written as netCDF"),
+    "load None": (lambda tmp: results.load(None), "path None: expected a path"),
+    "load a folder": (lambda tmp: results.load(tmp), "cannot be read (Is a directory): expected a result"),
+    "load a NUL byte": (lambda tmp: results.load("a\0b"), "expected the name of a file"),
+    "load_parts a list": (lambda tmp: results.load_parts([tmp]), "expected a path"),
+    "save_parts None": (lambda tmp: results.save_parts(None, tmp / "x.nc"), "parts None: expected a mapping"),
+    "save_parts a dataset": (lambda tmp: results.save_parts(DATA, tmp / "x.nc"), "expected a mapping"),
+    "save_parts nothing": (lambda tmp: results.save_parts({}, tmp / "x.nc"), "expected at least one name"),
+    "save_parts a number": (lambda tmp: results.save_parts({1: DATA}, tmp / "x.nc"), "a name in parts 1: expected"),
+    "save_parts of None": (lambda tmp: results.save_parts({"a": None}, tmp / "x.nc"), "parts['a'] None: expected"),
+    "save_parts dots": (lambda tmp: results.save_parts({"..": DATA}, tmp / "x.nc"), "part '..': expected names"),
+    "stack a list": (lambda tmp: results.stack([DATA]), "expected a mapping from names to results"),
+    "stack nothing": (lambda tmp: results.stack({}), "expected at least one name"),
+    "stack other results": (lambda tmp: results.stack({"a": DATA}), "has no coordinate attention_kind"),
+    "check None": (lambda tmp: results.check(None), "result None: expected an xarray.Dataset"),
+}
+
+
+def file(folder):
+    (folder / "file").write_text("")
+    return folder / "file"
+
+
+@pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
+def test_a_wrong_argument_ends_in_one_line_and_writes_nothing(call, message, tmp_path):
+    with pytest.raises((TypeError, ValueError, OSError)) as error:
+        call(tmp_path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"file"}

@@ -1,0 +1,86 @@
+"""Results as netCDF files with a checksum, which appear whole or not at all (`neolens.files`)."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from neolens import files
+from neolens.checks import shown
+
+_FORMAT = "neolens_format"
+"""The attribute of the root group of a file that has a checksum."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
+    """Write datasets as the groups of one file with a checksum, whole or not at all.
+
+    The file is made in memory, for HDF5 crashes on a full disk.
+
+    Raises:
+        TypeError: not a path.
+        ValueError: what netCDF cannot hold.
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    path = _checked_path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file, such as {path / 'result.nc'}")
+    try:
+        tree = xr.DataTree.from_dict(dict(groups))
+        tree.attrs[_FORMAT] = 1
+        content = files.with_checksum(tree.to_netcdf(engine="h5netcdf"))
+    except Exception as error:  # xarray and HDF5 raise errors of many kinds for what a file cannot hold
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"the result cannot be written as netCDF ({reason:.150}): remove what it cannot hold"
+        ) from error
+    return files.write_whole(path, lambda beside: beside.write_bytes(content))
+
+
+def read(path: str | Path, what: str) -> xr.DataTree:
+    """The groups of a netCDF file in memory, after its checksum was compared.
+
+    Args:
+        what: the file is expected to hold.
+
+    Raises:
+        TypeError: not a path.
+        ValueError: no such file, not a netCDF file, or a damaged one.
+
+    Warns:
+        UserWarning: a file of an earlier version, which has no checksum.
+    """
+    path, expected = _checked_path(path), f"expected {what} written by neolens (.nc)"
+    try:
+        content, has_checksum = files.checked_content(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: {expected}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): {expected}") from error
+    if not has_checksum and _FORMAT.encode() in content:
+        raise files.DamagedFileError(path)
+    if not content.startswith(_HDF5):
+        raise ValueError(f"{path}: not a netCDF file: {expected}")
+    try:
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as opened:
+            tree = opened.load()
+    except Exception as error:  # HDF5 and xarray raise errors of many kinds for damaged files
+        raise files.DamagedFileError(path) from error
+    if tree.attrs.pop(_FORMAT, None) is None:
+        warnings.warn(f"{path} is of an earlier version and has no checksum: damage would not be noticed", stacklevel=4)
+    return tree
+
+
+def _checked_path(path: Any) -> Path:
+    if not isinstance(path, str | Path):
+        raise TypeError(f"path {shown(path)}: expected a path, such as 'result.nc'")
+    if not str(path).strip() or "\0" in str(path):
+        raise ValueError(f"path {str(path)!r}: expected the name of a file, such as 'result.nc'")
+    return Path(path)
