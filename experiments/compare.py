@@ -47,7 +47,7 @@ from neolens import PromptPairs, ablate, circuits, encodings, files, fingerprint
 from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
-from neolens.comparison import TASK, Found, keeping, mixed, words
+from neolens.comparison import TASK, Found, in_one_report, keeping, mixed, words
 from neolens.comparison.keeping import kept
 from neolens.contrasts import recorded
 from neolens.models import Anatomy, lab_names
@@ -307,10 +307,12 @@ def read(folder: Path, stamps: Mapping[str, Mapping[str, keeping.Stamp]]) -> lis
         ValueError: a file that is not there, is damaged, or has another stamp.
     """
     parts = keeping.read_all({kept(folder, name): its for several in stamps.values() for name, its in several.items()})
-    return [
-        Found({command_line.seed_of(name): parts[kept(folder, name)] for name in several})
-        for several in stamps.values()
-    ]
+    return in_one_report(
+        [
+            Found({command_line.seed_of(name): parts[kept(folder, name)] for name in several})
+            for several in stamps.values()
+        ]
+    )
 
 
 def expected(config: Config, asked: Plan) -> dict[str, dict[str, keeping.Stamp]]:
@@ -382,11 +384,11 @@ def main(
     """What do local layers do that global ones do not, and rotary positions that absolute ones do not?"""
     began = time.perf_counter()
     chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
-    config = Config(chosen, text, tokens, ignored, out or Config.out, prompts, length, draws, seed)
+    config = Config(chosen, text, tokens, ignored, Config.out if out is None else out, prompts, length, draws, seed)
     if source is not None:
         if config != Config(out=config.out) or resume:
             raise ValueError("--from draws what was measured: give no models or settings with it, only --out")
-        noted, page = redraw(Path(source), files.writable_folder(out or source))
+        noted, page = redraw(Path(source), files.writable_folder(source if out is None else out))
         typer.echo(f"Drawn again from {source}. Open {page}")
     else:
         asked = plan(config)

@@ -7,10 +7,11 @@ from typing import Any
 
 from experiments import ioi, local_vs_global, rotary_vs_absolute
 from neolens import circuits, encodings, figures, findings, report, views
-from neolens.circuits import crossing_words, need_tables
-from neolens.comparison import TASK, Found, measures, mixed, numbers, words
+from neolens.circuits import crossing_tables, crossing_words, need_tables
+from neolens.comparison import TASK, Found, measures, mixed, numbers, split_of, words
 from neolens.contrasts import Contrast, contrast_table, measure_table
 from neolens.models.describe import differences, differences_title, side_by_side
+from neolens.near_far import NearFar
 
 INTRODUCTION = (
     "GPT-2 is global and absolute, GPT-Neo alternates global with local layers, Pythia is global and rotary. What do "
@@ -61,11 +62,13 @@ def summary(
     """What was found, question by question, and the measures side by side."""
     on_attention, on_positions = contrasts
     yield report.Heading("Summary")
+    if note := _split(found).note:
+        yield report.Paragraph(note)
     for question, sentences in words.summary(found, contrasts).items():
         yield report.Note("\n\n".join(sentences), "finding", title=question)
     if warnings := [*noted.get("notes", []), *words.warnings(found, noted["left_out"])]:
         yield report.Note("\n\n".join(warnings), "warning")
-    arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found))
+    arms, asked = [numbers(one, _alternating(found)) for one in found], measures(_alternating(found), split_of(found))
     yield report.Figure(figures.measures_by_arm(arms, asked, "attention"))
     yield report.Folded(
         "Every measure as a number",
@@ -117,11 +120,11 @@ def where_they_look(found: Sequence[Found], noted: Record) -> Iterator[report.Bl
 
 
 def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
-    """Which layers bring an answer from beyond the window."""
+    """Which layers bring an answer from beyond the window, at each distance."""
     carriers = [one.carriers for one in found if one.carriers is not None]
     if not carriers:
         return
-    yield report.Heading("What reaches beyond the window")
+    yield report.Heading(f"What reaches beyond {_split(found).short}")
     held = {one.name: one.results[TASK] for one in carriers}
     yield report.Figure(figures.recall_by_distance({one.name: one.results for one in carriers}))
     yield report.Figure(figures.narrowing_by_distance(held))
@@ -130,7 +133,7 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
         [
             *(report.Paragraph(text) for one in carriers for text in crossing_words.findings(one)),
             report.Figure(figures.places_by_distance(held)),
-            report.Table(*crossing_words.change_table(carriers, TASK)),
+            report.Table(*crossing_tables.change_table(carriers, TASK)),
         ],
     )
 
@@ -138,7 +141,8 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
 def without_a_kind(found: Sequence[Found]) -> Iterator[report.Block]:
     """What ablating the layers of a kind does, beside as many random heads."""
     yield report.Heading("What is lost without the layers of a kind")
-    titles = {"beyond": "Answers beyond the window", "cut": "The same, heads only cut at the window", "text": "Text"}
+    split = _split(found)
+    titles = {"beyond": f"Answers {split.beyond}", "cut": f"The same, heads only cut at {split.short}", "text": "Text"}
     for one in found:
         need = one.needs[0]
         blocks: list[report.Block] = [report.Table(*need_tables.kind_table(need), caption=need_tables.KINDS)]
@@ -182,7 +186,7 @@ def indirect_object(found: Sequence[Found]) -> Iterator[report.Block]:
 
 def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
     """The patterns of the most inductive heads of each kind of layer."""
-    yield report.Heading("Attention patterns across the window")
+    yield report.Heading(f"Attention patterns across {_split(found).short}")
     for one in found:
         its = one.first["patterns"]
         labels = [str(name) for name in its["group"].values]
@@ -195,6 +199,11 @@ def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
 
 def _maps(its: circuits.Circuit) -> list[Any]:
     return [circuits.of_site(its.result, "resid_pre"), circuits.of_site(its.result, "z").sel(pos=["end"])]
+
+
+def _split(found: Sequence[Found]) -> NearFar:
+    """The distance that separates near from far in titles and captions."""
+    return split_of(found) or NearFar(0, "")
 
 
 def _alternating(found: Sequence[Found]) -> Any:

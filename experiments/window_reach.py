@@ -1,4 +1,4 @@
-"""Does an answer from beyond the window arrive, and which layers bring it, in one hop or in several?
+"""Does an answer from far back arrive, and which layers bring it, in one hop or in several?
 
 A question is planted whose answer stands a chosen distance back, on both sides of what a local layer reaches: a word
 of a sequence that repeats (induction, Olsson et al. 2022), the receiver of a gift (Wang et al. 2022), the value of a
@@ -6,14 +6,16 @@ key. Corrupted, another word stands in the answer's place and nothing else diffe
 whatever is carried, comes from that one word, the source; the corruptions of the published tasks change more, or
 something nearer. Three things are asked of the same prompts. Where does the answer stand: the residual stream is
 patched before each layer at the source, at all positions between, and at the query, clean into corrupted. Which layers
-are needed: each is held to the window under the same weights, each local one is widened, and all at once. Which heads
-are needed: kinds of layers and single layers are ablated, beside as many random heads.
+are needed: each is restricted to what a local layer sees, under the same weights, each local one is widened, and all at
+once. Which heads are needed: kinds of layers and single layers are ablated, beside as many random heads.
 
-The window is the narrowest of the models, and a layer of a model that is global throughout is held to the same one.
-With every layer held to it, whatever still arrives from beyond came in several hops. Lab models are asked with all
-their seeds, each by itself, because networks alike in everything but the seed carry by different layers; intervals and
-p know of other prompts only. The lab models take about two minutes of one core. Expect lab/gpt-neo to carry by its
-global layer 2, nearly always in one hop, and the others by whichever layer the seed made it.
+Layers are restricted to the narrowest window of the models; where no layer has one, to an eighth of the shortest
+context (less where a vocabulary has few tokens). With every layer so restricted, whatever still arrives from farther
+back came in several hops. Different layers may be needed at different distances, so each is judged by itself. Lab
+models are asked with all their seeds, each by itself, because networks alike in everything but the seed carry by
+different layers; intervals and p know of other prompts only. The lab models take about two minutes of one core. Expect
+lab/gpt-neo to need its global layer 2 at every distance and its global layer 0 besides at 64 tokens, and the others
+whichever layer the seed made it.
 """
 
 from __future__ import annotations
@@ -30,25 +32,27 @@ from tqdm.auto import tqdm
 from experiments import command_line, inputs, settings
 from experiments.inputs import Inputs
 from neolens import PromptPairs, circuits, figures, files, report
+from neolens.circuits import crossing_tables
 from neolens.circuits import crossing_words as words
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy
+from neolens.near_far import NearFar, of_anatomies
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 
 RECALL = (
-    "Means over seeds and over the distances of each side. Made by the source: the logit difference less that with "
-    "another word in the answer's place. It is more than the logit difference where the latter is negative."
+    "Means over seeds and over the distances {inside} and {beyond}. Made by the source: the logit difference less that "
+    "with another word in the answer's place. It is more than the logit difference where the latter is negative."
 )
 CHANGES = (
-    "The share of what the source makes that is taken away when the same weights see otherwise: a layer held to the "
-    "window (local) or widened to everything (global). 0: not needed; 1: nothing is left; below 0: the network does "
-    "better so. Intervals: bootstrap over prompts, 1,000 samples; p: sign flips of prompts, corrected for all changes "
-    "of one network and task (max-T), at least 1 in 1,001."
+    "The share of what the source makes that is taken away when the same weights see otherwise: a layer restricted to "
+    "{name} (local) or widened to everything (global). 0: not needed; 1: nothing is left; below 0: the network does "
+    "better so. Intervals: bootstrap over prompts, 1,000 samples; star: p below 0.05, by sign flips of prompts, "
+    "corrected for all changes and distances of one network and task (max-T)."
 )
 ABLATED = (
     "What mean ablation of all heads of a kind, of as many random heads of all layers, and of single layers adds to "
-    "the logit difference, in logits, inside and beyond the window; mean over seeds. A layer may be needed for "
-    "something else than for reach: then ablating it costs as much inside."
+    "the logit difference, in logits, {inside} and {beyond}; mean over seeds and distances. A layer may be needed for "
+    "something else than for reach: then ablating it costs as much at the nearer distances."
 )
 
 Found = Mapping[str, circuits.Carriers]
@@ -97,7 +101,7 @@ def plan(config: Config) -> Plan:
     anatomies = command_line.anatomies(config)
     command_line.one_window(anatomies)
     window = inputs.window(config, anatomies)
-    asked = chosen_distances(config, window, min(facts.context for facts in anatomies))
+    asked = chosen_distances(config, of_anatomies(window, anatomies), min(facts.context for facts in anatomies))
     command_line.fetched(config)
     networks = command_line.networks(anatomies, config.models)
     alike: dict[Any, tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]] = {}
@@ -112,13 +116,13 @@ def plan(config: Config) -> Plan:
     return Plan(anatomies, window, networks, pairs, tuple(readings))
 
 
-def chosen_distances(config: Config, window: int, context: int) -> tuple[int, ...]:
-    """Distances on both sides of the window, within the shortest context."""
-    asked = circuits.distances(window, context) if config.distances is None else config.distances
-    if not asked or min(asked) >= window or not window <= max(asked) < context:
+def chosen_distances(config: Config, split: NearFar, context: int) -> tuple[int, ...]:
+    """Distances on both sides of what a restricted layer sees, within the shortest context."""
+    asked = circuits.distances(split.tokens, context) if config.distances is None else config.distances
+    if not asked or min(asked) >= split.tokens or not split.tokens <= max(asked) < context:
         raise ValueError(
-            f"distances {', '.join(map(str, asked))}: expected some on both sides of the window of {window}, below the "
-            f"context of {context}"
+            f"distances {', '.join(map(str, asked))}: expected some on both sides of {split.name}, below the context "
+            f"of {context}"
         )
     return asked
 
@@ -200,7 +204,7 @@ def run(config: Config, asked: Plan) -> dict[str, dict[str, xr.Dataset]]:
     return measured
 
 
-def section(task: str, found: Found) -> list[report.Block]:
+def section(task: str, found: Found, split: NearFar) -> list[report.Block]:
     """One task: where the answer stands, which layers are needed, and what ablation costs."""
     carriers = [one for one in found.values() if task in one.tasks]
     if not carriers:
@@ -211,27 +215,33 @@ def section(task: str, found: Found) -> list[report.Block]:
         *(report.Paragraph(words.findings(one)[one.tasks.index(task)]) for one in carriers),
         report.Figure(figures.places_by_distance(held)),
         report.Figure(figures.narrowing_by_distance(held)),
-        report.Table(*words.change_table(carriers, task), caption=CHANGES),
-        report.Table(*words.ablation_table(carriers, task), caption=ABLATED),
+        report.Table(*crossing_tables.change_table(carriers, task), caption=in_terms_of(CHANGES, split)),
+        report.Table(*crossing_tables.ablation_table(carriers, task), caption=in_terms_of(ABLATED, split)),
     ]
+
+
+def in_terms_of(caption: str, split: NearFar) -> str:
+    """A caption with the names of the distance that separates near from far."""
+    return caption.format(name=split.name, inside=split.inside, beyond=split.beyond)
 
 
 def page(config: Config, asked: Plan, found: Found) -> str:
     """The report: what all models say together first, then how well they answer, each task, and what else differs."""
-    carriers = list(found.values())
+    carriers, split = list(found.values()), of_anatomies(asked.window, asked.anatomies)
     answered: list[report.Block] = []
     if found:
         recall = figures.recall_by_distance({name: one.results for name, one in found.items()})
         answered = [report.Heading("How well they answer"), report.Figure(recall)]
-        answered.append(report.Table(*words.recall_table(carriers), caption=RECALL))
+        answered.append(report.Table(*crossing_tables.recall_table(carriers), caption=in_terms_of(RECALL, split)))
     return report.page(
-        "Beyond the window",
+        f"Beyond {split.short}",
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
+            *([report.Paragraph(split.note)] if split.note else []),
             *(report.Note(text, "finding") for text in words.compared(carriers)),
             *(report.Note(text, "warning") for text in all_warnings(asked, found)),
             *answered,
-            *(block for task in config.tasks for block in section(task, found)),
+            *(block for task in config.tasks for block in section(task, found, split)),
             *report.appendix(asked.anatomies, command_line.command("window_reach", config)),
         ],
     )
@@ -268,7 +278,7 @@ def main(
     tasks: Annotated[str | None, typer.Option(help="some of induction,indirect_object,recall")] = None,
     distances: Annotated[str | None, typer.Option(help="tokens back, such as 15,16,64")] = None,
 ) -> None:
-    """Does an answer from beyond the window arrive, and which layers bring it, in one hop or in several?"""
+    """Does an answer from far back arrive, and which layers bring it, in one hop or in several?"""
     began = time.perf_counter()
     chosen = command_line.named(models, names, Config.models)
     config = Config(
@@ -283,7 +293,10 @@ def main(
     asked = plan(config)
     folder = files.claim_folder(out)
     measured = run(config, asked)
-    found = {name: circuits.carriers(name, by_task) for name, by_task in measured.items()}
+    found = {
+        name: circuits.carriers(name, by_task, of_anatomies(asked.window, asked.anatomies, name))
+        for name, by_task in measured.items()
+    }
     joined = {name: circuits.of_all_tasks(by_task) for name, by_task in measured.items()}
     written = page(config, asked, found)
     noted = record(config, asked, found, joined, time.perf_counter() - began)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -51,6 +52,17 @@ def more_than_controls(
     return Verdict(claim, status, f"{reason}, corrected p = {p:.2g}")
 
 
+@dataclass(frozen=True)
+class Arrival(Verdict):
+    """A verdict on the layers through which an answer arrives, at distances that agree."""
+
+    distances: tuple[int, ...]
+    through: str
+    """Such as `global layers 2 and 0 in seeds 0, 1 and 2`."""
+    removed: str
+    """The share of the effect of the source token that restricting each of these layers removes."""
+
+
 def needed_layers(
     shares: Float[np.ndarray, "*axes layer"], significant: Bool[np.ndarray, "*axes layer"]
 ) -> Bool[np.ndarray, "*axes layer"]:
@@ -69,7 +81,7 @@ def arrives_through(
     *,
     restricted_to: str,
     kinds: Sequence[str] = (),
-) -> list[Verdict]:
+) -> list[Arrival]:
     """Through which layers an answer arrives, a verdict for each group of distances at which the same layers are
     needed in every seed; distances that disagree are never pooled.
 
@@ -77,7 +89,7 @@ def arrives_through(
     answers.
 
     Args:
-        subject: model and task, such as `the answer to induction in lab/gpt-neo`.
+        subject: task and model, such as `the answer to induction in lab/gpt-neo`.
         shares: of the effect of the source token that restricting a layer removes; NaN where a layer was not
             restricted, as it is local already.
         significant: whether each share is, corrected for all of them.
@@ -106,12 +118,8 @@ def _at(
     answering: Bool[np.ndarray, " seed"],
     restricted_to: str,
     kinds: Sequence[str],
-) -> Verdict:
+) -> Arrival:
     """One group of distances, at which the same layers are needed."""
-    back = f"{_listed([str(one) for one in distances])} tokens back"
-    if not answering.any():
-        claim = f"{subject} {back} arrives through a single layer"
-        return Verdict(claim, "not measured", f"no network answers {back}")
     cases: dict[tuple[int, ...], list[int]] = {}
     for seed in np.flatnonzero(answering):
         by_share = np.argsort(-shares[seed].mean(0), kind="stable").tolist()
@@ -122,17 +130,26 @@ def _at(
     for layers, rows in sorted(cases.items(), key=lambda case: -len(case[1])):
         of = _in_seeds([seeds[row] for row in rows], len(seeds))
         through.append(f"{_through(layers, kinds)}{of}")
-        removed += [f"layer {layer} {_span(shares[rows][:, :, layer])}{of}" for layer in layers]
-    claim = f"{subject} {back} arrives through {_listed(through)}"
-    if not removed:
-        tried = shares[answering][np.isfinite(shares[answering])]
-        if not tried.size:
-            return Verdict(claim, "not measured", f"no layer attends farther than {restricted_to}")
-        most = f"the largest share is {tried.max():.2f}"
-        reason = f"no layer restricted to {restricted_to} removes {NEEDED:.0%} of the effect of the source token"
-        return Verdict(claim, "not significant", f"{reason} significantly ({most})")
-    reason = f"restricted to {restricted_to}, a layer removes this share of the effect of the source token: "
-    return Verdict(claim, "supported", reason + "; ".join(removed))
+        each = [f"layer {layer}: {_span(shares[rows][:, :, layer])}" for layer in layers]
+        removed += [f"{', '.join(each)}{of if len(cases) > 1 else ''}"] if each else []
+    told = _listed(through) if through else "a single layer"
+    status, reason = _why(shares[answering], "; ".join(removed), restricted_to)
+    claim = f"{_listed([str(one) for one in distances])} tokens back, {subject} arrives through {told}"
+    return Arrival(claim, status, reason, tuple(distances), told, "; ".join(removed))
+
+
+def _why(shares: Float[np.ndarray, "seed distance layer"], removed: str, restricted_to: str) -> tuple[Status, str]:
+    """The status and reason of one group, from the shares of the networks that answer."""
+    effect = "of the effect of the source token"
+    if not len(shares):
+        return "not measured", "no network answers"
+    if removed:
+        return "supported", f"share {effect} removed by restricting a layer to {restricted_to}: {removed}"
+    tried = shares[np.isfinite(shares)]
+    if not tried.size:
+        return "not measured", f"no layer attends farther than {restricted_to}"
+    start = f"restricting a single layer to {restricted_to} removes {NEEDED:.0%} {effect} in none, significantly"
+    return "not significant", f"{start} (largest share: {tried.max():.2f})"
 
 
 def shift_changes_output(

@@ -22,13 +22,13 @@ class NearFar:
     >>> near_far(16, {"lab/gpt-neo": [16], "lab/gpt2": []}, [128, 128], "lab/gpt2").name
     'the window of 16 tokens of lab/gpt-neo'
     >>> near_far(128, {"gpt2": []}, [1024]).name
-    '128 tokens, an eighth of the context, since no layer has a window'
+    '128 tokens (an eighth of the context, since no layer has a window)'
     """
 
     tokens: int
     owner: str | None
-    """The model whose window it is; empty for every model of the report, or for the model of the sentence; None where
-    it is no window."""
+    """The model whose window it is; empty where that is the model of the sentence, or the report is meant; None where it
+    is no window."""
     origin: str = ""
     """Where a distance that is no window comes from."""
 
@@ -39,10 +39,10 @@ class NearFar:
 
     @property
     def name(self) -> str:
-        """`the window of 16 tokens`, or `64 tokens` and why."""
+        """`the window of 16 tokens`, or `64 tokens (an eighth of the context, since no layer has a window)`."""
         if self.is_window:
             return f"the window of {self.tokens} tokens{self._of_owner}"
-        return f"{self.tokens} tokens{self.origin and f', {self.origin}'}"
+        return f"{self.tokens} tokens{self.origin and f' ({self.origin})'}"
 
     @property
     def short(self) -> str:
@@ -84,12 +84,11 @@ def near_far(
     Args:
         windows: model -> the windows of its local layers, of every model of the report.
         contexts: of these models, in tokens, for the origin of a distance that is no window.
-        model: which model a sentence is about; None for all.
+        model: which model a sentence is about; None for all of them, as in titles.
     """
     owners = [name for name, sizes in windows.items() if tokens in sizes]
     if owners:
-        own = model in owners if model is not None else len(owners) == len(windows)
-        return NearFar(tokens, "" if own else owners[0])
+        return NearFar(tokens, "" if model is None or model in owners else owners[0])
     if any(windows.values()):
         return NearFar(tokens, None)
     return NearFar(tokens, None, f"{_origin(tokens, contexts)}since no layer has a window")
@@ -109,5 +108,5 @@ def _origin(tokens: int, contexts: Sequence[int]) -> str:
     if tokens == eighth:
         return f"an eighth of the {'shortest ' if len(set(contexts)) > 1 else ''}context, "
     if tokens == SMALLEST and eighth < SMALLEST:
-        return f"the smallest distance used (an eighth of the context is {eighth}), "
+        return f"the smallest distance used, an eighth of the context being {eighth}, "
     return "a third of the tokens to draw from, " if tokens < eighth else ""

@@ -21,7 +21,7 @@ DISTANCES = {
     "of all models, each with it": (16, ONE, [128], None, "the window of 16 tokens"),
     "own window in a mixed report": (16, MIXED, [128, 128], "lab/gpt-neo", "the window of 16 tokens"),
     "another model's": (16, MIXED, [128, 128], "lab/gpt2", "the window of 16 tokens of lab/gpt-neo"),
-    "of all models of a mixed report": (16, MIXED, [128, 128], None, "the window of 16 tokens of lab/gpt-neo"),
+    "of all models of a mixed report": (16, MIXED, [128, 128], None, "the window of 16 tokens"),
     "a wider window than the narrowest": (
         16,
         {"a": [16], "b": [256]},
@@ -30,15 +30,21 @@ DISTANCES = {
         "the window of 16 tokens of a",
     ),
     "another distance than the window": (8, ONE, [128], None, "8 tokens"),
-    "an eighth of one context": (16, {"a": []}, [128], None, "16 tokens, an eighth of the context, since "),
-    "an eighth, rounded down": (16, {"a": []}, [135], None, "16 tokens, an eighth of the context, since "),
-    "just above an eighth": (17, {"a": []}, [135], None, "17 tokens, since "),
-    "just below an eighth": (15, {"a": []}, [128], None, "15 tokens, a third of the tokens to draw from, since "),
-    "an eighth of the shortest": (16, NONE, [128, 1024], None, "16 tokens, an eighth of the shortest context, since "),
-    "the smallest": (4, NONE, [24, 24], None, "4 tokens, the smallest distance used (an eighth of the context is 3), "),
-    "an eighth that is the smallest": (4, NONE, [32, 32], None, "4 tokens, an eighth of the context, since "),
-    "contexts not known": (16, NONE, [], None, "16 tokens, since no layer has a window"),
-    "no model": (16, {}, [], None, "16 tokens, since no layer has a window"),
+    "an eighth of one context": (16, {"a": []}, [128], None, "16 tokens (an eighth of the context, since "),
+    "an eighth, rounded down": (16, {"a": []}, [135], None, "16 tokens (an eighth of the context, since "),
+    "just above an eighth": (17, {"a": []}, [135], None, "17 tokens (since "),
+    "just below an eighth": (15, {"a": []}, [128], None, "15 tokens (a third of the tokens to draw from, since "),
+    "an eighth of the shortest": (16, NONE, [128, 1024], None, "16 tokens (an eighth of the shortest context, since "),
+    "the smallest": (
+        4,
+        NONE,
+        [24, 24],
+        None,
+        "4 tokens (the smallest distance used, an eighth of the context being 3, ",
+    ),
+    "an eighth that is the smallest": (4, NONE, [32, 32], None, "4 tokens (an eighth of the context, since "),
+    "contexts not known": (16, NONE, [], None, "16 tokens (since no layer has a window"),
+    "no model": (16, {}, [], None, "16 tokens (since no layer has a window"),
 }
 
 
@@ -47,7 +53,7 @@ def test_a_distance_is_named_after_the_window_or_after_where_it_comes_from(token
     split = near_far(tokens, windows, contexts, model)
     assert split.name.startswith(name)
     if not any(windows.values()):
-        assert split.name.endswith("since no layer has a window")
+        assert split.name.endswith("since no layer has a window)")
         assert "window" not in "".join([split.short, split.inside, split.beyond, split.mark])
         assert str(tokens) in split.note
     assert split.is_window == any(tokens in sizes for sizes in windows.values())
@@ -118,20 +124,22 @@ def test_distances_at_which_different_layers_are_needed_are_not_pooled():
     near, far = arrival(FAR)
     assert near.status == far.status == "supported"
     assert near.claim == (
-        "the answer to induction in lab/gpt-neo 16 and 32 tokens back arrives through global layer 2 in seeds 0, 1 "
+        "16 and 32 tokens back, the answer to induction in lab/gpt-neo arrives through global layer 2 in seeds 0, 1 "
         "and 2"
     )
-    assert far.claim.endswith("64 tokens back arrives through global layers 2 and 0 in seeds 0, 1 and 2")
-    assert "layer 0 0.67 to 0.96 in seeds 0, 1 and 2" in far.reason
+    assert far.claim.startswith("64 tokens back, ")
+    assert far.claim.endswith("arrives through global layers 2 and 0 in seeds 0, 1 and 2")
+    assert far.reason.endswith("layer 2: 1.00, layer 0: 0.67 to 0.96")
     assert "layer 0" not in near.reason
     assert "the window of 16 tokens" in near.reason
 
 
 def test_distances_at_which_the_same_layers_are_needed_are_one_statement():
     (every,) = arrival([[[0.0, NAN, 0.98], [0.0, NAN, 1.0], [0.05, NAN, 1.0]]])
-    assert "16, 32 and 64 tokens back arrives through global layer 2" in every.claim
+    assert every.claim.startswith("16, 32 and 64 tokens back, ")
+    assert every.distances == (16, 32, 64)
     assert "seed" not in every.claim
-    assert "layer 2 0.98 to 1.00" in every.reason
+    assert "layer 2: 0.98 to 1.00" in every.reason
 
 
 THRESHOLD = {
@@ -148,7 +156,7 @@ THRESHOLD = {
 def test_a_layer_is_needed_from_a_tenth_of_the_effect_on(share, significant, through):
     (found,) = arrival([[[share, NAN, 1.0]]], [[[significant, True, True]]], distances=(64,), kinds=())
     assert found.status == "supported"
-    assert found.claim.endswith(f"64 tokens back arrives through {through}")
+    assert found.claim.endswith(f"arrives through {through}")
 
 
 def test_seeds_in_which_other_layers_are_needed_are_named():
@@ -159,9 +167,9 @@ def test_seeds_in_which_other_layers_are_needed_are_named():
 @pytest.mark.parametrize(
     ("shares", "significant", "answers", "status", "reason"),
     [
-        ([[[0.05, NAN, 0.02]]], True, True, "not significant", "the largest share is 0.05"),
-        ([[[0.5, NAN, 0.9]]], False, True, "not significant", "removes 10% of the effect of the source token signif"),
-        ([[[0.5, NAN, 0.9]]], True, False, "not measured", "no network answers 64 tokens back"),
+        ([[[0.05, NAN, 0.02]]], True, True, "not significant", "largest share: 0.05"),
+        ([[[0.5, NAN, 0.9]]], False, True, "not significant", "removes 10% of the effect of the source token in none"),
+        ([[[0.5, NAN, 0.9]]], True, False, "not measured", "no network answers"),
         ([[[NAN, NAN, NAN]]], True, True, "not measured", "no layer attends farther than the window of 16 tokens"),
     ],
 )
@@ -173,7 +181,7 @@ def test_without_a_needed_layer_no_layer_is_named(shares, significant, answers, 
 
 def test_networks_that_do_not_answer_are_left_out_of_the_claim():
     (found,) = arrival([[[0.0, NAN, 1.0]], [[0.9, NAN, 0.0]]], answers=[[True], [False]], distances=(64,))
-    assert found.claim.endswith("64 tokens back arrives through global layer 2 in seed 0")
+    assert found.claim.endswith("arrives through global layer 2 in seed 0")
     assert arrival(np.empty((1, 0, 3)), distances=()) == []
 
 

@@ -15,8 +15,10 @@ import tiny
 from browser import Parsed
 from experiments import window_reach as job
 from neolens import circuits, figures, report, results
+from neolens.circuits import crossing_tables
 from neolens.circuits import crossing_words as words
-from neolens.circuits.carriers import ALL_LOCAL
+from neolens.circuits.arrivals import arrivals
+from neolens.circuits.carriers import ALL_LOCAL, each_distance
 from neolens.prompts.pairs import PromptPairs
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
@@ -234,57 +236,86 @@ def test_a_finding_names_needed_layers_by_seed_and_the_number_of_hops():
     hop = {(1, 2, 0): 0.2, (1, 2, 1): 0.8}
     said = words.findings(found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5, (1, 0): 0.25}, places=hop, left=0.02))
     assert said == [
-        "lab/gpt-neo, recall, 16 to 40 tokens back: the answer is likeliest in 100% of prompts (inside the window in "
-        "100%), and the source makes 4.0 logits of difference. Held to the window, layer 0 (global) takes away 25% "
-        "(25% to 25%) in seed 1; layer 2 (global) takes away 100% (100% to 100%) and 50% (50% to 50%) in seeds 0 and "
-        "1 (inside the window at most 0%). With every layer held to the window 2% is left. The answer comes to the "
-        "query in layer 2 in seeds 0 and 1. In one hop in seed 0: all positions between source and query move at most "
-        "0%. In several hops in seed 1: all positions between source and query move 80% (before layer 2)."
+        "lab/gpt-neo, recall: 16 and 40 tokens back, the answer is likeliest in 100% of prompts (inside the window in "
+        "100%), and the source token makes 4.0 logits of difference. It arrives 16 and 40 tokens back through global "
+        "layer 2 in seed 0 and global layers 2 and 0 in seed 1 (layer 2: 1.00 in seed 0; layer 2: 0.50, layer 0: 0.25 "
+        "in seed 1). In brackets: the share of the effect of the source token removed by restricting that layer to "
+        "the window of 16 tokens. With every layer restricted to the window, this share of the effect is left: 2%. "
+        "The answer comes to the query in layer 2 in seeds 0 and 1. It comes in one hop in seed 0 and in several hops "
+        "in seed 1 (before layer 2): all positions between source and query move 0% to 80%."
     ]
+
+
+def test_distances_at_which_other_layers_are_needed_are_findings_of_their_own():
+    result = made(taken={(0, 2): 1.0})
+    result["localised"].loc[{"layer": 0, "distance": 40}] = 4 * (1 - 0.7)
+    one = circuits.carriers("lab/gpt-neo", {"recall": result})
+    (said,) = words.findings(one)
+    assert "It arrives 16 tokens back through global layer 2 (layer 2: 1.00); 40 tokens back through" in said
+    assert "40 tokens back through global layers 2 and 0 (layer 2: 1.00, layer 0: 0.70)." in said
+    (summary,) = words.compared([one])
+    assert "16 tokens back layer 2 (1 of 1); 40 tokens back layer 2 (1 of 1) and layer 0 (1 of 1)." in summary
+    assert [its.distances for its in arrivals(one, "recall")] == [(16,), (40,)]
+    _, rows = crossing_tables.change_table([one], "recall")
+    changed = {row[0]: row[1:] for row in rows}
+    assert changed["lab/gpt-neo, layer 0 local"] == [0, "0.00 (0.00 to 0.00)", "0.70 (0.70 to 0.70)*"]
+
+
+def test_p_is_corrected_for_all_distances_together():
+    rng = np.random.default_rng(0)
+    result = made(prompts=12, taken={(0, 2): 1.0}).isel(seed=0)
+    result["localised"].loc[{"layer": 0}] = 4 * (1 - rng.normal(0.4, 0.6, result["localised"].sel(layer=0).shape))
+    alone = circuits.side(result.sel(distance=[16]), 16, beyond=True)
+    both = each_distance(result, 16)
+    name = "layer 0 local"
+    p = [float(one.changes["p_adjusted"].sel(group=name)) for one in (alone, both[16])]
+    assert p[1] >= p[0]
+    assert float(both[16].changes["share"].sel(group=name)) == float(alone.changes["share"].sel(group=name))
 
 
 def test_a_finding_says_when_no_layer_is_needed_and_of_one_seed_names_none():
     (said,) = words.findings(found(taken={(0, 2): 0.09}, left=0.5, places={(0, 1, 1): 0.3}))
-    assert "No single layer that is held to the window takes 10% of it away. " in said
-    assert "With every layer held to the window 50% is left." in said
-    assert "Partly in several hops: all positions between source and query move 30% (before layer 1)." in said
+    assert "through no single layer (restricting a single layer to the window of 16 tokens removes 10% of" in said
+    assert "significantly (largest share: 0.09))." in said
+    assert "With every layer restricted to the window, this share of the effect is left: 50%." in said
+    assert "It comes partly in several hops (before layer 1): all positions between source and query move 30%." in said
     assert "seed" not in said
 
 
-def test_models_are_compared_by_the_layer_that_takes_most():
+def test_models_are_compared_by_the_layers_that_are_needed():
     taken = {(0, 2): 1.0, (1, 2): 0.6, (1, 0): 0.5}
     mixed = words.compared([found(seeds=2, taken=taken, left=0.03)])
     assert mixed == [
-        "In lab/gpt-neo, whose global layers are 0 and 2, the one that takes away most of what is carried beyond the "
-        "window of 16 when it is held to it is, over 1 task and 2 seeds, layer 2 (2 of 2). With every layer held to "
-        "the window at most 3% is left (95 % intervals up to 3%): beyond it the answer is carried by global layers."
+        "In lab/gpt-neo, whose global layers are 0 and 2, these layers are needed, for restricting one to the window "
+        "of 16 tokens removes 10% or more of the effect of the source token (1 task, 2 seeds): 16 and 40 tokens back "
+        "layer 2 (2 of 2) and layer 0 (1 of 2). With every layer restricted to the window at most 3% is left (95 % "
+        "intervals up to 3%): the effect comes through global layers."
     ]
     plain = words.compared([found("lab/gpt2", seeds=2, taken={(0, 1): 1.0}), found("lab/pythia", taken={(0, 3): 0.2})])
     assert plain == [
-        "Where every layer is global, the layer that takes away most of what is carried beyond the window when it is "
-        "held to 16 tokens is in lab/gpt2 (over 1 task and 2 seeds) layer 1 (1 of 2) and no single layer by 10% (1 of "
-        "2); in lab/pythia (over 1 task and 1 seed) layer 3 (1 of 1)."
+        "Where every layer is global, these layers are needed, for restricting one to 16 tokens (since no layer has a "
+        "window) removes 10% or more of the effect of the source token: in lab/gpt2 (1 task, 2 seeds) 16 and 40 "
+        "tokens back layer 1 (1 of 2); in lab/pythia (1 task, 1 seed) 16 and 40 tokens back layer 3 (1 of 1)."
     ]
 
 
 def test_what_still_comes_within_the_window_is_not_said_to_be_carried_by_global_layers():
     (said,) = words.compared([found(taken={(0, 2): 0.5}, left=0.4)])
     assert said.endswith(
-        "every layer held to the window up to 40% (40% to 40%) still comes, in several hops within the window."
+        "With every layer restricted to the window less than 10% is left, 95 % intervals included, in 0 of 2 cases; in "
+        "the others (16 and 40 tokens back) up to 40% (40% to 40%) still comes, in several hops."
     )
     two = {"recall": made(left=0.4), "induction": made(taken={(0, 2): 1.0})}
     (said,) = words.compared([circuits.carriers("lab/gpt-neo", two)])
-    assert "layer 2 (1 of 2) and no single layer by 10% (1 of 2)" in said
-    assert said.endswith(
-        "less than 10% is left, 95 % intervals included, in 1 of 2 cases: there the answer is carried by global "
-        "layers. In the other up to 40% (40% to 40%) still comes, in several hops within the window."
-    )
+    assert "16 and 40 tokens back layer 2 (1 of 2)." in said
+    assert "in 2 of 4 cases" in said
 
 
 def test_a_network_that_does_not_answer_is_warned_about_and_nothing_is_found_in_it():
     failing = found(clean=-1.0, rank=3, taken={(0, 2): 1.0})
     assert words.findings(failing) == [
-        "lab/gpt-neo, recall, 16 to 40 tokens back: the answer is likeliest in 0% of prompts (inside the window in 0%)."
+        "lab/gpt-neo, recall: 16 and 40 tokens back, the answer is likeliest in 0% of prompts (inside the window in "
+        "0%)."
     ]
     assert words.warnings(failing) == [
         "lab/gpt-neo puts the answer above the distractor in 0% of the prompts of recall beyond the window, and the "
@@ -300,16 +331,16 @@ def test_a_network_that_does_not_answer_is_warned_about_and_nothing_is_found_in_
 
 def test_tables_hold_what_was_found():
     both = [found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5}), found("lab/gpt2")]
-    header, rows = words.recall_table(both)
+    header, rows = crossing_tables.recall_table(both)
     assert len(header) == len(rows[0])
     assert rows[0] == ["lab/gpt-neo, recall", 1, 1, 1, 1, 0, 6, 4]
-    header, rows = words.change_table(both, "recall")
+    header, rows = crossing_tables.change_table(both, "recall")
     changed = {row[0]: row[1:] for row in rows}
     told = changed["lab/gpt-neo, layer 2 local"]
-    assert told[:3] == [0, 0.75, "1.00 (1.00 to 1.00); 0.50 (0.50 to 0.50)"]
+    assert told == [0, *["1.00 (1.00 to 1.00)*; 0.50 (0.50 to 0.50)*"] * 2]
     assert "lab/gpt-neo, layer 1 global" in changed
     assert "lab/gpt2, layer 1 local" in changed
-    header, rows = words.ablation_table(both, "recall")
+    header, rows = crossing_tables.ablation_table(both, "recall")
     assert rows[0] == ["lab/gpt-neo, local", -1, "-1.00 to -1.00", -1, "-1.00 to -1.00"]
 
 
@@ -415,14 +446,15 @@ def test_the_findings_are_what_the_numbers_say(done):
     taken = 1 - neo["localised_induction"].mean("prompt") / source
     most = [int(taken["layer"][int(np.nanargmax(taken.sel(seed=seed).values))]) for seed in (0, 1, 2)]
     assert most == [2, 2, 2]
-    assert "over 1 task and 3 seeds, layer 2 (3 of 3)" in record["findings"][0]
-    assert f"the source makes {source.min():.1f} to {source.max():.1f} logits" in record["findings"][2]
-    assert "In one hop in seeds 0, 1 and 2" in record["findings"][2]
+    assert "(1 task, 3 seeds): 32 tokens back layer 2 (3 of 3)" in record["findings"][0]
+    assert "restricting one to the window of 16 tokens of lab/gpt-neo removes" in record["findings"][1]
+    assert f"the source token makes {source.min():.1f} to {source.max():.1f} logits" in record["findings"][2]
+    assert "It comes in one hop in seeds 0, 1 and 2" in record["findings"][2]
     assert record["asked"]["networks"]["lab/gpt2"] == ["lab/gpt2", "lab/gpt2@1", "lab/gpt2@2"]
     assert len(record["fingerprints"]["lab/gpt2"].split()) == 3
     assert record["warnings"] == [
-        f"{name} was asked only 8 prompts of induction beyond the window: its intervals are rough."
-        for name in ("lab/gpt-neo", "lab/gpt2")
+        f"{name} was asked only 8 prompts of induction beyond the window{of}: its intervals are rough."
+        for name, of in (("lab/gpt-neo", ""), ("lab/gpt2", " of lab/gpt-neo"))
     ]
 
 
@@ -455,8 +487,11 @@ BAD = {
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
-    "few prompts": (["--prompts", "7"], "prompts is 7: expected at least 8"),
-    "a negative seed": (["--seed", "-1"], "seed is -1: expected at least 0"),
+    "few prompts": (
+        ["--prompts", "7"],
+        "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals",
+    ),
+    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
     "unknown task": (["--tasks", "recal"], "no task 'recal': expected some of induction,indirect_object,recall"),
     "a task twice": (["--tasks", "recall,recall"], "tasks 'recall,recall': expected some, each once"),
     "no number": (["--distances", "16,far"], "distance 'far': expected a whole number of tokens from 1"),

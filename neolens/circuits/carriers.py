@@ -1,16 +1,18 @@
-"""Which layers carry an answer beyond a window: what was measured at several distances, pooled on each side of it.
+"""Which layers carry an answer from far back: what was measured at several distances, on each side of a window.
 
-Each network is taken by itself, for networks that differ in nothing but their seed may carry by different layers. The
-sample are its prompts, those of all distances of a side together: intervals and tests are about other prompts, and how
-far the seeds differ is shown and not averaged away. All changes of the windows of one network and task are tested
-together (max-t, Westfall and Young 1993).
+Each network is taken by itself, for networks that differ in nothing but their seed may carry by different layers, and
+so is each distance beyond the window, for different layers may carry at different distances. The sample are the
+prompts: intervals and tests are about other prompts, and how far the seeds differ is shown and not averaged away. All
+changes of the windows of one network and task, at all distances beyond the window, are tested together (max-t, Westfall
+and Young 1993).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,9 @@ import xarray as xr
 from neolens.ablation.effects import effect
 from neolens.circuits.crossing import BETWEEN
 from neolens.circuits.effects import effects
-
-NEEDED = 0.1
-"""The share of what is carried that a layer held to the window has to take away to count as needed."""
+from neolens.mechanisms import NEEDED
+from neolens.near_far import NearFar, near_far
+from neolens.verdicts import SIGNIFICANT
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""
@@ -88,7 +90,8 @@ class Side:
     @property
     def needed(self) -> list[int]:
         """Layers that take a good part away when they are held to the window; the one that takes most first."""
-        return sorted(filter(self._tells, self.narrowed), key=lambda layer: -self.narrowed[layer])
+        needed = [layer for layer, share in self.narrowed.items() if share >= NEEDED and self.significant(layer)]
+        return sorted(needed, key=lambda layer: -self.narrowed[layer])
 
     @property
     def narrowed(self) -> dict[int, float]:
@@ -97,9 +100,10 @@ class Side:
         shares = self.changes["share"]
         return {int(name.split()[1]): float(shares.sel(group=name)) for name in groups if name.endswith("local")}
 
-    def _tells(self, layer: int) -> bool:
+    def significant(self, layer: int) -> bool:
+        """Whether holding this layer to the window surely takes something away."""
         one = self.changes.sel(group=f"layer {layer} local")
-        return float(one["share"]) >= NEEDED and float(one["low"]) > 0 and float(one["p_adjusted"]) < 0.05
+        return float(one["low"]) > 0 and float(one["p_adjusted"]) < SIGNIFICANT
 
 
 def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
@@ -137,8 +141,32 @@ def _pooled(result: xr.Dataset) -> xr.Dataset:
     return flat.reset_index("prompt").drop_vars(["distance", "number"])
 
 
-def _changes(pooled: xr.Dataset, carried: xr.DataArray) -> xr.Dataset:
-    """The share of `carried` that each change of windows takes away."""
+def each_distance(result: xr.Dataset, window: int) -> dict[int, Side]:
+    """What a network's results at each distance beyond a window say, with p corrected for all changes and distances.
+
+    Args:
+        result: what `crossing` gives, with the axis distance besides.
+    """
+    far = [distance for distance in result["distance"].values.tolist() if distance >= window]
+    sides = {distance: side(result.sel(distance=[distance]), window, beyond=True) for distance in far}
+    differences = []
+    for distance in far:
+        pooled = _pooled(result.sel(distance=[distance]))
+        apart = _changed(pooled) - (pooled["clean"] - pooled["corrupted"])
+        differences.append(apart.transpose("group", "prompt").values)
+    rows = np.concatenate(differences)
+    groups = {"group": [str(row) for row in range(len(rows))]}
+    joined = xr.DataArray(rows, dims=("group", "prompt"), coords=groups)
+    p = effect(_as_ablation(joined, xr.DataArray(np.zeros(rows.shape[1]), dims="prompt")))["p_adjusted"].values
+    each = np.split(p, np.cumsum([len(part) for part in differences])[:-1])
+    return {
+        distance: replace(one, changes=one.changes.assign(p_adjusted=("group", its)))
+        for (distance, one), its in zip(sides.items(), each, strict=True)
+    }
+
+
+def _changed(pooled: xr.Dataset) -> xr.DataArray:
+    """What is carried under each change of windows."""
     parts = {ALL_LOCAL: pooled["all_local"], ALL_GLOBAL: pooled["all_global"]}
     for variable, kind in (("localised", "local"), ("globalised", "global")):
         for layer in pooled["layer"].values.tolist():
@@ -146,7 +174,12 @@ def _changes(pooled: xr.Dataset, carried: xr.DataArray) -> xr.Dataset:
             if bool(one.notnull().any()):
                 parts[f"layer {layer} {kind}"] = one
     group: Any = xr.Variable("group", list(parts))
-    changed = xr.concat([part.reset_coords(drop=True) for part in parts.values()], dim=group)
+    return xr.concat([part.reset_coords(drop=True) for part in parts.values()], dim=group)
+
+
+def _changes(pooled: xr.Dataset, carried: xr.DataArray) -> xr.Dataset:
+    """The share of `carried` that each change of windows takes away."""
+    changed = _changed(pooled)
     runs = xr.Dataset({"patched": changed, "clean": carried, "corrupted": xr.zeros_like(carried)})
     shares = effects(runs.assign_attrs(direction="noise"))
     return shares.assign(p_adjusted=effect(_as_ablation(changed, carried))["p_adjusted"])
@@ -168,6 +201,18 @@ class Carriers:
     """Task -> what `at_distances` gave."""
     inside: Mapping[str, tuple[Side, ...]]
     beyond: Mapping[str, tuple[Side, ...]]
+    """Of all distances beyond the window together."""
+    near_far: NearFar
+    """What the distance `window` is called: the window of this model, that of another, or none."""
+
+    @cached_property
+    def far(self) -> Mapping[str, Mapping[int, tuple[Side, ...]]]:
+        """Task -> distance beyond the window -> a `Side` for each seed."""
+        found = {}
+        for task, result in self.results.items():
+            seeds = [each_distance(result.isel(seed=at), self.window) for at in range(result.sizes["seed"])]
+            found[task] = {distance: tuple(one[distance] for one in seeds) for distance in seeds[0]}
+        return found
 
     @property
     def tasks(self) -> list[str]:
@@ -183,13 +228,18 @@ class Carriers:
         return [str(kind) for kind in next(iter(self.results.values()))["attention_kind"].values]
 
 
-def carriers(name: str, results: Mapping[str, xr.Dataset]) -> Carriers:
+def carriers(name: str, results: Mapping[str, xr.Dataset], split: NearFar | None = None) -> Carriers:
     """Both sides of the window, for each task and seed of a model.
+
+    Args:
+        split: what the distance is called in a report of several models; by default, what it is in this model.
 
     Raises:
         ValueError: no distance on one side.
     """
-    window = int(next(iter(results.values())).attrs["window"])
+    some = next(iter(results.values()))
+    window = int(some.attrs["window"])
+    own = [int(size) for size in some["window"].values if np.isfinite(size)]
     inside, beyond = (
         {
             task: tuple(side(result.isel(seed=at), window, beyond=far) for at in range(result.sizes["seed"]))
@@ -197,4 +247,4 @@ def carriers(name: str, results: Mapping[str, xr.Dataset]) -> Carriers:
         }
         for far in (False, True)
     )
-    return Carriers(name, window, results, inside, beyond)
+    return Carriers(name, window, results, inside, beyond, split or near_far(window, {name: own}))

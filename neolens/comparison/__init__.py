@@ -1,8 +1,8 @@
 """Everything at once: what was measured of each arm, the measures by which arms are compared, a summary in words."""
 
 from neolens.comparison import answers, keeping, words
-from neolens.comparison.found import OPTIONAL, PARTS, TASK, Found
-from neolens.comparison.measures import compared, measures, mixed, numbers
+from neolens.comparison.found import OPTIONAL, PARTS, TASK, Found, in_one_report
+from neolens.comparison.measures import compared, measures, mixed, numbers, split_of
 
 __all__ = [
     "OPTIONAL",
@@ -11,9 +11,11 @@ __all__ = [
     "Found",
     "answers",
     "compared",
+    "in_one_report",
     "keeping",
     "measures",
     "mixed",
     "numbers",
+    "split_of",
     "words",
 ]

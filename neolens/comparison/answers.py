@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from neolens import circuits, encodings, findings, seeds
-from neolens.circuits.carriers import Side
+from neolens.circuits.arrivals import arrivals
+from neolens.circuits.carriers import Carriers, Side
 from neolens.circuits.words import SOLVED, listed
 from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS
@@ -59,7 +60,7 @@ def where_they_look(one: Found) -> str:
         f"global one {over('global', 'mean_distance', '.1f')}"
     )
     if int(one.first["attention"]["length"].max()) <= one.window:
-        return f"{look}; no text is longer than the window of {one.window}."
+        return f"{look}; no text is longer than {one.near_far.name}."
     far = [float(its["share_beyond"].sel(attention_kind="local")) for its in each]
     claim = f"local layers of {one.name} do not attend beyond the window of {one.window}"
     exact = exact_by_construction(claim, {one.name: far}).status == "exact"
@@ -90,15 +91,21 @@ def without_a_kind(one: Found) -> str:
 
 
 def carried(found: Sequence[Found]) -> list[str]:
-    """Through which layer an answer from beyond the window arrives, of models with local layers and of the others."""
-    asked = [one for one in found if one.carriers is not None and _answering(one)]
-    said = [_carried(one) for one in asked if kind(one.facts, "attention") == "global and local"]
-    if others := [one for one in asked if kind(one.facts, "attention") == "global"]:
-        each = "; ".join(f"in {one.name} {_layers(one)}" for one in others)
-        said.append(
-            "Where every layer is global, the layer that takes most of such an answer away when it alone is held to "
-            f"the window, and how much, is {each}."
-        )
+    """Through which layers the answer to the planted task arrives, at each distance beyond the window: of models with
+    local layers, then of the others together."""
+    asked = [(one, one.carriers) for one in found if one.carriers is not None and _answers(one.carriers)]
+    mixed = [(one, its) for one, its in asked if kind(one.facts, "attention") == "global and local"]
+    plain = [(one, its) for one, its in asked if kind(one.facts, "attention") == "global"]
+    removed = "the share of the effect of the source token removed by restricting that layer to"
+    said = [
+        f"In {one.name} the answer to {TASK} arrives {_through(its)}. In brackets: {removed} {one.near_far.name}."
+        f"{_left(its)}"
+        for one, its in mixed
+    ]
+    if plain:
+        name = plain[0][0].near_far.name
+        each = "; ".join(f"in {one.name} {_through(its)}" for one, its in plain)
+        said.append(f"Where every layer is global, the answer to {TASK} arrives {each}. In brackets: {removed} {name}.")
     return said
 
 
@@ -172,40 +179,26 @@ def _with_seeds(its: Estimate, form: str = ".2f") -> str:
     return f"{seeds.in_words(its, form)}{f' [{each}]' if each else ''}"
 
 
-def _carried(one: Found) -> str:
-    sides = [its for _, its in _answering(one)]
-    far, left = sides[0].distances, max(its.left for its in sides)
-    up_to = max(its.left_interval[1] for its in sides)
-    return (
-        f"In {one.name} an answer {far[0]} to {far[-1]} tokens back, beyond the window of {one.window}, arrives "
-        f"through {_layers(one)}: so much of it is lost when that layer alone is held to the window. With every layer "
-        f"held to it {_percent(left)} is left (95 % interval up to {_percent(up_to)})."
+def _through(found: Carriers) -> str:
+    """`16 and 32 tokens back through layer 2 (layer 2 0.98 to 1.00), 64 tokens back through layers 2 and 0 (...)`."""
+    return ", ".join(
+        f"{listed(list(map(str, one.distances)))} tokens back through {one.through} ({one.removed or one.reason})"
+        for one in arrivals(found, TASK)
     )
 
 
-def _layers(one: Found) -> str:
-    """`layer 2 in seeds 0, 1 and 2 (98 to 100 %)`: the layer that takes most away in each network, and how much."""
-    by_layer: dict[int | None, list[tuple[int, Side]]] = {}
-    for seed, its in _answering(one):
-        by_layer.setdefault(its.needed[0] if its.needed else None, []).append((seed, its))
-    told = []
-    for layer, cases in sorted(by_layer.items(), key=lambda item: -len(item[1])):
-        where = f" in seed{'' if len(cases) == 1 else 's'} {listed([str(seed) for seed, _ in cases])}"
-        where = where if len(one.seeds) > 1 else ""
-        if layer is None:
-            told.append(f"no single layer{where}")
-            continue
-        shares = sorted(its.narrowed[layer] for _, its in cases)
-        lost = " to ".join(dict.fromkeys(f"{100 * share:.0f}" for share in (shares[0], shares[-1])))
-        which = f"{one.facts.attention[layer].kind} layer {layer}" if one.facts.windows else f"layer {layer}"
-        told.append(f"{which}{where} ({lost} %)")
-    return listed(told)
+def _answers(found: Carriers) -> list[Side]:
+    """What was found at each distance beyond the window, of the networks that answer there."""
+    return [one for sides in found.far[TASK].values() for one in sides if one.answers]
 
 
-def _answering(one: Found) -> list[tuple[int, Side]]:
-    """Seed and what was found beyond the window, of the networks that answer from there."""
-    assert one.carriers is not None
-    return [(seed, its) for seed, its in zip(one.seeds, one.carriers.beyond[TASK], strict=True) if its.answers]
+def _left(found: Carriers) -> str:
+    """What is left without far sight in any layer, at the distance and in the network where most is."""
+    most = max(_answers(found), key=lambda one: one.left)
+    return (
+        f" With every layer restricted to it {_percent(most.left)} of the effect is left at most, at "
+        f"{most.distances[0]} tokens (95 % interval up to {_percent(most.left_interval[1])})."
+    )
 
 
 def _of_seeds(these: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ whose tokenizer splits the names of the indirect object, lacks that part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import xarray as xr
@@ -17,6 +17,7 @@ from neolens import circuits
 from neolens.circuits import needs
 from neolens.encodings import Encoding, over_seeds
 from neolens.models import Anatomy, from_record
+from neolens.near_far import NearFar, of_anatomies
 
 PARTS = (
     "attention", "patterns", "reach", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "circuit",
@@ -30,7 +31,7 @@ OPTIONAL = ("reach", "circuit")
 """Parts that not every model can be asked."""
 
 TASK = "induction"
-"""What is planted beyond the window: of all tasks the one that needs copying alone."""
+"""What is planted far back: of all tasks the one that needs copying alone."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Found:
 
     networks: Mapping[int, Mapping[str, xr.Dataset]]
     """Seed -> part -> result."""
+    report: tuple[Anatomy, ...] = ()
+    """The models of the report, whose windows may be those that were asked about; this one alone where none are named
+    (see `in_one_report`)."""
 
     def __post_init__(self) -> None:
         for seed, parts in self.networks.items():
@@ -59,6 +63,11 @@ class Found:
     def window(self) -> int:
         """The window that was asked about."""
         return int(self.first["attention"].attrs["asked_window"])
+
+    @property
+    def near_far(self) -> NearFar:
+        """What that distance is called in sentences about this model."""
+        return of_anatomies(self.window, self.report or [self.facts], self.name)
 
     @cached_property
     def facts(self) -> Anatomy:
@@ -95,7 +104,7 @@ class Found:
             compat="override",
             combine_attrs="override",
         )
-        return circuits.carriers(self.name, {TASK: joined})
+        return circuits.carriers(self.name, {TASK: joined}, self.near_far)
 
     @cached_property
     def needs(self) -> tuple[needs.Needs, ...]:
@@ -135,3 +144,8 @@ def candidates_of(parts: Mapping[str, xr.Dataset]) -> dict[str, int]:
     results are of an earlier version, which does not say."""
     attrs = parts["positions"].attrs
     return {"candidates": int(attrs["candidates"])} if "candidates" in attrs else {}
+
+
+def in_one_report(found: Sequence[Found]) -> list[Found]:
+    """The arms of one report, each with the models of all of them."""
+    return [replace(one, report=tuple(other.facts for other in found)) for one in found]

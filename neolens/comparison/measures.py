@@ -13,19 +13,21 @@ from neolens.comparison.found import TASK, Found, candidates_of
 from neolens.contrasts import Arm, Contrast, Measure, contrasts, kind
 from neolens.findings import COLUMNS
 from neolens.models import Anatomy
+from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
 from neolens.seeds import UNBOUNDED
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),
-    "share_beyond": ("share of attention beyond the window, on text", "mean over heads"),
-    "induction_beyond": ("best induction head, answer beyond the window", "score"),
-    "copied_inside": ("copied, answer inside the window", "share of the second copy"),
-    "copied_beyond": ("copied, answer beyond the window", "share of the second copy"),
-    "left": ("left of what arrives from beyond with every layer held to the window", "share"),
+    "share_beyond": ("share of attention {beyond}, on text", "mean over heads"),
+    "induction_beyond": ("best induction head, answer {beyond}", "score"),
+    "copied_inside": ("copied, answer {inside}", "share of the second copy"),
+    "copied_beyond": ("copied, answer {beyond}", "share of the second copy"),
+    "left": ("effect of the source token left, every layer restricted to {short}", "share, induction"),
     "loss_text": ("loss on text", "nats a token"),
 }
-"""Name -> title and unit of what is the same for any set of models."""
+"""Name -> title and unit of what is the same for any set of models; the title with the names of the distance that
+separates near from far."""
 
 _BOUNDS = {
     "distance": (0.0, np.inf),
@@ -47,13 +49,16 @@ def mixed(anatomies: Sequence[Anatomy]) -> Anatomy | None:
     return next((facts for facts in anatomies if kind(facts, "attention") == "global and local"), None)
 
 
-def measures(alternating: Anatomy | None) -> dict[str, Measure]:
+def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[str, Measure]:
     """Name -> measure, for arms of `numbers`.
 
     Args:
         alternating: of `mixed`; its local and its global layers are cut at the window, or ablated, in every model.
+        split: the distance that separates near from far; the window by default.
     """
-    names = dict(_READ)
+    split = split or NearFar(0, "")
+    phrases = {"inside": split.inside, "beyond": split.beyond, "short": split.short}
+    names = {name: (title.format(**phrases), unit) for name, (title, unit) in _READ.items()}
     if alternating is not None:
         for its in KINDS:
             layers = f"layers {', '.join(map(str, alternating.layers_of_kind(its)))}"
@@ -80,10 +85,15 @@ def numbers(found: Found, alternating: Anatomy | None) -> Arm:
     return Arm(found.facts, result.assign_attrs(window=found.window, **candidates_of(found.first)))
 
 
+def split_of(found: Sequence[Found]) -> NearFar | None:
+    """The distance that separates near from far in a report of these arms."""
+    return of_anatomies(found[0].window, [one.facts for one in found]) if found else None
+
+
 def compared(found: Sequence[Found]) -> list[Contrast]:
     """Every measure of every two arms that differ in attention alone (see `neolens.contrasts.contrasts`)."""
     alternating = mixed([one.facts for one in found])
-    return contrasts([numbers(one, alternating) for one in found], measures(alternating), "attention")
+    return contrasts([numbers(one, alternating) for one in found], measures(alternating, split_of(found)), "attention")
 
 
 _END = "end_"

@@ -16,7 +16,7 @@ import xarray as xr
 from neolens import circuits, encodings, findings, seeds
 from neolens.circuits import crossing_words, need_words
 from neolens.comparison import answers
-from neolens.comparison.found import Found
+from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS, compared
 from neolens.contrasts import Contrast, in_short, kind
 from neolens.models.describe import differences
@@ -116,7 +116,7 @@ def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
     ]
 
 
-_TITLES = {"reach": "an answer beyond the window", "circuit": "the indirect object"}
+_TITLES = {"reach": f"{TASK} at several distances", "circuit": "the indirect object"}
 
 
 def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:

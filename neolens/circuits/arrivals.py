@@ -1,0 +1,39 @@
+"""Through which layers an answer arrives, decided at each distance and in each network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from neolens.circuits.carriers import Carriers, Side
+from neolens.mechanisms import Arrival, arrives_through
+
+
+def arrivals(found: Carriers, task: str) -> list[Arrival]:
+    """Through which layers the answer to a task arrives, a verdict for each group of distances that agree (see
+    `neolens.mechanisms.arrives_through`)."""
+    far = found.far[task]
+    layers = range(len(found.kinds))
+
+    def by_side(read: Callable[[Side], Any]) -> np.ndarray:
+        return np.array([[read(sides[at]) for sides in far.values()] for at in range(len(found.seeds))])
+
+    def shares(one: Side) -> list[float]:
+        narrowed = one.narrowed
+        return [narrowed.get(layer, np.nan) for layer in layers]
+
+    def significant(one: Side) -> list[bool]:
+        return [layer in one.narrowed and one.significant(layer) for layer in layers]
+
+    return arrives_through(
+        f"the answer to {task.replace('_', ' ')} in {found.name}",
+        list(far),
+        found.seeds,
+        by_side(shares),
+        by_side(significant),
+        by_side(lambda one: one.answers),
+        restricted_to=found.near_far.name,
+        kinds=found.kinds if "local" in found.kinds else (),
+    )
