@@ -295,18 +295,33 @@ def test_learning_and_estimates():
     assert values == pytest.approx((its.mean, its.low, its.high, its.n, corrected(measured("estimates"))[ABSOLUTE]))
 
 
+def student(values):
+    """The ends of Student's 95 % interval of three values; 4.302653 is the 0.975 quantile with 2 degrees of freedom."""
+    half = 4.302653 * np.std(values, ddof=1) / np.sqrt(3)
+    return np.mean(values) - half, np.mean(values) + half
+
+
 def test_measures_of_arms_and_what_tells_them_apart():
-    rows = cells("measures_by_arm", panel="copies 32 back", series=f"{LOCAL} (global and local), networks")
+    rows = cells("measures_by_arm", panel="copies 32 back", model=LOCAL)
+    assert list(rows) == ["panel", "model", "seed", "value", "unit", "low", "high"]
+    assert set(rows["unit"]) == {"share"}
+    networks, mean = rows[rows["seed"].notna()], rows[rows["seed"].isna()]
     found = next(one for one in measured("measures_by_arm") if one.name == LOCAL).result["induction"]
-    assert sorted(rows["share"]) == pytest.approx(sorted(found.sel(distance=32).isel(step=-1).values))
-    rows = cells("measures_by_arm of positions", panel="loss at the end of training", series=f"{ROTARY} (rotary)")
+    found = found.sel(distance=32).isel(step=-1)
+    assert networks.set_index("seed")["value"].to_dict() == pytest.approx(found.to_series().to_dict())
+    assert (one(mean, "value"), networks[["low", "high"]].notna().any(axis=None)) == (near(found.mean()), False)
+    rows = cells("measures_by_arm of positions", panel="loss at the end of training", model=ROTARY)
     its = next(one for one in measured("measures_by_arm") if one.name == ROTARY).result["loss"].isel(step=-1)
-    assert one(rows, "nats") == near(its.mean())
+    assert rows[rows["seed"].isna()][["value", "low", "high"]].values.tolist()[0] == pytest.approx(
+        [float(its.mean()), *student(its.values)]
+    )
     for contrast in measured("differences_by_measure"):
         pair = f"{contrast.one.name} less {contrast.other.name}"
         (row,) = cells("differences_by_measure", series=pair, measure=contrast.what.title).to_dict("records")
         values = (contrast.difference.mean, contrast.difference.n, contrast.p_adjusted)
         assert (row["difference"], row["seeds"], row["corrected p"]) == pytest.approx(values)
+        rows = cells("differences_by_measure", series=f"{pair}, seeds", measure=contrast.what.title)
+        assert rows["difference"].tolist() == pytest.approx(list(contrast.difference.values))
 
 
 def test_a_share_far_below_0_does_not_flatten_the_other_lines():

@@ -6,14 +6,22 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from plotly.subplots import make_subplots
 
+from neolens.checks import check_choice, check_list, check_type, shown
 from neolens.contrasts import Arm, Contrast, Measure, kind
+from neolens.contrasts.differences import KINDS
 from neolens.figures import legends, points, style
 from neolens.figures.style import CELL, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, POSITION_COLOURS, escape
+from neolens.figures.tidy import VALUE
+from neolens.seeds import FEW
+
+T = TypeVar("T")
 
 _COLUMNS = 3
 _PAIR_COLOURS = (INK, "#56B4E9", "#E69F00", GREY)
@@ -32,8 +40,13 @@ def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], questi
         question: "attention" or "position".
 
     Raises:
-        ValueError: no arms, or none that has any of the measures.
+        TypeError, ValueError: no arms, or none that has any of the measures.
     """
+    check_choice(question, "question", KINDS)
+    arms = _all(arms, "arms", Arm, "networks of one architecture, of neolens.contrasts.Arm")
+    if not isinstance(measures, Mapping):
+        raise TypeError(f"measures {shown(measures)}: expected a dict from a name to a neolens.contrasts.Measure")
+    _all(list(measures.values()), "measures", Measure, "neolens.contrasts.Measure")
     there = {name: its for name, its in measures.items() if any(one.estimate(its).n for one in arms)}
     if not there:
         raise ValueError("no arm has any of the measures: expected at least one that has a number to draw")
@@ -59,15 +72,16 @@ def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], questi
 
 def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     """What tells two arms apart: the difference of each measure over what the two measure between them, with its 95 %
-    interval; filled where the corrected p is below 0.05. Pairs differ in their colour, and from the fifth on in their
-    mark; beyond 24 these come again, and the caption says so.
+    interval, and those of two or three seeds; filled where the corrected p is below 0.05. Pairs differ in their colour,
+    and from the fifth on in their mark; beyond 24 these come again, and the caption says so.
 
     The differences of measures of different units are put on one axis by dividing each by the largest value by size
     that any network of the two arms has: 1 is as large as the measure itself.
 
     Raises:
-        ValueError: nothing to draw.
+        TypeError, ValueError: nothing to draw.
     """
+    compared = _all(compared, "compared", Contrast, "the differences of arms, of neolens.contrasts.contrasts")
     if not compared:
         raise ValueError("nothing was compared: expected differences of arms, of neolens.contrasts.contrasts")
     titles = {one.measure: one.what.title for one in compared}
@@ -77,15 +91,16 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
         its = [one for one in compared if (one.one.name, one.other.name) == pair]
         offset = min(0.22, 0.8 / len(pairs)) * (number - (len(pairs) - 1) / 2)
         rows = [list(titles).index(one.measure) + offset for one in its]
-        figure.add_trace(_forest(its, rows, " less ".join(map(escape, pair)), number))
+        name = " less ".join(map(escape, pair))
+        figure.add_traces([_forest(its, rows, name, number), *_of_seeds(its, rows, name, number)])
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     labels = ["<br>".join(textwrap.wrap(escape(title), 56)) for title in titles.values()]
     points.name_rows(figure, labels)
     figure.update_yaxes(showgrid=True)
     figure.update_xaxes(title_text="difference, as a share of the largest value of the two arms", zeroline=False)
     caption = (
-        "Differences seed by seed, with Student's 95 % interval; filled: p below 0.05, corrected for all of them "
-        "(Benjamini and Hochberg). The unit of each is on hover."
+        "Differences seed by seed, with Student's 95 % interval; small points: the seeds, where there are up to three; "
+        "filled: p below 0.05, corrected for all of them (Benjamini and Hochberg). The unit of each is on hover."
     )
     if len(pairs) > _MOST_PAIRS:
         caption += (
@@ -98,25 +113,47 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     return legends.below(figure)
 
 
+def _all(values: Any, what: str, kind: type[T], expected: str) -> list[T]:
+    """Values of one type."""
+    listed = check_list(values, what, expected)
+    for number, value in enumerate(listed):
+        check_type(value, f"{what}[{number}]", kind, expected)
+    return listed
+
+
 def _points(one: Arm, measure: Measure, question: str) -> list[go.Scatter]:
-    values = one.values(measure)
-    its, name = one.estimate(measure), escape(one.name)
-    called = f"{name} ({kind(one.facts, question)})"
+    values, its, name = one.values(measure), one.estimate(measure), escape(one.name)
     if values is None or not its.n:
         return [go.Scatter(x=[None], y=[name], showlegend=False, hoverinfo="skip")]
+    called, unit = f"{name} ({kind(one.facts, question)})", escape(measure.unit)
     colour = _COLOURS[kind(one.facts, question)]
-    seeds = values.values[np.isfinite(values.values)]
-    half = its.high - its.mean
-    bar = {"type": "data", "array": [half if np.isfinite(half) else 0.0], "color": colour, "thickness": 1.5, "width": 4}
+    seeds = values[np.isfinite(values.values)]
     small = {"color": colour, "size": 5, "opacity": 0.45}
-    shown = {"y": [name] * len(seeds), "mode": "markers", "showlegend": False}
-    whole = {"y": [name], "mode": "markers", "showlegend": False, "error_x": bar}
-    networks = go.Scatter(x=seeds, **shown, marker=small, name=f"{called}, networks")
-    mean = go.Scatter(x=[its.mean], **whole, marker={"color": colour, "size": 9}, name=called)
-    return [
-        networks.update(hovertemplate="%{x:.4g}<extra>%{y}</extra>"),
-        mean.update(hovertemplate=f"%{{x:.4g}} (n = {its.n})<extra>%{{y}}</extra>"),
-    ]
+    less, more = (0.0 if np.isnan(end) else abs(end - its.mean) for end in (its.low, its.high))
+    bar = {"array": [more], "arrayminus": [less], "color": colour, "thickness": 1.5, "width": 4}
+    networks = go.Scatter(
+        name=f"{called}, networks",
+        x=seeds.values,
+        y=[name] * seeds.size,
+        marker=small,
+        customdata=[[name, seed, value, unit, np.nan, np.nan] for seed, value in zip(_seeds(seeds), seeds.values)],
+        hovertemplate="seed %{customdata[1]}: %{x:.4g}<extra>%{fullData.name}</extra>",
+    )
+    mean = go.Scatter(
+        name=called,
+        x=[its.mean],
+        y=[name],
+        error_x=bar,
+        marker={"color": colour, "size": 9},
+        customdata=[[name, np.nan, its.mean, unit, its.low, its.high]],
+        hovertemplate=f"%{{x:.4g}} (n = {its.n})<extra>%{{fullData.name}}</extra>",
+    )
+    told = {"mode": "markers", "showlegend": False, "meta": ["model", "seed", VALUE, "unit", "low", "high"]}
+    return [networks.update(told), mean.update(told)]
+
+
+def _seeds(values: xr.DataArray) -> list[int]:
+    return [int(seed) for seed in values["seed"].values] if "seed" in values.coords else list(range(values.size))
 
 
 def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, number: int) -> go.Scatter:
@@ -139,6 +176,31 @@ def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, numb
         hovertemplate="%{customdata[0]}: %{customdata[1]:.3g} %{customdata[2]}, n = %{customdata[3]}<br>corrected p: "
         "%{customdata[4]:.2g}<extra>%{fullData.name}</extra>",
     )
+
+
+def _of_seeds(compared: Sequence[Contrast], rows: Sequence[float], name: str, number: int) -> list[go.Scatter]:
+    """A small point for each seed of the differences of few seeds, whose interval says little."""
+    few = [(one, row) for one, row in zip(compared, rows) if 1 < len(one.difference.values) <= FEW]
+    told = [
+        [value / _largest(one), row, escape(one.what.title), value, escape(one.what.unit)]
+        for one, row in few
+        for value in one.difference.values
+    ]
+    if not told:
+        return []
+    return [
+        go.Scatter(
+            x=[point[0] for point in told],
+            y=[point[1] for point in told],
+            name=f"{name}, seeds",
+            customdata=[point[2:] for point in told],
+            meta=["measure", "difference", "unit"],
+            mode="markers",
+            marker={"color": _PAIR_COLOURS[number % len(_PAIR_COLOURS)], "size": 4, "opacity": 0.45},
+            showlegend=False,
+            hovertemplate="%{customdata[0]}: %{customdata[1]:.3g} %{customdata[2]}<extra>%{fullData.name}</extra>",
+        )
+    ]
 
 
 def _largest(one: Contrast) -> float:

@@ -4,6 +4,8 @@ A place on an axis is read as its labels say: the category that it stands at or 
 d + 1. What a figure tells of a point besides is in the trace's `customdata`; the names of its columns are the trace's
 `meta`, and a column that has the name of an axis takes its place. The ends of a band are columns `low` and `high` of
 the line that it belongs to. An axis without a title is `x` or `value`, and left out where such a column says the same.
+Where panels have values of different units, the trace itself names a column `value`, and one for the model or the unit;
+it then takes the place of the axis that it repeats.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ import plotly.graph_objects as go
 
 from neolens.checks import shown
 
-LOW, HIGH = "low", "high"
-"""The `meta` of the two traces of a band, and the columns that they become."""
+VALUE, LOW, HIGH = "value", "low", "high"
+"""The columns of a value and of the ends of its interval; the last two are also the `meta` of the traces of a band."""
 
 _UNTITLED = {"x": "x", "y": "value"}
 _TITLE_END, _BREAK, _TAG = re.compile(r"</b>\s*<br\s*/?>"), re.compile(r"<br\s*/?>"), re.compile(r"<[^<>]*>")
@@ -40,8 +42,9 @@ def data(figure: Any) -> pd.DataFrame:
         if trace.meta in (LOW, HIGH):
             ends[trace.meta] = np.asarray(trace.y, float)
             continue
-        where = {"panel": _panel(figure, trace), "series": plain(trace.name or trace.legendgroup or "")}
         table = _map(figure, trace) if trace.type == "heatmap" else _points(figure, trace, ends)
+        series = "" if {"model", VALUE} <= set(table) else plain(trace.name or trace.legendgroup or "")
+        where = {"panel": _panel(figure, trace), "series": series}
         parts.append(pd.DataFrame(where | table))
         ends = {}
     parts += [pd.DataFrame(row, index=[0]) for row in _levels(figure)]
@@ -62,18 +65,28 @@ def _points(figure: go.Figure, trace: Any, ends: dict[str, np.ndarray]) -> dict[
     if not len(x):
         x = np.arange(len(y))
     drawn = np.array([not _missing(one) and not _missing(other) for one, other in zip(x, y)], bool)
-    columns = {_title(figure, across, "x"): _read(across, x), _title(figure, up, "y"): _read(up, y)}
-    columns |= _besides(trace, len(x))
+    axes = {_title(figure, across, "x"): _read(across, x), _title(figure, up, "y"): _read(up, y)}
+    columns = _with_besides(axes, _besides(trace, len(x)))
     for values, bars in ((x, trace.error_x), (y, trace.error_y)):
         if bars.array is not None and LOW not in columns:
             more = np.asarray(bars.array, float)
             less = more if bars.arrayminus is None else np.asarray(bars.arrayminus, float)
             columns |= {LOW: values.astype(float) - less, HIGH: values.astype(float) + more}
     columns |= {name: values for name, values in ends.items() if len(values) == len(x) and name not in columns}
-    untitled = set(_UNTITLED.values())
-    told = [list(values) for name, values in columns.items() if name not in untitled]
-    columns = {name: its for name, its in columns.items() if name not in untitled or list(its) not in told}
     return {name: pd.Series(values)[drawn] for name, values in columns.items()}
+
+
+def _with_besides(axes: dict[str, np.ndarray], besides: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of the axes and those besides; an axis without a title that repeats another column is left out, and
+    so is any axis that repeats a column beside a column `value`."""
+    told = [list(values) for values in besides.values()]
+    if VALUE in besides:
+        kept = {name: values for name, values in axes.items() if list(values) not in told}
+        return {name: values for name, values in kept.items() if name not in besides} | besides
+    untitled = set(_UNTITLED.values())
+    told += [list(values) for name, values in axes.items() if name not in untitled]
+    kept = {name: values for name, values in axes.items() if name not in untitled or list(values) not in told}
+    return kept | besides
 
 
 def _map(figure: go.Figure, trace: Any) -> dict[str, Any]:
