@@ -15,16 +15,19 @@ from typing import Any
 
 Head = tuple[int, int]
 
+_FAR = 2**24
+
 
 def shown(value: Any, most: int = 60) -> str:
-    """A value as it appears in an error: on one line, at most about `most` characters, arrays by type and shape.
+    """A value as it appears in an error: on one line, at most about `most` characters, arrays by type, shape and dtype.
 
     >>> shown([1.5, 2])
     '[1.5, 2]'
     """
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and math.prod(shape) > 1:
-        return f"{type(value).__name__} of shape {tuple(shape)}"
+    if isinstance(shape, tuple) and math.prod(shape) != 1:
+        dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
+        return f"{type(value).__name__} of shape {tuple(shape)}{dtype and f' and dtype {dtype}'}"
     if type(value).__module__.partition(".")[0] in ("xarray", "pandas", "torch", "transformers", "neolens"):
         plain = str(value) if getattr(value, "ndim", None) == 0 else f"{type(value).__name__} object"
     elif isinstance(value, int) and abs(value) > 10**most:
@@ -49,6 +52,21 @@ def did_you_mean(name: Any, names: Iterable[str]) -> str:
     return f"did you mean {' or '.join(lowered[match] for match in close)}? " if close else ""
 
 
+def check_type(value: Any, what: str, types: type | tuple[type, ...], expected: str) -> Any:
+    """The value itself, if it is of one of these types.
+
+    >>> check_type("lab/gpt2", "anatomy", dict, "that of a model, such as neolens.anatomy(model)")
+    Traceback (most recent call last):
+    TypeError: anatomy 'lab/gpt2': expected that of a model, such as neolens.anatomy(model)
+
+    Raises:
+        TypeError: of another type.
+    """
+    if not isinstance(value, types):
+        raise TypeError(f"{what} {shown(value)}: expected {expected}")
+    return value
+
+
 def check_whole(
     value: Any, what: str, least: int | None = None, most: int | None = None, *, unit: str = "", remedy: str = ""
 ) -> int:
@@ -67,16 +85,39 @@ def check_whole(
         TypeError: not an integer.
         ValueError: outside `least` to `most`.
     """
-    kind = f"a whole number{f' of {unit}' if unit else ''}{_range(least, most, unit)}{remedy and f'; {remedy}'}"
+
+    def kind(whole: int = 0) -> str:
+        """What is expected; bounds far away are named only where the value is beyond them."""
+        low = None if least is not None and least <= -_FAR <= whole else least
+        high = None if most is not None and whole <= _FAR <= most else most
+        return f"a whole number{f' of {unit}' if unit else ''}{_range(low, high, unit)}{remedy and f'; {remedy}'}"
+
     try:
         if isinstance(value, bool) or getattr(value, "ndim", None) or "bool" in str(getattr(value, "dtype", "")):
             raise TypeError
         whole = operator.index(value)
     except TypeError:
-        raise TypeError(f"{what} {shown(value)}: expected {kind}") from None
+        raise TypeError(f"{what} {shown(value)}: expected {kind()}") from None
     if (least is not None and whole < least) or (most is not None and whole > most):
-        raise ValueError(f"{what} {shown(whole)}: expected {kind}")
+        raise ValueError(f"{what} {shown(whole)}: expected {kind(whole)}")
     return whole
+
+
+def check_seed(value: Any, what: str = "seed") -> int:
+    """A seed that every random generator accepts.
+
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    ValueError: seed -1: expected a whole number of at least 0, below 2**63
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: negative, or 2**63 and more.
+    """
+    seed = check_whole(value, what)
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{what} {shown(seed)}: expected a whole number of at least 0, below 2**63")
+    return seed
 
 
 def check_number(
@@ -222,6 +263,45 @@ def check_whole_numbers(
     return numbers
 
 
+def check_index(value: Any, what: str, count: int, of: str = "") -> int:
+    """The number of one of `count` things, from 0.
+
+    >>> check_index(16, "band", 16, "lab/pythia")
+    Traceback (most recent call last):
+    ValueError: no band 16 in lab/pythia: bands are 0 to 15
+
+    Args:
+        what: one of the things.
+        of: what has them.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: outside 0 to `count` - 1.
+    """
+    number = check_whole(value, what, remedy=f"{what}s are 0 to {count - 1}")
+    if not 0 <= number < count:
+        raise ValueError(f"no {what} {shown(number)}{of and f' in {of}'}: {what}s are 0 to {count - 1}")
+    return number
+
+
+def check_indices(value: Any, what: str, count: int, of: str = "") -> list[int]:
+    """The numbers of one or several of `count` things, each once and in the order given.
+
+    >>> check_indices(None, "band", 16)
+    Traceback (most recent call last):
+    TypeError: bands None: expected a list of whole numbers, such as [0, 1]
+
+    Raises:
+        TypeError: not integers.
+        ValueError: none, or one that does not exist.
+    """
+    single = hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0
+    items = [value] if single else check_list(value, f"{what}s", "whole numbers", example="[0, 1]")
+    if not items:
+        raise ValueError(f"{what}s {shown(value)}: expected at least one of 0 to {count - 1}")
+    return list(dict.fromkeys(check_index(item, what, count, of) for item in items))
+
+
 def check_layer(value: Any, count: int, of: str = "") -> int:
     """A layer of a model with `count` layers.
 
@@ -233,10 +313,7 @@ def check_layer(value: Any, count: int, of: str = "") -> int:
         TypeError: not an integer.
         ValueError: no such layer.
     """
-    layer = check_whole(value, "layer", remedy=f"layers are 0 to {count - 1}")
-    if not 0 <= layer < count:
-        raise ValueError(f"no layer {shown(layer)}{of and f' in {of}'}: layers are 0 to {count - 1}")
-    return layer
+    return check_index(value, "layer", count, of)
 
 
 def check_layers(value: Any, count: int, of: str = "") -> list[int]:
@@ -250,11 +327,7 @@ def check_layers(value: Any, count: int, of: str = "") -> list[int]:
         TypeError: not integers.
         ValueError: none, or one that does not exist.
     """
-    single = hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0
-    items = [value] if single else check_list(value, "layers", "whole numbers", example="[0, 1]")
-    if not items:
-        raise ValueError(f"layers {shown(value)}: expected at least one of 0 to {count - 1}")
-    return list(dict.fromkeys(check_layer(item, count, of) for item in items))
+    return check_indices(value, "layer", count, of)
 
 
 def check_head(value: Any, layers: int, heads: int, of: str = "") -> Head:
@@ -284,9 +357,50 @@ def check_head(value: Any, layers: int, heads: int, of: str = "") -> Head:
     return layer, head
 
 
+_TOKEN_DTYPES = ("torch.int64", "torch.int32", "torch.int16", "torch.int8", "torch.uint8")
+
+
+def holds_tokens(value: Any) -> bool:
+    """Whether a tensor holds integers, in memory and not sparse."""
+    dtype, layout, device = (str(getattr(value, name, "")) for name in ("dtype", "layout", "device"))
+    return dtype in _TOKEN_DTYPES and layout == "torch.strided" and device != "meta"
+
+
+def check_tokens(value: Any, what: str, axes: str, d_vocab: int | None = None, of: str = "") -> Any:
+    """A tensor of tokens, as it is: whole numbers with these axes, at least one, all of them in the vocabulary.
+
+    >>> check_tokens("Mary", "prompt", "[pos]")
+    Traceback (most recent call last):
+    TypeError: prompt 'Mary': expected an integer tensor [pos] in memory; tokenize text first
+
+    Args:
+        axes: such as "[prompt, pos]".
+        d_vocab: the size of the vocabulary; None where it is not known.
+        of: the model that has it.
+
+    Raises:
+        TypeError: no tensor of integers.
+        ValueError: another number of axes, no token, or one outside the vocabulary.
+    """
+    expected = f"expected an integer tensor {axes}"
+    if not holds_tokens(value):
+        raise TypeError(f"{what} {shown(value)}: {expected} in memory; tokenize text first")
+    if value.ndim != axes.count(",") + 1 or not value.numel():
+        raise ValueError(f"{what} of shape {tuple(value.shape)}: {expected}, with at least one token")
+    if d_vocab is not None:
+        low, high = (int(end) for end in value.aminmax())
+        if low < 0 or high >= d_vocab:
+            raise ValueError(
+                f"{what} holds token {low if low < 0 else high}: {of or 'the vocabulary'} has 0 to {d_vocab - 1}; "
+                "tokenize with the model's own tokenizer"
+            )
+    return value
+
+
 def _range(least: float | None, most: float | None, unit: str = "") -> str:
+    low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in (least, most))
     if least is not None and most is not None:
-        return f" from {least} to {most}"
+        return f" from {low} to {high}"
     if least is not None:
-        return f", at least {least}" if unit else f" of at least {least}"
-    return "" if most is None else f", at most {most}" if unit else f" of at most {most}"
+        return f", at least {low}" if unit else f" of at least {low}"
+    return "" if most is None else f", at most {high}" if unit else f" of at most {high}"

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_bool, check_choice, check_text, check_type, did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,24 @@ class Metric:
     """Whether it needs the clean run's logits."""
     needs_distractors: bool = False
 
+    def __post_init__(self) -> None:
+        check_text(self.name, "name of a metric", example="margin")
+        for name, function in (("of", self.of), *([] if self.of_token is None else [("of_token", self.of_token)])):
+            _check_function(function, f"{name} of metric {self.name}")
+        check_choice(self.reads, "reads", ("last", "every"))
+        check_choice(self.columns, "columns", ("answers", "all"))
+        check_bool(self.against_clean, "against_clean")
+        check_bool(self.needs_distractors, "needs_distractors")
+
     def __call__(self, logits: Float[Tensor, "row read column"], asked: Asked) -> Float[Tensor, " row"]:
         """The metric of each run.
 
         Raises:
-            ValueError: the function gives something else than one number a run.
+            TypeError: logits that are no tensor of floats, or no `Asked`.
+            ValueError: logits of another shape, another number of answers, or a function that gives something else than
+                one number a run.
         """
+        _check_logits(self, logits, asked)
         values = self.of(logits, asked)
         if not isinstance(values, Tensor) or values.shape != (logits.shape[0],):
             given = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -89,6 +101,30 @@ class Metric:
         return self(logits, asked)
 
 
+def _check_function(value: Any, what: str) -> None:
+    if not callable(value):
+        raise TypeError(f"{what} {shown(value)}: expected a function of logits")
+
+
+def _check_logits(metric: Metric, logits: Any, asked: Any) -> None:
+    """Check that there are logits of each run, and what the metric compares them with."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise TypeError(f"logits {shown(logits)}: expected a tensor of floats [run, pos, column]")
+    if logits.ndim != 3 or not logits.numel():
+        raise ValueError(f"logits of shape {tuple(logits.shape)}: expected [run, pos, column], at least one of each")
+    check_type(asked, "asked", Asked, "a neolens.metrics.Asked, with answers of each run")
+    for name in ("answers", "distractors"):
+        tokens = getattr(asked, name)
+        if tokens is None and name == "distractors" and not metric.needs_distractors:
+            continue
+        if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+            raise TypeError(f"{name} {shown(tokens)}: metric {metric.name} needs an integer tensor [run]")
+        if tokens.shape != logits.shape[:1]:
+            raise ValueError(f"{name} of shape {tuple(tokens.shape)} for {len(logits)} runs: expected one token each")
+    if metric.against_clean and asked.clean is None:
+        raise ValueError(f"asked.clean None: metric {metric.name} needs the logits of the clean run")
+
+
 def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
     answer, distractor = _exact(logits[:, :2]).unbind(1)
     return answer - distractor
@@ -96,7 +132,15 @@ def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
 
 def _log_probability(logits: Tensor, expected: Expected) -> Tensor:
     logits = _exact(logits)
-    return logits.gather(1, expected.answers[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
+    return _answer_logits(logits, expected)[:, 0] - torch.logsumexp(logits, dim=-1)
+
+
+def _answer_logits(logits: Tensor, expected: Expected) -> Float[Tensor, "item 1"]:
+    answers = expected.answers
+    if answers.numel() and not 0 <= int(answers.min()) <= int(answers.max()) < logits.shape[1]:
+        wrong = next(token for token in answers.tolist() if not 0 <= token < logits.shape[1])
+        raise ValueError(f"answers hold token {wrong}: expected 0 to {logits.shape[1] - 1}, as the logits have columns")
+    return logits.gather(1, answers[:, None])
 
 
 def _probability(logits: Tensor, expected: Expected) -> Tensor:
@@ -104,7 +148,7 @@ def _probability(logits: Tensor, expected: Expected) -> Tensor:
 
 
 def _rank(logits: Tensor, expected: Expected) -> Tensor:
-    answer = logits.gather(1, expected.answers[:, None])
+    answer = _answer_logits(logits, expected)
     return (logits > answer).sum(1).to(_exact(answer).dtype)
 
 
@@ -169,7 +213,12 @@ METRICS = {m.name: m for m in (logit_difference, probability, log_probability, r
 
 
 def of_function(function: Callable[[Tensor], Tensor]) -> Metric:
-    """A metric from a plain function of all logits: [row, pos, d_vocab] -> [row]."""
+    """A metric from a plain function of all logits: [row, pos, d_vocab] -> [row].
+
+    Raises:
+        TypeError: no function.
+    """
+    _check_function(function, "metric")
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(name, lambda logits, asked: function(logits), reads="every")
 
@@ -203,5 +252,6 @@ def _metric(metric: Any) -> Metric:
     if callable(metric):
         return of_function(metric)
     raise TypeError(
-        f"a metric is one of neolens.metrics, its name or a function of logits, got {type(metric).__name__}"
+        f"metric {shown(metric)}: a metric is one of neolens.metrics, its name or a function of logits, got "
+        f"{type(metric).__name__}"
     )

@@ -8,7 +8,7 @@ head, d_model] for `result`.
 
 from __future__ import annotations
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_choice, check_type, check_whole
 from neolens.models.facts import Anatomy
 
 _EMBEDDING = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
@@ -22,19 +22,26 @@ def hook_name(site: str, layer: int | None = None) -> str:
     """TransformerLens's name of a site, such as `blocks.3.attn.hook_pattern`.
 
     Raises:
-        ValueError: no such site, or a layer missing or given where there is none.
+        TypeError: a site that is no string, or a layer that is no whole number.
+        ValueError: no such site, a negative layer, or a layer missing or given where there is none.
     """
-    if site not in SITES:
-        raise ValueError(f"no site {site!r}: {did_you_mean(site, SITES)}sites are {', '.join(SITES)}")
+    check_choice(site, "site", SITES)
     if (layer is None) != (site in _EMBEDDING):
         raise ValueError(f"site {site} {'needs a layer' if layer is None else 'belongs to no layer'}, got {layer}")
+    if layer is not None:
+        layer = check_whole(layer, "layer", 0)
     if site in _EMBEDDING:
         return _EMBEDDING[site]
     return f"blocks.{layer}.hook_{site}" if site in _BLOCK else f"blocks.{layer}.attn.hook_{site}"
 
 
 def sites_of(anatomy: Anatomy) -> tuple[str, ...]:
-    """The sites that a model of this anatomy has, in the order of the forward pass within each group."""
+    """The sites that a model of this anatomy has, in the order of the forward pass within each group.
+
+    Raises:
+        TypeError: no anatomy.
+    """
+    check_type(anatomy, "anatomy", Anatomy, "that of a model, as of neolens.anatomy(model)")
     absent = set()
     if anatomy.parallel:
         absent.add("resid_mid")

@@ -9,13 +9,12 @@ would have made of the other architecture.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_layer, check_whole, did_you_mean, shown
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treatments import (
     EXACT,
@@ -33,7 +32,6 @@ from neolens.models.treatments import (
     WithoutBands,
     Zero,
 )
-
 __all__ = [
     "Freeze",
     "Mean",
@@ -84,9 +82,9 @@ def what_if(model: Any, *, windows: Any = None, positions: Any = None) -> Abstra
 def _change(model: Any, windows: Any, positions: Any) -> Callable[[Anatomy], Anatomy]:
     """The anatomy in force before the context -> that inside it."""
     from neolens.models.bridge import Bridge
+    from neolens.network.weights import check_model
 
-    if not isinstance(model, Bridge):
-        raise TypeError(f"expected a model from neolens.load, got {type(model).__name__}")
+    check_model(model, Bridge)
     if windows is None and positions is None:
         raise ValueError("nothing is changed: give windows (such as 16), positions (such as 'zero') or both")
     spans = {} if windows is None else _spans(model.anatomy, windows)
@@ -110,12 +108,7 @@ def _spans(facts: Anatomy, windows: Any) -> dict[int, AttentionSpan]:
         return dict.fromkeys(range(facts.layers), _span(windows))
     if not windows:
         raise ValueError("windows is an empty mapping: give at least one layer, such as {1: 'global'}")
-    for layer in windows:
-        if isinstance(layer, bool) or not hasattr(layer, "__index__"):
-            raise TypeError(f"{layer!r} is not a layer: expected a whole number, 0 to {facts.layers - 1}")
-        if not 0 <= layer < facts.layers:
-            raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
-    return {operator.index(layer): _span(window) for layer, window in windows.items()}
+    return {check_layer(layer, facts.layers, facts.name): _span(window) for layer, window in windows.items()}
 
 
 def _span(window: Any) -> AttentionSpan:
@@ -123,11 +116,7 @@ def _span(window: Any) -> AttentionSpan:
         if window != "global":
             raise ValueError(f"no window {window!r}: {did_you_mean(window, ['global'])}expected 'global' or a number")
         return AttentionSpan("global")
-    if isinstance(window, bool) or not hasattr(window, "__index__"):
-        raise TypeError(f"{window!r} is not a window: expected 'global' or a whole number of keys, such as 16")
-    if window < 1:
-        raise ValueError(f"a window of {window} keys sees nothing: expected at least 1, a query's own key")
-    return AttentionSpan("local", int(window))
+    return AttentionSpan("local", check_whole(window, "window", 1, EXACT, unit="keys", remedy="or 'global'"))
 
 
 def treatment_of(positions: Any) -> Treatment:
@@ -140,7 +129,7 @@ def treatment_of(positions: Any) -> Treatment:
             )
         return BY_WORD[positions]
     if not isinstance(positions, (*OF_ABSOLUTE, *OF_ROTARY)):
-        given = f"the class {positions.__name__}" if isinstance(positions, type) else repr(positions)
+        given = f"the class {positions.__name__}" if isinstance(positions, type) else shown(positions)
         raise TypeError(
             f"positions is {given}: expected a treatment such as neolens.whatif.Shift(8), or "
             f"{', '.join(map(repr, BY_WORD))}"

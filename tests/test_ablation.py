@@ -527,9 +527,9 @@ def test_random_heads_like_others_are_of_the_same_layers_and_none_of_them(bridge
 
 BAD_GROUPS = {
     "too many": (lambda facts: random_like(facts, [(1, 0), (1, 1), (1, 2)]), "3 of the 4 heads of layer 1 are in the"),
-    "no draws": (lambda facts: random_like(facts, [(1, 0)], draws=0), "0 draws with seed 0: expected 1 or more draws"),
-    "seed": (lambda facts: by_kind(facts, seed=-1), "3 draws with seed -1: expected numbers of 0 or more"),
-    "draws": (lambda facts: by_kind(facts, draws=-2), "-2 draws with seed 0: expected numbers of 0 or more"),
+    "no draws": (lambda facts: random_like(facts, [(1, 0)], draws=0), "draws 0: expected a whole number of at least 1"),
+    "seed": (lambda facts: by_kind(facts, seed=-1), "seed -1: expected a whole number of at least 0"),
+    "draws": (lambda facts: by_kind(facts, draws=-2), "draws -2: expected a whole number of at least 0"),
     "head": (lambda facts: random_like(facts, [(1, 4)]), "no head 4 in layer 1 of .*: heads are 0 to 3"),
 }
 
@@ -569,21 +569,33 @@ def begun(token: int) -> Tensor:
 
 TOKENS = tiny.tokens(batch=3, length=8)
 BAD = {
-    "layer": ({"groups": {"a": [(3, 0)]}}, "group 'a' holds head 3.0: no layer 3 in .*: layers are 0 to 2"),
-    "negative layer": ({"groups": {"a": [(-1, 0)]}}, "group 'a' holds head -1.0: no layer -1 in .*"),
+    "layer": ({"groups": {"a": [(3, 0)]}}, "group 'a': no layer 3 in .*: layers are 0 to 2"),
+    "negative layer": ({"groups": {"a": [(-1, 0)]}}, "group 'a': no layer -1 in .*: layers are 0 to 2"),
     "head": ({"groups": {"b": [(0, 0), (2, 4)]}}, "group 'b': no head 4 in layer 2 of .*: heads are 0 to 3"),
-    "empty": ({"groups": {"a": [(0, 0)], "b": []}}, r"group 'b' is empty: expected at least one \(layer, head\)"),
+    "empty": ({"groups": {"a": [(0, 0)], "b": []}}, r"group 'b': heads \[\]: expected at least one \(layer, head\)"),
     "no group": ({"groups": {}}, "there is no group: expected at least one"),
-    "no mapping": ({"groups": [(0, 0)]}, "groups are a list: expected a dict from a name to heads", TypeError),
-    "a head alone": (
-        {"groups": {"a": (0, 0)}},
-        r"group 'a' is \(0, 0\): expected a list of \(layer, head\)",
+    "no mapping": (
+        {"groups": [(0, 0)]},
+        r"groups are \[\(0, 0\)\], a list: expected a dict from a name to heads",
         TypeError,
     ),
-    "a word": ({"groups": {"a": "0.1"}}, r"group 'a' is '0.1': expected a list of \(layer, head\)", TypeError),
-    "half a head": ({"groups": {"a": [(0, 0.5)]}}, r"group 'a' is \[\(0, 0.5\)\]: expected a list", TypeError),
-    "booleans": ({"groups": {"a": [(True, False)]}}, "group 'a' is .*: expected a list", TypeError),
-    "a name": ({"groups": {3: [(0, 0)]}}, "a group is named 3: expected a string such as 'mine'", TypeError),
+    "a head alone": (
+        {"groups": {"a": (0, 0)}},
+        r"group 'a': head 0: expected \(layer, head\)",
+        TypeError,
+    ),
+    "a word": ({"groups": {"a": "0.1"}}, r"group 'a': heads '0.1': expected a list of \(layer, head\)", TypeError),
+    "half a head": (
+        {"groups": {"a": [(0, 0.5)]}},
+        "group 'a': head 0.5: expected a whole number; heads are 0 to 3",
+        TypeError,
+    ),
+    "booleans": (
+        {"groups": {"a": [(True, False)]}},
+        "group 'a': layer True: expected a whole number; layers are 0 to 2",
+        TypeError,
+    ),
+    "a name": ({"groups": {3: [(0, 0)]}}, "name of a group 3: expected a string such as 'mine'", TypeError),
     "no name": ({"groups": {"": [(0, 0)]}}, "a group is named '': expected a string such as 'mine'", TypeError),
     "how": (
         {"how": "meen"},
@@ -654,8 +666,12 @@ BAD = {
     ),
     "position in words": ({"positions": "end"}, "no position 'end': expected 'each', a name or an index; names need"),
     "no position": ({"positions": []}, "no positions are asked for: give some, or leave positions out for all"),
-    "half a position": ({"positions": [1.5]}, "position '1.5' of prompt 0 is 1.5: expected an index", TypeError),
-    "a boolean position": ({"positions": [True]}, "position 'True' of prompt 0 is True: expected an index", TypeError),
+    "half a position": (
+        {"positions": [1.5]},
+        "position 1.5: expected a whole number; give an index or a name",
+        TypeError,
+    ),
+    "a boolean position": ({"positions": [True]}, "position True: expected a whole number; give an index", TypeError),
     "places": ({"positions": {"a": [1, 2]}}, "position 'a' has 2 places for 3 prompts: expected one each"),
     "place": ({"positions": {"a": [1, 2, -9]}}, "position 'a' of prompt 2 is -9: expected 0 to 7, or -8 to -1"),
     "the last": ({"positions": [7]}, "position '7' of prompt 0 has none of the answers: nothing is known that follows"),
@@ -682,10 +698,10 @@ BAD = {
         {"metric": "logit_difference", "positions": [3], "distractors": wanted(TOKENS)},
         "position '3' of prompt 0 has none of the distractors",
     ),
-    "seed": ({"seed": -1}, "seed -1: expected a whole number of 0 or more"),
-    "half a seed": ({"seed": 1.5}, "seed 1.5: expected a whole number of 0 or more"),
-    "memory": ({"max_memory": 0}, "max_memory 0: expected a number of bytes above 0"),
-    "engine": ({"engine": "warp"}, "no engine 'warp': engines are auto, replay, hooks"),
+    "seed": ({"seed": -1}, "seed -1: expected a whole number of at least 0"),
+    "half a seed": ({"seed": 1.5}, "seed 1.5: expected a whole number", TypeError),
+    "memory": ({"max_memory": 0}, "max_memory 0: expected a whole number of bytes, at least 1"),
+    "engine": ({"engine": "warp"}, "no engine 'warp': expected auto, replay or hooks"),
     "one token": ({"tokens": TOKENS[:, :1]}, "prompt 0 has 1 tokens: .* takes 2 to 64 here; give a longer one"),
     "long": ({"tokens": torch.ones(1, 65, dtype=torch.long)}, "prompt 0 has 65 tokens: .* takes 2 to 64 here; cut it"),
     "one prompt": ({"tokens": TOKENS[0]}, r"tokens have shape \(8,\): expected \[prompt, pos\]"),
@@ -710,8 +726,8 @@ def test_what_is_accepted_would_run(still):
 @pytest.mark.parametrize(
     ("distance", "error", "message"),
     [
-        (0, ValueError, "distance 0: expected 1 token or more"),
-        (-3, ValueError, "distance -3: expected 1 token or more"),
+        (0, ValueError, "distance 0: expected a whole number of tokens, at least 1"),
+        (-3, ValueError, "distance -3: expected a whole number of tokens, at least 1"),
         (1.5, TypeError, "distance 1.5: expected a whole number of tokens"),
         (True, TypeError, "distance True: expected a whole number of tokens"),
     ],

@@ -14,7 +14,7 @@ from neolens.lab.tokenizer import tokenizer as lab_tokenizer
 from neolens.lab.words import BOS, CLASSES, VOCABULARY
 from neolens.prompts.english import WORDS, Filler, is_one_token
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
-from neolens.prompts.questions import refuse_arguments
+from neolens.prompts.questions import check_arguments
 from test_lab_language import by_elimination, by_induction, by_key
 from test_pairs import byte_level, contents, standin
 
@@ -334,11 +334,11 @@ REFUSED = [
         "indirect_object",
         "english",
         dict(corruption="swop"),
-        "no corruption 'swop': did you mean swap? there are swap and",
+        "no corruption 'swop': did you mean swap? expected swap or",
     ),
-    ("recall", "lab", dict(prompts=0), "prompts is 0: expected at least 1"),
-    ("recall", "lab", dict(seed=-1), "seed is -1: expected at least 0"),
-    ("recall", "lab", dict(distance=0), "distance is 0: expected at least 1"),
+    ("recall", "lab", dict(prompts=0), "prompts 0: expected a whole number of at least 1"),
+    ("recall", "lab", dict(seed=-1), "seed -1: expected a whole number of at least 0"),
+    ("recall", "lab", dict(distance=0), "distance 0: expected a whole number of at least 1"),
     ("induction", "english", dict(distance=1), "induction at distance 1: it can be asked at 2 and more"),
     (
         "induction",
@@ -389,8 +389,8 @@ def test_the_nearest_distance_of_a_story_is_said_and_can_be_asked(english):
 
 @pytest.mark.parametrize("value", [2.0, True, "8", None])
 def test_numbers_that_are_not_whole_are_refused(value):
-    with pytest.raises(TypeError, match=re.escape(f"prompts is {value!r}: expected a whole number from 1")):
-        refuse_arguments("swap", value, 0)
+    with pytest.raises(TypeError, match=re.escape(f"prompts {value!r}: expected a whole number of at least 1")):
+        check_arguments("swap", value, 0, True)
 
 
 UNFIT = [

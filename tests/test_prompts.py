@@ -97,7 +97,7 @@ def test_while_there_are_new_pairs_the_last_two_tokens_tell_the_next_and_all_occ
 @pytest.mark.parametrize(
     ("candidates", "n", "message"),
     [
-        (range(10), 1, "a repeat length of 1: expected at least 2"),
+        (range(10), 1, "n 1: expected a whole number of at least 2"),
         ([0, 5, 5], 3, "1 tokens to draw a repeated sequence from: expected at least 2, BOS not counted"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_text_shorter_than_a_prompt_gives_one_shorter_prompt(tokenizer):
 
 
 def test_bad_text_and_lengths_are_refused(tokenizer):
-    with pytest.raises(ValueError, match="prompts of 1 tokens hold no text"):
+    with pytest.raises(ValueError, match="length 1: expected a whole number of tokens, at least 2"):
         chunks(tokenizer, "a b", 1)
     with pytest.raises(ValueError, match="the text has no tokens"):
         chunks(tokenizer, "  ", 5)
@@ -147,7 +147,7 @@ def test_without_bos_text_is_cut_by_choice_only(tokenizer):
     for each in (bare, tokenizer):
         rows = chunks(each, "a b c d e f g", 3, prepend_bos=False)
         assert each.batch_decode(rows) == ["a b c", "d e f"]
-    with pytest.raises(ValueError, match="0 prompts: expected at least 1"):
+    with pytest.raises(ValueError, match="prompts 0: expected a whole number of at least 1"):
         chunks(tokenizer, "a b", 3, prompts=0)
 
 
@@ -169,8 +169,8 @@ def test_prompts_of_tokens_are_cut_as_text_is_and_never_across_prompts(tokenizer
     [
         ([], {"length": 4}, "there are no tokens to cut"),
         ([torch.arange(0)], {"length": 4}, "there are no tokens to cut"),
-        ([torch.arange(9)], {"length": 1}, "prompts of 1 tokens hold no text"),
-        ([torch.arange(9)], {"length": 4, "prompts": 0}, "0 prompts: expected at least 1"),
+        ([torch.arange(9)], {"length": 1}, "length 1: expected a whole number of tokens, at least 2"),
+        ([torch.arange(9)], {"length": 4, "prompts": 0}, "prompts 0: expected a whole number of at least 1"),
     ],
 )
 def test_tokens_that_cannot_be_cut_are_refused(rows, call, message):

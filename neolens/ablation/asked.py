@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from neolens.ablation.groups import Head, checked
-from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference, refuse_seed
+from neolens.ablation.how import Cut, How, checked_how, donors, refuse_reference
 from neolens.ablation.predictions import Predictions, predictions
+from neolens.checks import check_seed
 from neolens.metrics import Metric, several_metrics
 from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
@@ -72,7 +73,7 @@ def asked(
     """
     pairs = tokens if isinstance(tokens, PromptPairs) else None
     prompts = tuple(validated(tokens if pairs is None else list(pairs.clean), facts, shortest=2))
-    refuse_seed(seed)
+    seed = check_seed(seed)
     metrics, chosen = _metrics(metric), checked_how(how)
     read = predictions(facts, prompts, pairs, metrics, positions, answers, distractors)
     its = checked(groups, facts)
@@ -85,8 +86,8 @@ def asked(
         metrics,
         read,
         others,
-        int(seed),
-        tuple(donors(prompts, others, int(seed))) if chosen == "resample" else (),
+        seed,
+        tuple(donors(prompts, others, seed)) if chosen == "resample" else (),
         None if pairs is None else pairs.words,
     )
 

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from neolens import results
-from neolens.checks import did_you_mean
+from neolens.checks import did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def of_metric(result: Any, metric: Any = None) -> tuple[xr.Dataset, str]:
         held = _listed(result.attrs.get("metric", "metric"))
     if asked is None and len(held) > 1:
         raise ValueError(f"choose a metric: the result holds {', '.join(held)}")
-    name = held[0] if asked is None else str(asked)
-    if name not in held:
-        raise ValueError(f"no metric {name!r}: {did_you_mean(name, held)}the result holds {', '.join(held)}")
+    name = held[0] if asked is None else asked
+    if not isinstance(name, str) or name not in held:
+        raise ValueError(f"no metric {shown(name)}: {did_you_mean(name, held)}the result holds {', '.join(held)}")
     chosen = result.sel(metric=name, drop=True) if "metric" in result.dims else result
     return chosen.assign_attrs(metric=json.dumps([name])), name
 
@@ -145,10 +145,7 @@ def by_distance(result: Any, distance: Any, *, metric: Any = None) -> xr.Dataset
 
 def _checked(result: Any) -> None:
     """Nothing, if it is what `neolens.ablate` gives."""
-    named = {"ablated", "baseline", "group"}
-    if not isinstance(result, xr.Dataset) or not named <= {*result.data_vars, *result.coords}:
-        raise ValueError("expected a result of neolens.ablate, with ablated and baseline by group")
-    results.check(result)
+    results.check(results.check_result(result, "result", ["ablated", "baseline", "group"], (), "neolens.ablate"))
     expected = {"group", "prompt", *({"pos", "metric"} & set(result.dims))}
     if set(result["ablated"].dims) != expected or set(result["baseline"].dims) != expected - {"group"}:
         dims = tuple(map(str, result["ablated"].dims))
@@ -159,7 +156,10 @@ def _checked(result: Any) -> None:
 
 def _distances(distance: Any, shape: tuple[int, int]) -> Float[np.ndarray, "prompt token"]:
     """Distances that can be, NaN where nothing is asked."""
-    steps = _shaped(distance, "distance", shape).astype(float)
+    steps = _shaped(distance, "distance", shape)
+    if steps.dtype.kind not in "iuf":
+        raise TypeError(f"distance holds {steps.dtype}: expected whole numbers of tokens, -1 where nothing is asked")
+    steps = steps.astype(float)
     steps = np.where(steps == -1, np.nan, steps)
     whole = np.isnan(steps) | ((steps >= 0) & (steps % 1 == 0))
     inside = np.isnan(steps) | (steps < np.arange(shape[1]))

@@ -23,7 +23,7 @@ from transformer_lens.utilities.statistics import bootstrap_ci, derive_generator
 
 from neolens import results
 from neolens.ablation.by_prompt import Read, by_distance, of_answers, of_metric, read
-from neolens.checks import did_you_mean
+from neolens.checks import check_choice, check_list, check_seed, check_whole, did_you_mean, shown
 
 __all__ = ["CORRECTIONS", "by_distance", "difference", "effect", "heads_grid", "of_answers"]
 
@@ -31,6 +31,7 @@ SIGNIFICANT = 0.05
 """The corrected p below which figures mark a group."""
 
 CORRECTIONS = ("max_t", "benjamini_hochberg")
+_MOST = 2**24  # resamples
 _EXACT = 12  # prompts up to which all flips are tried, as in TransformerLens's test
 _TIE = 1e-13  # far above the rounding of a sum over its root mean square, far below any difference that matters
 _CELLS = 2**24  # numbers held at once while resampling
@@ -66,10 +67,8 @@ def effect(
         ValueError: no such result, metric or correction, a `where` that does not fit or chooses nothing, or a value
             that is not finite.
     """
-    if correction not in CORRECTIONS:
-        hint = did_you_mean(correction, CORRECTIONS)
-        raise ValueError(f"no correction {correction!r}: {hint}expected {' or '.join(CORRECTIONS)}")
-    resamples, seed = _whole("resamples", resamples, 1), _whole("seed", seed, 0)
+    check_choice(correction, "correction", CORRECTIONS)
+    resamples, seed = check_whole(resamples, "resamples", 1, _MOST), check_seed(seed)
     result, _ = of_metric(result, metric)
     taken = read(result, where)
     low, high, p = _uncertainty(taken.effect, resamples, seed)
@@ -105,7 +104,7 @@ def difference(
     Raises:
         ValueError: what `effect` says, no such group, or one that is compared with itself.
     """
-    resamples, seed = _whole("resamples", resamples, 1), _whole("seed", seed, 0)
+    resamples, seed = check_whole(resamples, "resamples", 1, _MOST), check_seed(seed)
     result, _ = of_metric(result, metric)
     ours, theirs = (_rows(result, names) for names in (group, other))
     if both := [one for one in ours if one in theirs]:
@@ -129,8 +128,7 @@ def heads_grid(effects: Any) -> xr.Dataset:
     Raises:
         ValueError: no group is a single head, or two are the same one.
     """
-    if not isinstance(effects, xr.Dataset) or "group" not in effects.dims or "heads" not in effects.coords:
-        raise ValueError("expected what neolens.ablation.effects.effect gives, with groups and their heads")
+    results.check_result(effects, "effects", ["heads"], ["group"], "neolens.ablation.effect")
     facts = _anatomy(effects)
     places = _places(effects)
     rows, layers, heads = list(places.values()), *np.array(list(places)).T
@@ -224,20 +222,15 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
 
 def _rows(result: xr.Dataset, names: Any) -> list[str]:
     """The named groups, all of which are there."""
-    chosen, held = [names] if isinstance(names, str) else list(names), [str(name) for name in result["group"].values]
+    chosen = [names] if isinstance(names, str) else check_list(names, "group", "names of groups")
+    held = [str(name) for name in result["group"].values]
     if not chosen:
         raise ValueError("no group is named: give a name, or several")
     for name in chosen:
         if name not in held:
             there = ", ".join([*held[:12], *["..."] * (len(held) > 12)])
-            raise ValueError(f"no group {name!r}: {did_you_mean(name, held)}the result holds {there}")
+            raise ValueError(f"no group {shown(name)}: {did_you_mean(name, held)}the result holds {there}")
     return [str(name) for name in chosen]
-
-
-def _whole(what: str, number: Any, least: int) -> int:
-    if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"{what} {number!r}: expected a whole number of at least {least}")
-    return int(number)
 
 
 def _attrs(result: xr.Dataset, taken: Read, resamples: int, seed: int) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from neolens.checks import check_head, check_list, check_seed, check_text, check_whole, shown
 from neolens.models import Anatomy, anatomy
 from neolens.models.foreign import Facts, Foreign, facts_of
+from neolens.network.weights import check_model
 
 Head = tuple[int, int]
 """Layer and head, from 0."""
@@ -59,11 +61,11 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
         seed: of the draws.
 
     Raises:
+        TypeError: no model, or numbers that are not whole.
         ValueError: a negative number of draws, or a negative seed.
     """
     facts = _facts(model)
-    if draws < 0 or seed < 0:
-        raise ValueError(f"{draws} draws with seed {seed}: expected numbers of 0 or more")
+    draws, seed = check_whole(draws, "draws", 0), check_seed(seed)
     kinds = {kind: _of_layers(facts, facts.layers_of_kind(kind)) for kind in ("local", "global")}
     groups = {kind: heads for kind, heads in kinds.items() if heads}
     if len(groups) < 2:
@@ -82,12 +84,12 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     They are named `random like 3.7 5.0, 0`, and so on.
 
     Raises:
+        TypeError: no list of heads, or numbers that are not whole.
         ValueError: a layer in which there are not as many others, heads that do not exist, or no draws.
     """
     facts = _facts(model)
-    chosen = checked({"heads": list(heads)}, facts)["heads"]
-    if draws < 1 or seed < 0:
-        raise ValueError(f"{draws} draws with seed {seed}: expected 1 or more draws and a seed of 0 or more")
+    chosen = check_heads(heads, facts)
+    draws, seed = check_whole(draws, "draws", 1), check_seed(seed)
     by_layer = {layer: [head for its, head in chosen if its == layer] for layer, _ in chosen}
     for layer, its in by_layer.items():
         if 2 * len(its) > facts.heads:
@@ -115,12 +117,12 @@ def checked(groups: Any, facts: Facts) -> dict[str, tuple[Head, ...]]:
     """
     if not isinstance(groups, Mapping):
         raise TypeError(
-            f"groups are a {type(groups).__name__}: expected a dict from a name to heads, such as "
+            f"groups are {shown(groups)}, a {type(groups).__name__}: expected a dict from a name to heads, such as "
             "{'mine': [(3, 7), (5, 0)]}, or neolens.each_head(model)"
         )
     if not groups:
         raise ValueError("there is no group: expected at least one, such as {'mine': [(3, 7)]}")
-    return {_name(name): _heads(name, heads, facts) for name, heads in groups.items()}
+    return {name: _heads(name, heads, facts) for name, heads in groups.items()}
 
 
 def kind_of(heads: Sequence[Head], facts: Facts) -> str:
@@ -129,43 +131,34 @@ def kind_of(heads: Sequence[Head], facts: Facts) -> str:
     return kinds.pop() if len(kinds) == 1 else "both"
 
 
-def _name(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"a group is named {name!r}: expected a string such as 'mine'")
-    return name
+def check_heads(heads: Any, facts: Facts) -> tuple[Head, ...]:
+    """The heads, each once and in order.
+
+    Raises:
+        TypeError: no list of (layer, head).
+        ValueError: none, or one that does not exist.
+    """
+    chosen = check_list(heads, "heads", "(layer, head)", example="[(3, 7), (5, 0)]")
+    if not chosen:
+        raise ValueError(f"heads {shown(heads)}: expected at least one (layer, head)")
+    return tuple(sorted({check_head(head, facts.layers, facts.heads, facts.name) for head in chosen}))
 
 
-def _heads(name: str, heads: Any, facts: Facts) -> tuple[Head, ...]:
-    listed = list(heads) if isinstance(heads, Iterable) and not isinstance(heads, str) else None
-    if listed is None or not all(_is_head(head) for head in listed):
-        raise TypeError(f"group {name!r} is {heads!r:.60}: expected a list of (layer, head), such as [(3, 7), (5, 0)]")
-    if not listed:
-        raise ValueError(f"group {name!r} is empty: expected at least one (layer, head)")
-    for layer, head in listed:
-        if not 0 <= layer < facts.layers:
-            raise ValueError(
-                f"group {name!r} holds head {layer}.{head}: no layer {layer} in {facts.name}: layers are 0 to "
-                f"{facts.layers - 1}"
-            )
-        if not 0 <= head < facts.heads:
-            raise ValueError(
-                f"group {name!r}: no head {head} in layer {layer} of {facts.name}: heads are 0 to {facts.heads - 1}"
-            )
-    return tuple(sorted({(int(layer), int(head)) for layer, head in listed}))
-
-
-def _is_head(head: Any) -> bool:
-    return (
-        isinstance(head, tuple | list)
-        and len(head) == 2
-        and all(isinstance(part, int | np.integer) and not isinstance(part, bool) for part in head)
-    )
+def _heads(name: Any, heads: Any, facts: Facts) -> tuple[Head, ...]:
+    check_text(name, "name of a group", example="mine")
+    try:
+        return check_heads(heads, facts)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"group {shown(name)}: {error}") from None
 
 
 def _facts(model: Any) -> Facts:
     if isinstance(model, Anatomy | Foreign):
         return model
-    return anatomy(model) if isinstance(model, str | Path) else facts_of(model)
+    if isinstance(model, str | Path):
+        return anatomy(model)
+    check_model(model)
+    return facts_of(model)
 
 
 def _all(facts: Facts) -> list[Head]:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_whole, did_you_mean, shown
+from neolens.models.treatments import EXACT
 
 ALL_POSITIONS = "mean_all_positions"
 """The mean over all positions of all reference prompts, each position counting as much: one value per head, for
@@ -39,7 +40,7 @@ class Beyond:
     """A whole number of tokens."""
 
     def __post_init__(self) -> None:
-        _refuse_distance(self.distance)
+        object.__setattr__(self, "distance", check_whole(self.distance, "distance", 1, EXACT, unit="tokens"))
 
     def __str__(self) -> str:
         return f"without keys {self.distance} or more tokens back"
@@ -53,7 +54,7 @@ class Within:
     """A whole number of tokens."""
 
     def __post_init__(self) -> None:
-        _refuse_distance(self.distance)
+        object.__setattr__(self, "distance", check_whole(self.distance, "distance", 1, EXACT, unit="tokens"))
 
     def __str__(self) -> str:
         return f"without keys fewer than {self.distance} tokens back"
@@ -74,24 +75,14 @@ def checked_how(how: Any) -> How:
         return how
     if not isinstance(how, str):
         raise TypeError(
-            f"how is {how!r:.60}: expected {', '.join(map(repr, HOWS))}, Beyond(distance) or Within(distance)"
+            f"how is {shown(how)}: expected {', '.join(map(repr, HOWS))}, Beyond(distance) or Within(distance)"
         )
     if how not in HOWS:
         raise ValueError(
-            f"no way to ablate {how!r}: {did_you_mean(how, HOWS)}ways are {', '.join(HOWS)}, Beyond(distance) and "
+            f"no way to ablate {shown(how)}: {did_you_mean(how, HOWS)}ways are {', '.join(HOWS)}, Beyond(distance) and "
             "Within(distance)"
         )
     return how
-
-
-def refuse_seed(seed: Any) -> None:
-    """Nothing, if something can be drawn with it.
-
-    Raises:
-        ValueError: no whole number of 0 or more.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed {seed!r}: expected a whole number of 0 or more")
 
 
 def refuse_reference(reference: Sequence[Tensor], prompts: Sequence[Tensor], how: How) -> None:
@@ -171,10 +162,3 @@ def _others(prompt: Tensor, reference: Sequence[Tensor]) -> list[int]:
 
 def _listed(lengths: set[int]) -> str:
     return f"{min(lengths)}" if len(lengths) == 1 else f"{len(lengths)} lengths from {min(lengths)} to {max(lengths)}"
-
-
-def _refuse_distance(distance: Any) -> None:
-    if isinstance(distance, bool) or not isinstance(distance, int | np.integer):
-        raise TypeError(f"distance {distance!r}: expected a whole number of tokens")
-    if distance < 1:
-        raise ValueError(f"distance {distance}: expected 1 token or more")

@@ -5,8 +5,7 @@ By default at every position the token that follows; in `PromptPairs` the answer
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_list, check_text, check_whole, shown
 from neolens.metrics import Metric
 from neolens.models.foreign import Facts
-from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
+from neolens.prompts.tokens import is_prompt
 
 NOTHING = -1
 """In place of a token that nothing is compared with."""
@@ -86,17 +86,14 @@ def _expected(
 ) -> list[Tensor] | None:
     """For every position the token to come, or the one to compare it with; `NOTHING` where there is none."""
     if given is not None:
-        rows = list(given) if isinstance(given, Iterable) else []
-        if len(rows) != len(prompts) or any(
-            not isinstance(row, Tensor)
-            or row.shape != prompt.shape
-            or row.is_floating_point()
-            or row.dtype == torch.bool
-            for row, prompt in zip(rows, prompts)
-        ):
+        rows = list(given) if isinstance(given, Sequence) or (isinstance(given, Tensor) and given.ndim) else []
+        fits = len(rows) == len(prompts) and all(
+            is_prompt(row) and row.shape == prompt.shape for row, prompt in zip(rows, prompts)
+        )
+        if not fits:
             raise ValueError(
                 f"{which} do not fit the tokens: expected one token for each of theirs, {NOTHING} where none, in "
-                "tensors of whole numbers as the tokens are"
+                f"tensors of whole numbers as the tokens are, not {shown(given)}"
             )
         low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
         if low < NOTHING or high >= facts.d_vocab:
@@ -128,13 +125,13 @@ def _positions(
     if isinstance(positions, str):
         positions = [positions]
     if not isinstance(positions, Mapping):
-        if not isinstance(positions, Iterable):
-            raise TypeError(
-                f"positions are {positions!r:.60}: expected 'each', a list of indices or names, or a dict from a name "
-                "to one index a prompt"
-            )
-        return _listed_positions(listed(positions, "positions"), pairs, lengths)
-    names = {str(name): listed(places, f"the places of position {name!r}") for name, places in positions.items()}
+        example = "[0, -1]; or 'each', or a dict from a name to one index per prompt"
+        several = check_list(positions, "positions", "indices or names", example=example)
+        return _listed_positions(several, pairs, lengths)
+    names = {
+        check_text(name, "name of a position", example="end"): check_list(places, f"position {name!r}", "indices")
+        for name, places in positions.items()
+    }
     for name, places in names.items():
         if len(places) != len(lengths):
             raise ValueError(
@@ -148,7 +145,10 @@ def _listed_positions(
 ) -> tuple[list[Tensor], tuple[str, ...] | Sequence[int]]:
     """Positions by their names in the pairs, or by numbers that are the same in every prompt."""
     known = {} if pairs is None else pairs.positions
-    chosen = [int(one) if isinstance(one, Tensor) and one.numel() == 1 else one for one in chosen]
+    chosen = [
+        one if isinstance(one, str) else check_whole(one, "position", remedy="give an index or a name")
+        for one in chosen
+    ]
     names: dict[str, list[Any]] = {}
     for one in chosen:
         if isinstance(one, str) and one not in known:
@@ -171,16 +171,11 @@ def _stacked(names: Mapping[str, list[Any]], lengths: Sequence[int]) -> tuple[li
 
 
 def _index(place: Any, name: str, number: int, length: int) -> int:
-    try:
-        if isinstance(place, bool):
-            raise TypeError
-        index = operator.index(place)
-    except TypeError:
-        raise TypeError(f"position {name!r} of prompt {number} is {place!r:.60}: expected an index") from None
+    index = check_whole(place, f"position {name!r} of prompt {number} is")
     if not -length <= index < length:
         raise ValueError(
-            f"position {name!r} of prompt {number} is {index}: expected 0 to {length - 1}, or -{length} to -1 counted "
-            "from the end"
+            f"position {name!r} of prompt {number} is {shown(index)}: expected 0 to {length - 1}, or -{length} to -1 "
+            "counted from the end"
         )
     return index % length
 

@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neolens.ablation.groups import checked
+from neolens.ablation.groups import check_heads, checked
 from neolens.ablation.hooked import check_ablation_works, hooks_of
-from neolens.ablation.how import ALL_POSITIONS, HOWS, MEANS, Cut, How, checked_how, refuse_seed, warn_of_few
+from neolens.ablation.how import ALL_POSITIONS, HOWS, MEANS, Cut, How, checked_how, warn_of_few
 from neolens.ablation.values import mean_of_heads
+from neolens.checks import check_bool, check_index, check_list, check_seed, check_whole, shown
 from neolens.models import Anatomy, anatomy
 from neolens.models.modifications import modified_modules
 from neolens.models.state import state_of
 from neolens.network import check_unchanged, weights_of
 from neolens.network.measurement import check_finite
+from neolens.network.weights import check_model
 from neolens.prompts.bos import chosen_bos
-from neolens.prompts.checks import listed
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import read, tokenizer_of
 from neolens.prompts.tokens import validated
@@ -50,7 +51,8 @@ class Continuations:
 
     def side_by_side(self, number: int, *, width: int = 118) -> str:
         """One prompt and its continuations in columns, `width` characters in all."""
-        each = max(24, width // len(self.by_group) - 3)
+        number = check_index(number, "prompt", len(self.prompts))
+        each = max(24, check_whole(width, "width", 1, unit="characters") // len(self.by_group) - 3)
         parting = {name: f"parts after {agreed[number]} tokens" for name, agreed in self.agreed.items()}
         parting[AS_IT_IS] = ""
         columns = [
@@ -77,8 +79,9 @@ def ablated(model: Any, heads: Any, *, how: How = "zero", reference: Any = None,
         TypeError, ValueError: heads that do not exist, an unknown `how`, no reference where one is needed; while
             running, a text longer than the reference.
     """
+    check_model(model)
     facts = anatomy(model)
-    chosen, way = checked({"heads": heads}, facts)["heads"], checked_how(how)
+    chosen, way = check_heads(heads, facts), checked_how(how)
     layers = {layer for layer, _ in chosen}
     check_ablation_works(model, facts, way, layers)
     values = _values(model, facts, way, layers, reference, seed)
@@ -113,13 +116,13 @@ def continuations(
         TypeError, ValueError: as `ablated`; no BOS to put before the prompts; prompts and continuations that do not
             fit the context; a model that drops activations at random, or whose logits are not finite.
     """
+    check_model(model)
     facts, tokenizer = anatomy(model), tokenizer_of(model)
     chosen, way = checked(groups, facts), checked_how(how)
     if AS_IT_IS in chosen:
         raise ValueError(f"a group is named {AS_IT_IS!r}, as is what the model writes unablated: name it otherwise")
-    texts = [prompts] if isinstance(prompts, str) else listed(prompts, "the prompts")
-    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int | np.integer) or new_tokens < 1:
-        raise ValueError(f"new_tokens {new_tokens!r}: expected a whole number of 1 or more")
+    texts = [prompts] if isinstance(prompts, str) else check_list(prompts, "prompts", "texts")
+    new_tokens, prepend_bos = check_whole(new_tokens, "new_tokens", 1), check_bool(prepend_bos, "prepend_bos")
     bos = chosen_bos(tokenizer, prepend_bos, facts.d_vocab)
     begun = [read(tokenizer, text, bos, f"prompt {number}") for number, text in enumerate(texts)]
     if not begun:
@@ -127,7 +130,7 @@ def continuations(
     for number, one in enumerate(begun):
         if len(one.ids) + new_tokens > facts.context:
             raise ValueError(
-                f"prompt {number} has {len(one.ids)} tokens: with {new_tokens} more it does not fit the "
+                f"prompt {number} has {len(one.ids)} tokens: with {shown(new_tokens)} more it does not fit the "
                 f"{facts.context} of {facts.name}; shorten it, or ask for fewer"
             )
     layers = {layer for heads in chosen.values() for layer, _ in heads}
@@ -135,10 +138,10 @@ def continuations(
     check_unchanged(model, by_model=True)
     values = _values(model, facts, way, layers, reference, seed)
     check_finite(model, *(torch.tensor([one.ids]) for one in begun))
-    written = {AS_IT_IS: [_continued(model, one.ids, int(new_tokens)) for one in begun]}
+    written = {AS_IT_IS: [_continued(model, one.ids, new_tokens) for one in begun]}
     for name, heads in chosen.items():
         with model.hooks(fwd_hooks=hooks_of(facts, heads, way, values)):
-            written[name] = [_continued(model, one.ids, int(new_tokens)) for one in begun]
+            written[name] = [_continued(model, one.ids, new_tokens) for one in begun]
     return Continuations(
         tuple(texts),
         {name: tuple(tokenizer.decode(tokens) for tokens in its) for name, its in written.items()},
@@ -162,7 +165,7 @@ def _values(
 ) -> dict[int, Tensor] | None:
     """Layer -> z [1, pos, head, d_head] to put in place of the heads, of runs without any hook; one position, where the
     mean is over all."""
-    refuse_seed(seed)
+    seed = check_seed(seed)
     if isinstance(how, Cut) or how == "zero":
         if reference is not None:
             raise ValueError(f"how={how!r} puts nothing in the heads' place: leave reference out")
@@ -173,7 +176,10 @@ def _values(
             f"how={how!r} needs reference prompts{'' if anywhere else ' as long as what is to be written'}: give "
             f"reference, or take one of {HOWS[0]!r}, Beyond(distance) and Within(distance)"
         )
-    prompts = validated(list(reference.clean) if isinstance(reference, PromptPairs) else reference, facts)
+    try:
+        prompts = validated(list(reference.clean) if isinstance(reference, PromptPairs) else reference, facts)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"in the reference: {error}") from error
     lengths = {len(prompt) for prompt in prompts}
     if len(prompts) < 2 or (len(lengths) > 1 and not anywhere):
         raise ValueError(

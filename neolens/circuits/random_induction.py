@@ -12,7 +12,7 @@ import torch
 
 from neolens.prompts import PromptPairs, token_pool
 from neolens.prompts.bos import chosen_bos
-from neolens.prompts.questions import refuse_arguments
+from neolens.prompts.questions import check_arguments
 
 SEGMENT = 8
 """Tokens of the repeated segment, as in words; fewer where the distance is shorter or the vocabulary small."""
@@ -41,7 +41,7 @@ def random_induction(
         ValueError: no BOS to begin with, fewer than five tokens to draw from, a distance below 2, or prompts beyond the
             context.
     """
-    refuse_arguments("other", prompts, seed, distance)
+    prompts, seed, distance = check_arguments("other", prompts, seed, prepend_bos, distance)
     bos = chosen_bos(model.tokenizer, prepend_bos, model.anatomy.d_vocab)
     pool = [token for token in token_pool(model) if token != bos]
     n = min(SEGMENT, distance + 1, len(pool) - 2)

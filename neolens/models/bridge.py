@@ -17,6 +17,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
+from neolens.checks import check_whole
 from neolens.models.components import (
     CloningHookPoint,
     EditableHookPoint,
@@ -32,6 +33,7 @@ from neolens.models.components import (
 )
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
+from neolens.models.inputs import check_input
 from neolens.models.live_config import LiveConfig, complete_cfg
 from neolens.models.modifications import inspect
 from neolens.models.saving import pickled
@@ -223,12 +225,20 @@ class Bridge(TransformerBridge):
         Raises:
             HookNameError: a hook on a point that does not fire.
             ThreadConflictError: another thread is within `neolens.what_if` on this model.
+            TypeError, ValueError: no text or tokens, or tokens outside the vocabulary.
         """
+        if kwargs.get("start_at_layer") is None:  # from there on, the input is a residual stream
+            check_input(args[0] if args else kwargs.get("input"), self.anatomy)
         for point in self._points():
             if point.never_fires is not None and (point._forward_hooks or point._backward_hooks):
                 raise HookNameError(point.never_fires)
         with self._neolens_state.hold("a forward pass"):
             return super().forward(*args, **kwargs)
+
+    def generate(self, input: Any = "", max_new_tokens: int = 10, *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens; tokens outside the vocabulary are refused."""
+        check_input(input, self.anatomy)
+        return super().generate(input, check_whole(max_new_tokens, "max_new_tokens", 0), *args, **kwargs)
 
     def _points(self) -> list[EditableHookPoint]:
         """Every hook point once, those that do not fire included."""

@@ -8,10 +8,10 @@ arXiv 2306.15595). Nothing here needs torch.
 
 from __future__ import annotations
 
-import math
-import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from neolens.checks import check_list, check_number, check_seed, check_whole, shown
 
 EXACT = 2**24
 """Indices up to here are exact in float32, in which the angles of a rotation are taken."""
@@ -26,9 +26,9 @@ class Shift:
     kind: Literal["shift"] = field(default="shift", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, "by", _whole(self.by, "a shift"))
+        _set(self, "by", check_whole(self.by, "shift by"))
         if abs(self.by) > EXACT:
-            raise ValueError(f"a shift by {self.by} is too far: expected at most {EXACT}, up to which angles are exact")
+            raise ValueError(f"shift by {shown(self.by)}: expected at most {EXACT}, up to which angles are exact")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Freeze:
     kind: Literal["freeze"] = field(default="freeze", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, "at", _whole(self.at, "a position"))
-        if not 0 <= self.at <= EXACT:
-            raise ValueError(f"no position {self.at} to freeze all tokens at: positions count from 0, up to {EXACT}")
+        _set(self, "at", check_whole(self.at, "position", 0, EXACT))
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,9 @@ class Shuffle:
     kind: Literal["shuffle"] = field(default="shuffle", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, "seed", _whole(self.seed, "a seed"))
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed {self.seed} cannot be drawn from: expected 0 or more, below 2**63")
+        _set(self, "seed", check_seed(self.seed))
         if self.within is not None:
-            _set(self, "within", _whole(self.within, "a number of positions"))
-            if self.within < 1:
-                raise ValueError(f"within {self.within} there is no position to shuffle: expected at least 1")
+            _set(self, "within", check_whole(self.within, "within", 1, EXACT, unit="positions"))
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,7 @@ class Scale:
     kind: Literal["scale"] = field(default="scale", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, "by", _number(self.by, "a scale"))
-        if not (math.isfinite(self.by) and 1e-9 <= self.by <= 1e9):
-            raise ValueError(f"a scale of {self.by:g} is not usable: expected a factor greater than 0, 1e-9 to 1e9")
+        _set(self, "by", check_number(self.by, "scale", 1e-9, 1e9))
 
 
 @dataclass(frozen=True)
@@ -170,35 +162,7 @@ def _set(treatment: Treatment, name: str, value: Any) -> None:
     object.__setattr__(treatment, name, value)
 
 
-def _whole(value: Any, what: str) -> int:
-    """A whole number of any integer type, as an int; a bool is none."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{value!r} is not {what}: expected a whole number, such as 8") from None
-
-
-def _number(value: Any, what: str) -> float:
-    """A number of any type, as a float; neither a bool nor a word."""
-    try:
-        if isinstance(value, (bool, str, bytes)):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{value!r} is not {what}: expected a number, such as 0.5") from None
-
-
 def _bands(bands: Any) -> tuple[int, ...]:
     """Band numbers, each once and ascending."""
-    try:
-        if isinstance(bands, (str, bytes)):
-            raise TypeError
-        several = list(bands)
-    except TypeError:
-        raise TypeError(f"bands {bands!r}: expected a sequence of band numbers, such as (0, 1)") from None
-    numbers = sorted({_whole(band, "a band") for band in several})
-    if numbers and numbers[0] < 0:
-        raise ValueError(f"no band {numbers[0]}: bands count from 0, the fastest frequency")
-    return tuple(numbers)
+    several = check_list(bands, "bands", "band numbers", example="(0, 1)")
+    return tuple(sorted({check_whole(band, "band", 0, EXACT) for band in several}))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_tokens
 from neolens.models.modifications import hooked_points, inspect, modified_modules
 from neolens.models.state import state_of
 from neolens.network.forward import logits, residual
@@ -68,8 +69,13 @@ def _some(names: list[str]) -> str:
 
 @torch.no_grad()
 def disagreement(model: Any, tokens: Int[Tensor, "prompt pos"]) -> float:
-    """The largest difference of a logit between the hooked model and the pure forward pass, over the logits' range."""
+    """The largest difference of a logit between the hooked model and the pure forward pass, over the logits' range.
+
+    Raises:
+        TypeError, ValueError: no model of neolens, or no tokens of its vocabulary.
+    """
     weights = weights_of(model)
+    check_tokens(tokens, "tokens", "[prompt, pos]", weights.anatomy.d_vocab, weights.anatomy.name)
     tokens = tokens.to(weights.embedding.device)
     hooked = model(tokens).double()
     pure = logits(weights, residual(weights, tokens)).double()
@@ -82,7 +88,8 @@ def verify(model: Any, tokens: Int[Tensor, "prompt pos"]) -> None:
     Raises:
         AssertionError: it does not, which is a fault of neolens.
     """
-    bound, difference = TOLERANCE[dtype_of(model)], disagreement(model, tokens)
+    difference = disagreement(model, tokens)
+    bound = TOLERANCE[dtype_of(model)]
     if not difference <= bound:
         raise AssertionError(
             f"the pure forward pass differs from the hooked model by {difference:.1e} of the logits' range, expected "

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from neolens.models.facts import AttentionSpan
+from neolens.checks import check_list, check_tokens, check_type
+from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
 from neolens.network.products import apply, blocks
@@ -47,8 +49,13 @@ def residual(
         block: queries computed at a time.
         scores_too: whether the observer is handed the scores besides the pattern.
         stop_after: the last layer whose attention is needed; the pass ends there, before its output.
+
+    Raises:
+        TypeError, ValueError: no weights, no tokens of their vocabulary, or not one span for each layer.
     """
-    spans = weights.anatomy.attention if spans is None else spans
+    facts = check_type(weights, "weights", Weights, "those of a model, of neolens.network.weights_of(model)").anatomy
+    spans = facts.attention if spans is None else check_spans(spans, facts)
+    check_tokens(tokens, "tokens", "[prompt, pos]", facts.d_vocab, facts.name)
     if positions is None:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
     x = embed(weights, tokens, positions, edit=edit)
@@ -64,6 +71,21 @@ def residual(
         x = at("resid_post", _add_mlp(at, x, attn_out))
         del attn_out  # not to be there beside the next layer's attention
     return x
+
+
+def check_spans(spans: Any, anatomy: Anatomy) -> list[AttentionSpan]:
+    """The spans as a list.
+
+    Raises:
+        TypeError: no list of spans.
+        ValueError: not one for each layer.
+    """
+    found = check_list(spans, "spans", "AttentionSpan", example="model.anatomy.attention")
+    for span in found:
+        check_type(span, "span", AttentionSpan, "a neolens.AttentionSpan")
+    if len(found) != anatomy.layers:
+        raise ValueError(f"spans of {len(found)} layers: expected one for each of the {anatomy.layers} layers")
+    return found
 
 
 def logits(weights: Weights, final: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_vocab"]:

@@ -22,10 +22,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from neolens.checks import check_bool
 from neolens.models.ambient import plain_torch
 from neolens.models.state import state_of
 from neolens.network.agreement import check_unchanged
-from neolens.network.weights import dtype_of
+from neolens.network.weights import check_model, dtype_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +52,8 @@ _MEASURING = object()
 def measurement(
     *, narrow: Narrow = dict, error: bool = True, exclusive: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator of instruments, functions whose first argument is the model.
+    """A decorator of instruments, functions whose first argument is the model. It checks the model and every argument
+    that is annotated as a bool.
 
     An argument `engine="hooks"` says that the model itself is run, with whatever is on it; else the pure pass is, and a
     model with hooks is refused.
@@ -64,13 +66,16 @@ def measurement(
 
     def decorate(instrument: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(instrument)
+        flags = [name for name, parameter in signature.parameters.items() if parameter.annotation in ("bool", bool)]
+        expected = "a TransformerBridge, such as a model from neolens.load" if "engine" in signature.parameters else ""
 
         @functools.wraps(instrument)
         def measured(*args: P.args, **kwargs: P.kwargs) -> R:
             arguments = signature.bind(*args, **kwargs).arguments
             model = next(iter(arguments.values()))
-            if not isinstance(model, torch.nn.Module):
-                return instrument(*args, **kwargs)  # which says what it expects
+            check_model(model, expected=expected or "a model from neolens.load")
+            for name in {*flags} & {*arguments}:
+                check_bool(arguments[name], name)
             by_model = arguments.get("engine") == "hooks" or state_of(model).built is None
             outer = _outermost(model)
             use = state_of(model).hold(instrument.__name__, exclusive=exclusive or by_model, value=_MEASURING)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import check_indices, check_layer, check_tokens, check_type
 from neolens.network.blockwise import PatternBlock
 from neolens.network.forward import residual
 from neolens.network.measurement import measurement
@@ -25,7 +26,9 @@ def patterns(model: Any, tokens: Int[Tensor, " pos"], layer: int) -> Float[Tenso
     Raises:
         ValueError: the layer does not exist, or the prompt is empty or longer than the model's context.
     """
-    return head_patterns(model, tokens, {layer: range(weights_of(model).anatomy.heads)})[layer]
+    facts = weights_of(model).anatomy
+    layer = check_layer(layer, facts.layers, facts.name)
+    return head_patterns(model, tokens, {layer: range(facts.heads)})[layer]
 
 
 @measurement(error=False)
@@ -43,18 +46,14 @@ def head_patterns(
     """
     weights = weights_of(model)
     facts = weights.anatomy
-    for layer, its in heads.items():
-        if not 0 <= layer < facts.layers:
-            raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
-        for head in its:
-            if not 0 <= head < facts.heads:
-                raise ValueError(f"no head {layer}.{head} in {facts.name}: heads are 0 to {facts.heads - 1}")
-    if not 0 < len(tokens) <= facts.context:
+    expected = "a mapping from layers to lists of heads, such as {1: [0, 2]}"
+    heads = {
+        check_layer(layer, facts.layers, facts.name): check_indices(its, "head", facts.heads, f"layer {layer}")
+        for layer, its in check_type(heads, "heads", Mapping, expected).items()
+    }
+    check_tokens(tokens, "prompt", "[pos]", facts.d_vocab, facts.name)
+    if len(tokens) > facts.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens: {facts.name} takes 1 to {facts.context}")
-    if tokens.is_floating_point() or int(tokens.min()) < 0 or int(tokens.max()) >= facts.d_vocab:
-        raise ValueError(
-            f"the prompt holds what is no token of {facts.name}: expected integers, 0 to {facts.d_vocab - 1}"
-        )
     empty = partial(weights.embedding.new_zeros, dtype=torch.float32)
     whole = {layer: empty(len(its), len(tokens), len(tokens)) for layer, its in heads.items()}
 

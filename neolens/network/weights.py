@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neolens.checks import shown
 from neolens.models.facts import Anatomy, Position
 from neolens.models.loading import anatomy as anatomy_of
 
@@ -69,6 +70,22 @@ def dtype_of(model: Any) -> torch.dtype:
     return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
 
 
+def check_model(model: Any, kind: type | None = None, expected: str = "a model from neolens.load") -> None:
+    """Check that a model is a hooked one.
+
+    Args:
+        kind: its class, by default any TransformerBridge.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if kind is None:
+        from transformer_lens.model_bridge import TransformerBridge as kind
+    if not isinstance(model, kind):
+        name = f" {shown(model)}" if isinstance(model, str) else ""
+        raise TypeError(f"expected {expected}, got {type(model).__name__}{name}")
+
+
 def weights_of(model: Any) -> Weights:
     """The weights of a model from `neolens.load`.
 
@@ -76,8 +93,7 @@ def weights_of(model: Any) -> Weights:
         TypeError: not a hooked model (a TransformerBridge).
         ValueError: a module that neolens cannot read, such as an adapter in the place of a linear map.
     """
-    if not hasattr(model, "blocks") or not hasattr(model, "unembed"):
-        raise TypeError(f"expected a model from neolens.load, got {type(model).__name__}")
+    check_model(model)
     facts = anatomy_of(model)
     return Weights(
         anatomy=facts,

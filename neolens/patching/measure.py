@@ -13,6 +13,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neolens import network, results
+from neolens.checks import check_choice, check_type, check_whole, shown
 from neolens.metrics import logit_difference
 from neolens.models.foreign import facts_of
 from neolens.network import measurement
@@ -72,13 +73,14 @@ def patch(
         is labelled `source..query`. NaN where a prompt has no such position, or nothing between.
 
     Raises:
+        TypeError: arguments of another type, such as prompts that are no `PromptPairs`.
         ValueError: a site, layer, head, position, metric or direction that there is not, pairs that do not fit the
             model, a metric that does not give one finite number a run, or a model with hooks on it.
         AssertionError: `verify` found a difference.
     """
     began = time.perf_counter()
     facts = facts_of(model)
-    pairs.check(model)
+    check_type(pairs, "pairs", PromptPairs, "PromptPairs, of PromptPairs.from_tokens or from_text").check(model)
     sweep = planned(facts, pairs, site, positions, layers, heads, metric, direction)
     chosen = chosen_engine(model, engine, max_memory)
     dtype = _dtype(model, dtype, chosen)
@@ -118,16 +120,19 @@ def patch(
 
 def recovered(result: xr.Dataset) -> xr.DataArray:
     """(patched - corrupted) / (clean - corrupted): 1 where the patch restores the clean run's metric, 0 where it does
-    nothing; NaN where the two runs' metrics are equal."""
+    nothing; NaN where the two runs' metrics are equal.
+
+    Raises:
+        TypeError, ValueError: no result of `neolens.patch`.
+    """
+    results.check_result(result, "result", ["patched", "clean", "corrupted"], (), "neolens.patch")
     between = result["clean"] - result["corrupted"]
     return ((result["patched"] - result["corrupted"]) / between.where(between != 0)).rename("recovered")
 
 
 def chosen_engine(model: Any, engine: str, max_memory: int) -> str:
-    if engine not in ENGINES:
-        raise ValueError(f"no engine {engine!r}: engines are {', '.join(ENGINES)}")
-    if max_memory <= 0:
-        raise ValueError(f"max_memory {max_memory}: expected a number of bytes above 0, such as 2**30")
+    check_choice(engine, "engine", ENGINES)
+    check_whole(max_memory, "max_memory", 1, unit="bytes", remedy="such as 2**30")
     ours = is_from_neolens(model)
     if engine == "replay" and not ours:
         raise ValueError(
@@ -141,11 +146,12 @@ def _dtype(model: Any, asked: torch.dtype | str | None, engine: str) -> torch.dt
     own = network.dtype_of(model)
     if asked is None:
         return own
+    check_type(asked, "dtype", (str, torch.dtype), f"one of {', '.join(DTYPES)}")
     if engine != "replay":
         raise ValueError(f"dtype {asked}: engine='hooks' runs the model as it is; load it in another dtype instead")
     dtype = DTYPES.get(str(asked).removeprefix("torch."))
     if dtype is None:
-        raise ValueError(f"no dtype {str(asked)!r}: expected one of {', '.join(DTYPES)}")
+        raise ValueError(f"no dtype {shown(str(asked))}: expected one of {', '.join(DTYPES)}")
     return dtype
 
 

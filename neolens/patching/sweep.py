@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_choice, check_indices, check_list, shown
 from neolens.metrics import AnyMetric, Metric, several_metrics
 from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
@@ -97,23 +97,19 @@ def planned(
     Raises:
         ValueError: what `neolens.patch` says.
     """
-    if site not in SITES:
-        raise ValueError(f"no site {site!r} to patch: {did_you_mean(site, SITES)}sites are {', '.join(SITES)}")
+    check_choice(site, "site to patch", SITES)
     if site == "resid_mid" and getattr(facts, "parallel", False):
         raise ValueError(
             f"{facts.name} has no resid_mid: attention and MLP run in parallel; patch resid_pre, attn_out or resid_post"
         )
     if site not in HEAD_SITES and heads is not None:
         raise ValueError(f"{site} has no heads: leave heads out, or patch one of {', '.join(HEAD_SITES)}")
-    if direction not in DIRECTIONS:
-        raise ValueError(
-            f"no direction {direction!r}: expected 'denoise' (clean into corrupted) or 'noise' (corrupted into clean)"
-        )
+    check_choice(direction, "direction", DIRECTIONS)
     return Sweep(
         pairs,
         site,
-        _numbers("layer", layers, facts.layers, facts.name),
-        _numbers("head", heads, facts.heads, facts.name) if site in HEAD_SITES else None,
+        _chosen("layer", layers, facts.layers, facts.name),
+        _chosen("head", heads, facts.heads, facts.name) if site in HEAD_SITES else None,
         _positions(positions, pairs),
         _metrics(metric, pairs),
         direction,
@@ -135,23 +131,17 @@ def finite(baselines: Mapping[str, np.ndarray], sweep: Sweep) -> None:
             )
 
 
-def _numbers(what: str, chosen: Collection[int] | None, there_are: int, name: str) -> tuple[int, ...]:
-    if chosen is None:
-        return tuple(range(there_are))
-    numbers = [int(number) for number in chosen]
-    if not numbers:
-        raise ValueError(f"no {what}s are asked for: give some, or leave {what}s out for all")
-    if wrong := [number for number in numbers if not 0 <= number < there_are]:
-        raise ValueError(f"no {what} {wrong[0]} in {name}: {what}s are 0 to {there_are - 1}")
-    return tuple(sorted(set(numbers)))
+def _chosen(what: str, chosen: Any, count: int, name: str) -> tuple[int, ...]:
+    return tuple(range(count) if chosen is None else sorted(check_indices(chosen, what, count, name)))
 
 
 def _positions(
     positions: str | Sequence[str | tuple[str, ...]], pairs: PromptPairs
 ) -> tuple[Place, ...] | Literal["each", "all"]:
-    if positions in ("each", "all"):
+    if isinstance(positions, str) and positions in ("each", "all"):
         return "each" if positions == "each" else "all"
-    places = [positions] if isinstance(positions, str) else list(positions)
+    example = "['source', ('source', 'query')]; or 'each' or 'all'"
+    places = [positions] if isinstance(positions, str) else check_list(positions, "positions", "names", example=example)
     if not places:
         raise ValueError("no positions are asked for: give 'each', 'all' or names of positions")
     return tuple(_place(place, pairs) for place in places)
@@ -160,12 +150,12 @@ def _positions(
 def _place(place: Any, pairs: PromptPairs) -> Place:
     """A name that the pairs have, or two of them with something between, in their order."""
     if isinstance(place, tuple) and len(place) != 2:
-        raise ValueError(f"positions hold {place!r}: expected a name, or two for the positions between them")
+        raise ValueError(f"positions hold {shown(place)}: expected a name, or two for the positions between them")
     known = list(pairs.positions)
     for name in place if isinstance(place, tuple) else (place,):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             there = f"the pairs name {', '.join(known)}" if known else "the pairs name none"
-            raise ValueError(f"no position {name!r}: expected 'each', 'all' or a name; {there}")
+            raise ValueError(f"no position {shown(name)}: expected 'each', 'all' or a name; {there}")
     if not isinstance(place, tuple):
         return place
     before, after = place

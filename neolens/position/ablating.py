@@ -12,6 +12,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neolens import results
+from neolens.checks import check_text
 from neolens.models.treatments import in_words
 from neolens.network import measurement
 from neolens.position.asked import asked_weights
@@ -73,7 +74,8 @@ def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, pro
 def _named(treatments: Any) -> dict[str, Any]:
     """Treatments by name, or by what they do in words."""
     if isinstance(treatments, Mapping):
-        named, given = {str(name): treatment_of(one) for name, one in treatments.items()}, len(treatments)
+        texts = {check_text(name, "name of a treatment", example="none"): one for name, one in treatments.items()}
+        named, given = {name: treatment_of(one) for name, one in texts.items()}, len(treatments)
     else:
         several = [treatments] if isinstance(treatments, str) or not isinstance(treatments, Sequence) else treatments
         named, given = {in_words(one): one for one in map(treatment_of, several)}, len(several)

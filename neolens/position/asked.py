@@ -1,9 +1,8 @@
-"""What a probe of positions is asked: a model that has some, prompts, whole numbers; anything else is refused."""
+"""What a probe of positions is asked: a model that has some, and prompts; anything else is refused."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -66,36 +65,3 @@ def alike(prompts: Sequence[Tensor]) -> Iterator[list[int]]:
         rows = [number for number, prompt in enumerate(prompts) if len(prompt) == length]
         at_once = max(1, TOKENS_AT_ONCE // length)
         yield from (rows[first : first + at_once] for first in range(0, len(rows), at_once))
-
-
-def whole_numbers(given: Any, what: str) -> tuple[int, ...]:
-    """One or several different whole numbers, in the order given.
-
-    Raises:
-        TypeError: anything else.
-        ValueError: none, or one twice.
-    """
-    numbers = tuple(whole_number(one, what, ", or several, such as [1, 8, 64]") for one in several(given))
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise ValueError(f"{what} {given!r:.60}: expected at least one, each once")
-    return numbers
-
-
-def whole_number(given: Any, what: str, otherwise: str = "") -> int:
-    """One whole number of any integer type; a bool is none.
-
-    Raises:
-        TypeError: anything else.
-    """
-    try:
-        if isinstance(given, bool) or getattr(given, "dtype", None) == torch.bool:
-            raise TypeError
-        return operator.index(given)
-    except TypeError:
-        raise TypeError(f"{what} {given!r:.60}: expected a whole number{otherwise}") from None
-
-
-def several(given: Any) -> list:
-    """What is given, one or several, as a list; a word or an array without axes is one."""
-    single = not isinstance(given, Iterable) or isinstance(given, str | bytes) or getattr(given, "ndim", 1) == 0
-    return [given] if single else list(given)

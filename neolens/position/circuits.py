@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformer_lens import FactoredMatrix
 
+from neolens.checks import check_index, check_layer, check_whole, shown
 from neolens.models.treatments import EXACT
 from neolens.network import Weights, weights_of
 from neolens.network.forward import rotate, rotations
 from neolens.network.weights import Linear
-from neolens.position.asked import whole_number
 
 
 @torch.no_grad()
@@ -38,12 +38,14 @@ def qk(model: Any, layer: Any, head: Any, distance: Any = 0) -> FactoredMatrix:
     """
     weights = weights_of(model)
     layer, head = _asked(weights, layer, head)
-    back = whole_number(distance, "a distance of")
+    back = check_whole(distance, "distance", unit="tokens")
     facts = weights.anatomy
     window = facts.attention[layer].window
     farthest = (EXACT if facts.position.kind == "rotary" else facts.context - 1) if window is None else window - 1
     if not 0 <= back <= farthest:
-        raise ValueError(f"no key {back} tokens back is seen in layer {layer}: expected a distance of 0 to {farthest}")
+        raise ValueError(
+            f"no key {shown(back)} tokens back is seen in layer {layer}: expected a distance of 0 to {farthest}"
+        )
     q, k = (_of_head(weights, linear, head) for linear in (weights.layers[layer].q, weights.layers[layer].k))
     places = torch.tensor([back, 0], device=q.device)
     turn = rotations(weights, places.double() if q.dtype == torch.float64 else places, q.dtype)
@@ -76,8 +78,5 @@ def _of_head(weights: Weights, linear: Linear, head: int) -> torch.Tensor:
 
 def _asked(weights: Weights, layer: Any, head: Any) -> tuple[int, int]:
     """The layer and the head, if there are such."""
-    facts, (layer, head) = weights.anatomy, (whole_number(layer, "layer"), whole_number(head, "head"))
-    for what, number, count in (("layer", layer, facts.layers), ("head", head, facts.heads)):
-        if not 0 <= number < count:
-            raise ValueError(f"no {what} {number} in {facts.name}: {what}s are 0 to {count - 1}")
-    return layer, head
+    facts = weights.anatomy
+    return check_layer(layer, facts.layers, facts.name), check_index(head, "head", facts.heads, facts.name)

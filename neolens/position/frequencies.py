@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
+from neolens.checks import check_indices, check_text, check_whole_numbers
 from neolens.models import Anatomy
 from neolens.models.treatments import WithoutBands
 from neolens.network import Weights, attend, measurement, residual
-from neolens.position.asked import alike, asked_weights, whole_numbers
+from neolens.position.asked import alike, asked_weights
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.measure import attention
@@ -59,8 +60,7 @@ def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = Tr
     began = time.perf_counter()
     weights = asked_weights(model, "a probe of rotary bands", "rotary", untreated=True)
     facts = weights.anatomy
-    chosen = range(len(facts.position.frequencies)) if which is None else whole_numbers(which, "band")
-    what_if(model, positions=WithoutBands(chosen))
+    chosen = range(len(facts.position.frequencies)) if which is None else _chosen(which, facts)
     prompts = validated(tokens, facts, shortest=2)
     names = ["previous_token"]
     if all(repeat_length(prompt) is not None for prompt in prompts):
@@ -81,6 +81,11 @@ def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = Tr
     return _labelled(model, facts, prompts, chosen, found, time.perf_counter() - began)
 
 
+def _chosen(which: Any, facts: Anatomy) -> tuple[int, ...]:
+    bands = check_whole_numbers(which, "band", 0)
+    return tuple(check_indices(bands, "band", len(facts.position.frequencies), facts.name))
+
+
 def taken_away(result: xr.Dataset, score: str = "previous_token", *, how: str = "held") -> xr.DataArray:
     """The share of a head's score that goes with each band: (score - score without the band) / score, means over
     prompts first, by layer, head and band; below 0 where the score rises.
@@ -92,6 +97,9 @@ def taken_away(result: xr.Dataset, score: str = "previous_token", *, how: str = 
     Raises:
         ValueError: a score or way that the result does not hold.
     """
+    results.check_result(result, "result", [], ["band"], "neolens.position.bands")
+    check_text(score, "score", example="previous_token")
+    check_text(how, "how", example="held")
     held = sorted(
         str(name) for name in result if str(name).endswith(("_held", "_without")) and "head" in result[name].dims
     )

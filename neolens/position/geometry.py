@@ -15,8 +15,9 @@ from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 
 from neolens import results
+from neolens.checks import check_whole
 from neolens.network import measurement
-from neolens.position.asked import asked_weights, whole_number
+from neolens.position.asked import asked_weights
 
 HELIX = 3
 """Components that a helix lives in."""
@@ -53,9 +54,7 @@ def embedding_geometry(model: Any, *, components: Any = 8) -> xr.Dataset:
     """
     weights = asked_weights(model, "the geometry of position embeddings", "absolute")
     assert weights.position is not None
-    kept = whole_number(components, "components")
-    if kept < 1:
-        raise ValueError(f"{kept} components: expected 1 or more")
+    kept = check_whole(components, "components", 1)
     table, tokens = (part.detach().double().cpu().numpy() for part in (weights.position, weights.embedding))
     if len(table) < 4:
         raise ValueError(f"{weights.anatomy.name} learned {len(table)} positions: a shape needs at least 4")

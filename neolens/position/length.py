@@ -17,10 +17,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens import results
+from neolens.checks import check_list
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Scale
 from neolens.network import measurement
-from neolens.position.asked import asked_weights, of_one_length, several
+from neolens.position.asked import asked_weights, of_one_length
 from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts
 from neolens.whatif import what_if
@@ -95,7 +96,11 @@ def _scales(scales: Any, facts: Anatomy, length: int) -> dict[str, float]:
                 f"{facts.name} has no position encoding, so there is nothing to interpolate: leave scales out"
             )
         return {}
-    factors = [Scale(one).by for one in several(facts.context / length if scales is None else scales)]
+    given = facts.context / length if scales is None else scales
+    single = isinstance(given, str | bytes) or not hasattr(given, "__len__") or getattr(given, "ndim", 1) == 0
+    factors = [Scale(one).by for one in ([given] if single else check_list(given, "scales", "factors below 1"))]
+    if not factors:
+        raise ValueError("scales []: expected at least one factor below 1, such as 0.5")
     for factor in factors:
         if not factor < 1:
             raise ValueError(f"a scale of {factor:g} does not interpolate: expected a factor below 1")

@@ -21,12 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neolens import results
+from neolens.checks import check_layer
 from neolens.models import Anatomy
 from neolens.models.spans import visible
 from neolens.models.treated import embedded
 from neolens.network import Weights, measurement, residual
 from neolens.network.weights import Linear
-from neolens.position.asked import alike, asked_weights, whole_number
+from neolens.position.asked import alike, asked_weights
 from neolens.prompts.tokens import Prompts, validated
 
 SOURCES = ("content", "position", "bias")
@@ -137,9 +138,7 @@ def part_shares(model: Any, tokens: Prompts) -> xr.Dataset:
 
 def _asked_layer(facts: Anatomy, asked: Any) -> int:
     """The layer, if its scores can be split."""
-    layer = whole_number(asked, "layer")
-    if not 0 <= layer < facts.layers:
-        raise ValueError(f"no layer {layer} in {facts.name}: layers are 0 to {facts.layers - 1}")
+    layer = check_layer(asked, facts.layers, facts.name)
     if facts.position.kind == "absolute" and layer:
         raise ValueError(
             f"layer {layer} of {facts.name}: absolute positions are mixed with everything else behind the first layer; "

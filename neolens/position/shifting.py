@@ -21,11 +21,12 @@ from tqdm.auto import tqdm
 
 from neolens import results
 from neolens.ablation.reading import LOGIT_BYTES
+from neolens.checks import check_whole_numbers, shown
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Shift
 from neolens.network import PatternBlock, Weights, cast, logits, measurement, residual
 from neolens.network.measurement import few_prompts
-from neolens.position.asked import TOKENS_AT_ONCE, asked_weights, whole_numbers
+from neolens.position.asked import TOKENS_AT_ONCE, asked_weights
 from neolens.prompts.tokens import Prompts, validated
 
 _VARIABLES = {
@@ -102,18 +103,18 @@ def _asked(by: Any, prompts: Sequence[Tensor], facts: Anatomy) -> tuple[int, ...
                 "it; cut it, for example with neolens.prompts.chunks"
             )
         return tuple(sorted({*(2**power for power in range(room.bit_length())), room}))
-    shifts = whole_numbers(by, "a shift by")
+    shifts = check_whole_numbers(by, "shift by")
     for one in shifts:
         if facts.position.kind == "absolute" and not 0 <= one <= room:
             number = next(n for n, prompt in enumerate(prompts) if len(prompt) == longest)
             raise ValueError(
-                f"prompt {number} of {longest} tokens cannot be shifted by {one}: {facts.name} has positions 0 to "
-                f"{facts.context - 1} here; expected 0 to {room}, or shorter prompts"
+                f"prompt {number} of {longest} tokens cannot be shifted by {shown(one)}: {facts.name} has positions 0 "
+                f"to {facts.context - 1} here; expected 0 to {room}, or shorter prompts"
             )
         Shift(one)
         if one + longest - 1 > EXACT:
             raise ValueError(
-                f"{facts.name} cannot be shifted by {one}: beyond {EXACT} positions are not exact in float32"
+                f"{facts.name} cannot be shifted by {shown(one)}: beyond {EXACT} positions are not exact in float32"
             )
     return shifts
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neolens.checks import check_bool
 from neolens.models.tokenizers import bos_token
 
 
@@ -15,9 +16,10 @@ def chosen_bos(tokenizer: Any, prepend_bos: bool, d_vocab: int | None = None) ->
     """The token to put before prompts, or None where the caller chose none.
 
     Raises:
+        TypeError: `prepend_bos` that is no bool.
         ValueError: `prepend_bos`, and the tokenizer has no BOS and no end-of-text token, or there is no tokenizer.
     """
-    if not prepend_bos:
+    if not check_bool(prepend_bos, "prepend_bos"):
         return None
     bos = bos_token(tokenizer, d_vocab)
     if bos is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_list, check_whole, holds_tokens, shown
 from neolens.prompts.tokenizing import Reading, answer_token, place_of
+from neolens.prompts.tokens import is_prompt
 
 _INTEGERS = (torch.int64, torch.int32)
+
+_LARGEST = 2**31 - 1
+"""The largest token and index."""
 
 
 def prompts_of(given: Any, side: str) -> tuple[Int[Tensor, " _"], ...]:
@@ -29,18 +33,13 @@ def prompts_of(given: Any, side: str) -> tuple[Int[Tensor, " _"], ...]:
         )
     if not isinstance(given, Tensor | list | tuple):
         raise TypeError(
-            f"the {side} prompts are a {type(given).__name__}: expected a tensor [prompt, pos] or a list of "
-            "one-dimensional tensors; for text use PromptPairs.from_text"
+            f"the {side} prompts are {shown(given)}: expected a tensor [prompt, pos] or a list of one-dimensional "
+            "tensors; for text use PromptPairs.from_text"
         )
     for number, prompt in enumerate(given):
-        if not isinstance(prompt, Tensor) or prompt.ndim != 1 or prompt.dtype not in _INTEGERS:
-            what = (
-                f"a tensor of shape {tuple(prompt.shape)} and {prompt.dtype}"
-                if isinstance(prompt, Tensor)
-                else f"a {type(prompt).__name__}"
-            )
+        if not is_prompt(prompt) or prompt.dtype not in _INTEGERS:
             raise TypeError(
-                f"the {side} prompt of pair {number} is {what}: expected a one-dimensional tensor of tokens, "
+                f"the {side} prompt of pair {number} is {shown(prompt)}: expected a one-dimensional tensor of tokens, "
                 "int64 or int32"
             )
     return tuple(prompt.detach().to("cpu", torch.int64, copy=True) for prompt in given)
@@ -56,14 +55,14 @@ def tokens_of(given: Any, which: str, pairs: int) -> Int[Tensor, " prompt"]:
     if isinstance(given, Tensor):
         if given.ndim != 1:
             raise ValueError(f"the {which}s have shape {tuple(given.shape)}: expected [prompt], one token per prompt")
-        if given.dtype not in _INTEGERS:
-            raise TypeError(f"the {which}s are {given.dtype}: expected tokens, int64 or int32")
+        if given.dtype not in _INTEGERS or not holds_tokens(given):
+            raise TypeError(f"the {which}s are {shown(given)}: expected tokens, int64 or int32, in memory")
     tokens: list[int] = []
     for number, token in enumerate(counted(given, f"{which}s", pairs)):
         size = token.numel() if isinstance(token, Tensor) else len(token) if isinstance(token, list | tuple) else 1
         if size != 1:
             raise ValueError(f"the {which} of pair {number} is {size} tokens: expected one; choose a word of one token")
-        tokens.append(_integer(token, f"the {which} of pair {number}", "a token, an integer"))
+        tokens.append(check_whole(token, f"the {which} of pair {number} is", 0, _LARGEST))
     return torch.tensor(tokens, dtype=torch.long)
 
 
@@ -94,42 +93,34 @@ def positions_of(
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"positions are a {type(given).__name__}: expected a mapping from a name to indices")
+        raise TypeError(
+            f"positions are {shown(given)}: expected a mapping from a name to indices, such as {{'end': [-1]}}"
+        )
     found = {}
     for name, places in given.items():
         if not isinstance(name, str) or not name:
-            raise TypeError(f"a position is named {name!r}: expected a string such as 'end'")
+            raise TypeError(f"a position is named {shown(name)}: expected a string such as 'end'")
         places = counted(places, f"places of position {name!r}", len(lengths))
         indices = []
         for number, (place, length) in enumerate(zip(places, lengths)):
             which = f"position {name!r} of pair {number}"
             if isinstance(place, str) and prompts is not None:
                 place = place_of(tokenizer, prompts[number], place, which)
-            index = _integer(place, which, "an index" if prompts is None else "an index or a text")
+            remedy = f"give an index{'' if prompts is None else ' or a text'}"
+            index = check_whole(place, f"{which} is", -_LARGEST, _LARGEST, remedy=remedy)
             indices.append(index + length if -length <= index < 0 else index)
         found[name] = torch.tensor(indices, dtype=torch.long)
     return found
 
 
-def listed(given: Any, which: str) -> list[Any]:
-    """The items of a list, a tuple, a one-dimensional tensor or array.
-
-    Raises:
-        TypeError: anything else.
-    """
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise TypeError(f"{which} are {given!r:.60}: expected a list with one item per prompt")
-    return given.tolist() if hasattr(given, "tolist") else list(given)
-
-
 def counted(given: Any, which: str, pairs: int) -> list[Any]:
-    """As `listed`, and as many as pairs.
+    """The items of a list, as many as pairs.
 
     Raises:
         TypeError: no list.
         ValueError: not as many.
     """
-    items = listed(given, f"the {which}")
+    items = check_list(given, f"the {which} are", "one item per prompt")
     if len(items) != pairs:
         raise ValueError(f"there are {len(items)} {which} for {pairs} pairs: expected one each")
     return items
@@ -201,26 +192,15 @@ def numbers_of(chosen: Any, count: int) -> list[int]:
         TypeError: not whole numbers.
     """
     if isinstance(chosen, slice):
+        for end in (chosen.start, chosen.stop, chosen.step):
+            if end is not None:
+                check_whole(end, "index of pairs")
         return list(range(count))[chosen]
-    single = isinstance(chosen, str) or not isinstance(chosen, Iterable)
-    numbers = [
-        _integer(n, "an index of pairs", "a number") for n in ([chosen] if single else listed(chosen, "numbers"))
-    ]
+    single = hasattr(chosen, "__index__") and getattr(chosen, "ndim", 0) == 0
+    example = "[0, 2]"
+    items = [chosen] if single else check_list(chosen, "index of pairs", "whole numbers", example=example)
+    numbers = [check_whole(number, "index of pairs") for number in items]
     for number in numbers:
         if not -count <= number < count:
-            raise IndexError(f"no pair {number}: pairs are 0 to {count - 1}")
+            raise IndexError(f"no pair {shown(number)}: pairs are 0 to {count - 1}")
     return [number % count for number in numbers]
-
-
-def _integer(value: Any, which: str, expected: str) -> int:
-    """A whole number; a truth value is none.
-
-    Raises:
-        TypeError: it is not one.
-    """
-    try:
-        if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype not in _INTEGERS):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{which} is {value!r:.60}: expected {expected}") from None

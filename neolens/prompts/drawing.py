@@ -14,10 +14,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_bool, check_list, check_seed, check_whole, shown
 from neolens.lab.language import CONTENT
 from neolens.prompts.bos import bos_token, chosen_bos
 from neolens.prompts.lab_questions import speaks_lab
 from neolens.prompts.pairs import limits
+
+LARGEST = 2**31 - 1
+"""The largest token, length and number of prompts."""
 
 
 def token_pool(model: Any) -> list[int]:
@@ -82,16 +86,18 @@ def repeated(
             unless there are only two candidates.
 
     Raises:
+        TypeError: candidates that are no list of whole numbers, or numbers that are not whole.
         ValueError: n below 2, no prompts, or fewer than two candidates.
     """
-    pool = torch.as_tensor(candidates, dtype=torch.long).unique()
-    pool = pool if bos is None else pool[pool != bos]
-    if n < 2:
-        raise ValueError(f"a repeat length of {n}: expected at least 2")
+    n, prompts, seed = _check_counts(n, "n", prompts, seed)
+    bos = None if bos is None else check_whole(bos, "bos", 0, LARGEST)
+    several = check_list(candidates, "candidates", "tokens", example="[5, 6, 7]")
+    pool = torch.tensor(sorted({check_whole(token, "candidate", 0, LARGEST) for token in several} - {bos}))
     if len(pool) < 2:
-        raise ValueError(f"{len(pool)} tokens to draw a repeated sequence from: expected at least 2, BOS not counted")
-    if prompts < 1:
-        raise ValueError(f"{prompts} prompts: expected at least 1")
+        raise ValueError(
+            f"candidates {shown(candidates)}: {len(pool)} tokens to draw a repeated sequence from: expected at least "
+            "2, BOS not counted"
+        )
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for _ in range(prompts):
@@ -101,6 +107,10 @@ def repeated(
         r = words[:n] if n <= len(words) else words[_recurring(len(words), n, generator)]
         rows.append(torch.cat([first, r, r]))
     return torch.stack(rows)
+
+
+def _check_counts(length: Any, what: str, prompts: Any, seed: Any) -> tuple[int, int, int]:
+    return check_whole(length, what, 2, LARGEST), check_whole(prompts, "prompts", 1, LARGEST), check_seed(seed)
 
 
 def _recurring(count: int, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
@@ -145,6 +155,7 @@ def random_repeats(
             tokens to draw from.
     """
     name, context, d_vocab = limits(model)
+    (n, prompts, seed), prepend_bos = _check_counts(n, "n", prompts, seed), check_bool(prepend_bos, "prepend_bos")
     if 2 * n + 1 > context:
         raise ValueError(
             f"a sequence of {n} tokens, repeated, is a prompt of {2 * n + 1}: {name} has {context} positions; expected "
@@ -167,10 +178,10 @@ def random_tokens(
             than two tokens to draw from.
     """
     name, context, d_vocab = limits(model)
-    if prompts < 1:
-        raise ValueError(f"{prompts} prompts: expected at least 1")
+    prompts, seed = check_whole(prompts, "prompts", 1, LARGEST), check_seed(seed)
+    length, prepend_bos = check_whole(length, "length"), check_bool(prepend_bos, "prepend_bos")
     if not 2 <= length <= context:
-        raise ValueError(f"prompts of {length} tokens: {name} takes 2 to {context} here")
+        raise ValueError(f"prompts of {shown(length)} tokens: {name} takes 2 to {context} here")
     bos = chosen_bos(getattr(model, "tokenizer", None), prepend_bos, d_vocab)
     pool, generator = torch.tensor(token_pool(model)), torch.Generator().manual_seed(seed)
     first = torch.empty(prompts, 0, dtype=torch.long) if bos is None else torch.full((prompts, 1), bos)

@@ -14,7 +14,7 @@ from typing import Any
 from neolens.prompts import english_questions as english
 from neolens.prompts import lab_questions as lab
 from neolens.prompts.pairs import PromptPairs, limits
-from neolens.prompts.questions import Supply, drawn, pairs_of, refuse_arguments
+from neolens.prompts.questions import Supply, check_arguments, drawn, pairs_of
 from neolens.prompts.tokenizing import tokenizer_of
 
 LAB_DISTANCE = 12
@@ -47,7 +47,7 @@ def indirect_object(
         ValueError: an unknown corruption; a distance or a number of prompts that cannot be had; a tokenizer in which
             too few words are one token, or without BOS.
     """
-    refuse_arguments(corruption, prompts, seed, distance)
+    prompts, seed, distance = check_arguments(corruption, prompts, seed, prepend_bos, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
         return _lab(
@@ -81,7 +81,7 @@ def induction(
     Raises:
         TypeError, ValueError: as `indirect_object`.
     """
-    refuse_arguments(corruption, prompts, seed, distance)
+    prompts, seed, distance = check_arguments(corruption, prompts, seed, prepend_bos, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
         return _lab(model, "induction", distance, corruption, prompts, seed, prepend_bos)
@@ -106,7 +106,7 @@ def recall(
     Raises:
         TypeError, ValueError: as `indirect_object`.
     """
-    refuse_arguments(corruption, prompts, seed, distance)
+    prompts, seed, distance = check_arguments(corruption, prompts, seed, prepend_bos, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
         return _lab(model, "recall", distance, corruption, prompts, seed, prepend_bos)
@@ -123,7 +123,7 @@ def greater_than(model: Any, prompts: int = 32, *, seed: int = 0, prepend_bos: b
     Raises:
         TypeError, ValueError: as `indirect_object`; also a model of the lab, whose language has no numbers.
     """
-    refuse_arguments("swap", prompts, seed)
+    prompts, seed, _ = check_arguments("swap", prompts, seed, prepend_bos)
     _refuse_lab(model, "no numbers", "greater_than")
     return _english(model, english.greater_than(tokenizer_of(model)), prompts, seed, prepend_bos)
 
@@ -141,7 +141,7 @@ def docstring(
     Raises:
         TypeError, ValueError: as `indirect_object`; also a model of the lab, whose language is not Python.
     """
-    refuse_arguments(corruption, prompts, seed)
+    prompts, seed, _ = check_arguments(corruption, prompts, seed, prepend_bos)
     _refuse_lab(model, "no Python", "docstring")
     return _english(model, english.docstring(tokenizer_of(model), corruption), prompts, seed, prepend_bos)
 

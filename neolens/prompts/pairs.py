@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_list, check_text, check_type, shown
 from neolens.prompts.bos import chosen_bos
 from neolens.prompts.checks import (
     answers_of,
-    listed,
     numbers_of,
     positions_of,
     prompts_of,
@@ -29,6 +29,7 @@ from neolens.prompts.checks import (
     tokens_of,
 )
 from neolens.prompts.tokenizing import Reading, read, tokenizer_of, vocabulary_fingerprint
+from neolens.prompts.tokens import is_prompt
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +56,7 @@ class PromptPairs:
     """Fingerprint of the tokenizer that made the tokens from text (`vocabulary_fingerprint`)."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         others = {"answers": len(self.answers)}
         if self.distractors is not None:
             others["distractors"] = len(self.distractors)
@@ -72,6 +74,30 @@ class PromptPairs:
                         f"position {name!r} of pair {number} is {index}: expected 0 to {length - 1}, or "
                         f"-{length} to -1 counted from the end of the prompt"
                     )
+
+    def _check_types(self) -> None:
+        for side, given in (("clean", self.clean), ("corrupted", self.corrupted)):
+            if not isinstance(given, tuple | list) or not all(map(is_prompt, given)):
+                raise TypeError(
+                    f"the {side} prompts are {shown(given)}: expected a tuple of one-dimensional integer tensors; make "
+                    "pairs with PromptPairs.from_tokens or from_text"
+                )
+        positions = check_type(
+            self.positions, "positions", Mapping, "a mapping from a name to an integer tensor [prompt]"
+        )
+        of_pairs = {"answers": self.answers} | {f"position {shown(name)}": at for name, at in positions.items()}
+        of_pairs |= {} if self.distractors is None else {"distractors": self.distractors}
+        for which, given in of_pairs.items():
+            if not is_prompt(given):
+                raise TypeError(f"{which} {shown(given)}: expected an integer tensor [prompt], one number per pair")
+        for name in positions:
+            check_text(name, "name of a position", example="end")
+        sides = ("words", self.words, self.clean), ("corrupted_words", self.corrupted_words, self.corrupted)
+        for which, words, side in sides:
+            if words is not None and [*map(len, check_list(words, which, "tuples of strings"))] != [*map(len, side)]:
+                raise ValueError(f"{which} {shown(words)}: expected one string for each token of each prompt")
+        if self.vocabulary is not None:
+            check_text(self.vocabulary, "vocabulary", example="the fingerprint of a tokenizer")
 
     @classmethod
     def from_tokens(
@@ -133,7 +159,7 @@ class PromptPairs:
         bos = chosen_bos(tokenizer, prepend_bos, limits(model)[2])
 
         def readings(given: Any, side: str) -> list[Reading]:
-            texts = enumerate(listed(given, f"the {side} prompts"))
+            texts = enumerate(check_list(given, f"the {side} prompts are", "strings", example="['Mary has']"))
             return [read(tokenizer, text, bos, f"the {side} prompt of pair {number}") for number, text in texts]
 
         told, other = readings(clean, "clean"), readings(corrupted, "corrupted")
@@ -241,8 +267,16 @@ class PromptPairs:
 
 
 def limits(model: Any) -> tuple[str, int, int]:
-    """The name of a model, its positions, and the size of its vocabulary."""
-    facts = getattr(model, "anatomy", None)
-    if facts is not None:
-        return facts.name, facts.context, facts.d_vocab
-    return model.cfg.model_name, model.cfg.n_ctx, model.cfg.d_vocab
+    """The name of a model, its positions, and the size of its vocabulary.
+
+    Raises:
+        TypeError: what has neither an anatomy nor a `cfg` that give them.
+    """
+    facts, cfg = getattr(model, "anatomy", None), getattr(model, "cfg", None)
+    for found, names in ((facts, ("name", "context", "d_vocab")), (cfg, ("model_name", "n_ctx", "d_vocab"))):
+        if isinstance(getattr(found, "d_vocab", None), int):
+            name, context, d_vocab = (getattr(found, field) for field in names)
+            return name, context, d_vocab
+    raise TypeError(
+        f"model {shown(model)}: expected a model, such as one from neolens.load, got {type(model).__name__}"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neolens.checks import did_you_mean
+from neolens.checks import check_bool, check_choice, check_seed, check_whole, shown
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import token_ids, tokenizer_of
 
@@ -51,24 +51,19 @@ class Supply:
     total: int
 
 
-def refuse_arguments(corruption: Any, prompts: Any, seed: Any, distance: Any = None) -> None:
-    """Refuse what no family takes.
+def check_arguments(
+    corruption: Any, prompts: Any, seed: Any, prepend_bos: Any, distance: Any = None
+) -> tuple[int, int, Any]:
+    """The number of prompts, the seed and the distance, as plain numbers.
 
     Raises:
-        TypeError: numbers that are not whole.
+        TypeError: numbers that are not whole, `prepend_bos` that is no bool.
         ValueError: an unknown corruption, no prompts, a negative seed, a distance below 1.
     """
-    numbers = {"prompts": (prompts, 1), "seed": (seed, 0)}
-    if distance is not None:
-        numbers["distance"] = (distance, 1)
-    for name, (value, least) in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}: expected a whole number from {least}")
-        if value < least:
-            raise ValueError(f"{name} is {value}: expected at least {least}")
-    if corruption not in CORRUPTIONS:
-        hint = did_you_mean(corruption, CORRUPTIONS)
-        raise ValueError(f"no corruption {corruption!r}: {hint}there are {' and '.join(CORRUPTIONS)}")
+    check_choice(corruption, "corruption", CORRUPTIONS)
+    check_bool(prepend_bos, "prepend_bos")
+    distance = None if distance is None else check_whole(distance, "distance", 1, 2**31 - 1)
+    return check_whole(prompts, "prompts", 1), check_seed(seed), distance
 
 
 def drawn(supply: Supply, prompts: int, seed: int) -> list[Question]:
@@ -79,7 +74,7 @@ def drawn(supply: Supply, prompts: int, seed: int) -> list[Question]:
     """
     if prompts > supply.total:
         raise ValueError(
-            f"{prompts} {supply.what} prompts: there are {supply.total} different ones with this tokenizer"
+            f"{shown(prompts)} {supply.what} prompts: there are {supply.total} different ones with this tokenizer"
         )
     rng, found = np.random.default_rng(seed), dict[Hashable, Question]()
     while len(found) < prompts:

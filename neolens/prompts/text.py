@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,32 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neolens.checks import check_list, check_seed, check_text, check_type, check_whole, shown
 from neolens.prompts.bos import chosen_bos
+from neolens.prompts.tokens import is_prompt
+
+
+def check_file(path: Any, what: str, expected: str) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        TypeError: no path.
+        ValueError: no such file.
+    """
+    path = Path(check_type(path, what, (str, Path), expected)).expanduser()
+    if not os.path.isfile(path):  # also where the name itself is impossible
+        raise ValueError(f"{what} {shown(str(path), 200)} does not exist: {expected}")
+    return path
 
 
 def read_text(path: str | Path) -> str:
     """The text of a file.
 
     Raises:
+        TypeError: no path.
         ValueError: no such file, not UTF-8 text, or empty.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"text file {str(path)!r} does not exist: expected the path of a UTF-8 text file")
+    path = check_file(path, "text file", "expected the path of a UTF-8 text file")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -53,7 +68,10 @@ def chunks(
     Raises:
         ValueError: no BOS to begin with, `length` below 2, `prompts` below 1, or a text without tokens.
     """
-    _check_sizes(length, prompts)
+    length, prompts = _check_sizes(length, prompts)
+    if not hasattr(tokenizer, "get_vocab"):
+        raise TypeError(f"tokenizer {shown(tokenizer)}: expected a Hugging Face tokenizer, such as model.tokenizer")
+    check_text(text, "text", empty=True)
     bos = chosen_bos(tokenizer, prepend_bos)
     needed = text if prompts is None else text[: 40 * length * prompts]
     ids = tokenizer(needed, add_special_tokens=False, verbose=False)["input_ids"]
@@ -78,7 +96,12 @@ def token_chunks(
     Raises:
         ValueError: `length` below 2, `prompts` below 1, or no tokens.
     """
-    _check_sizes(length, prompts)
+    length, prompts = _check_sizes(length, prompts)
+    bos = None if bos is None else check_whole(bos, "bos", 0, 2**31 - 1)
+    tokens = check_list(tokens, "tokens", "one-dimensional integer tensors")
+    for number, prompt in enumerate(tokens):
+        if not is_prompt(prompt):
+            raise TypeError(f"prompt {number} is not a one-dimensional integer tensor but {shown(prompt)}")
     body = min(length - (bos is not None), max(map(len, tokens), default=0))
     if body == 0:
         raise ValueError("there are no tokens to cut into prompts: give at least one prompt with some")
@@ -86,21 +109,25 @@ def token_chunks(
     return rows if bos is None else torch.cat([torch.full((len(rows), 1), bos), rows], dim=1)
 
 
-def _check_sizes(length: int, prompts: int | None) -> None:
-    if length < 2:
-        raise ValueError(f"prompts of {length} tokens hold no text: expected a length of at least 2")
-    if prompts is not None and prompts < 1:
-        raise ValueError(f"{prompts} prompts: expected at least 1")
+def _check_sizes(length: Any, prompts: Any) -> tuple[int, int | None]:
+    most = 2**31 - 1
+    length = check_whole(length, "length", 2, most, unit="tokens")
+    return length, None if prompts is None else check_whole(prompts, "prompts", 1, most)
 
 
 def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:
     """Documents of the lab's synthetic English, which every tokenizer can read, of at least so many tokens each.
 
     A document begins with a sentence, as in the lab's training: the absolute lab models read no other.
+
+    Raises:
+        TypeError, ValueError: no whole numbers, or none of 1 or more.
     """
     from neolens.lab.grammar import sentences
     from neolens.lab.words import VOCABULARY
 
+    most = 2**31 - 1
+    count, tokens, seed = check_whole(count, "count", 1, most), check_whole(tokens, "tokens", 1, most), check_seed(seed)
     rng = np.random.default_rng(seed)
     rows = [sentences(rng, tokens // 7 + 1).ravel() for _ in range(count)]
     return [" ".join(VOCABULARY[token] for token in row) for row in rows]

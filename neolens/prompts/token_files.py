@@ -6,8 +6,10 @@ No file is unpickled: NumPy's `allow_pickle=False`, PyTorch's `weights_only=True
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from torch import Tensor
 
 from neolens.models.foreign import Facts
 from neolens.models.support import first_line
-from neolens.prompts.text import read_text
-from neolens.prompts.tokens import check_vocabulary
+from neolens.prompts.text import check_file, read_text
+from neolens.prompts.tokens import check_anatomy, check_vocabulary
 
 _INTEGER = re.compile(r"-?[0-9]+")
 
@@ -35,9 +37,8 @@ def read_tokens(path: str | Path, anatomy: Facts) -> list[Int[Tensor, " _"]]:
         ValueError: no such file, another content, no prompt, an empty prompt, or a token outside the vocabulary; with
             the file and the prompt or line.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"token file {str(path)!r} does not exist: expected a .npy or .pt file, or lines of integers")
+    check_anatomy(anatomy)
+    path = check_file(path, "token file", "expected a .npy or .pt file, or lines of integers")
     what = f"token file {str(path)!r}"
     kind = path.suffix.lower()
     if kind not in (".npy", ".pt"):
@@ -59,7 +60,7 @@ def _lines(text: str, what: str, anatomy: Facts) -> list[Int[Tensor, " _"]]:
         if not words:
             continue
         for word in words:
-            if not _INTEGER.fullmatch(word):
+            if not _INTEGER.fullmatch(word) or len(word) > 20:
                 raise ValueError(
                     f"{what}, line {number} holds {word!r:.40}: expected integers separated by spaces or commas"
                 )
@@ -84,14 +85,20 @@ def _array(path: Path, what: str) -> np.ndarray:
 def _tensors(path: Path, what: str) -> np.ndarray | list[np.ndarray]:
     expected = "expected an integer tensor, or a list of one-dimensional ones, saved with torch.save"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise any
-        raise ValueError(f"{what} cannot be read as tensors ({first_line(error)}): {expected}") from None
+        objects = isinstance(error, UnpicklingError) and "weights_only" in str(error)
+        reason = "it is damaged, or holds Python objects besides tensors" if objects else first_line(error)
+        raise ValueError(f"{what} cannot be read as tensors ({reason}): {expected}") from None
     rows = content if isinstance(content, list | tuple) else [content]
     for row in rows:
         if not isinstance(row, Tensor) or row.is_floating_point() or row.is_complex() or row.layout != torch.strided:
             held = f"a tensor of {row.dtype}" if isinstance(row, Tensor) else f"a {type(row).__name__}"
             raise ValueError(f"{what} holds {held}: {expected}")
+        if row.is_meta:
+            raise ValueError(f"{what} holds a tensor without data: {expected}")
     arrays = [row.numpy(force=True) for row in rows]
     return arrays[0] if isinstance(content, Tensor) else arrays
 

@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neolens.checks import shown
+
 
 def tokenizer_of(model: Any) -> Any:
     """The tokenizer of a model.
 
     Raises:
+        TypeError: no model.
         ValueError: it has none.
     """
-    tokenizer = getattr(model, "tokenizer", None)
+    if isinstance(model, type) or not hasattr(model, "tokenizer"):
+        raise TypeError(f"expected a model, such as one from neolens.load, got {type(model).__name__}")
+    tokenizer = model.tokenizer
     if tokenizer is None:
         raise ValueError("the model has no tokenizer, so it takes no text: use PromptPairs.from_tokens")
     return tokenizer
@@ -61,7 +66,7 @@ def read(tokenizer: Any, text: Any, bos: int | None, which: str) -> Reading:
         ValueError: no tokens, BOS twice, or a word that the tokenizer does not know.
     """
     if not isinstance(text, str):
-        raise TypeError(f"{which} is {_shown(text)}: expected a string; PromptPairs.from_tokens takes tokens")
+        raise TypeError(f"{which} is {shown(text)}: expected a string; PromptPairs.from_tokens takes tokens")
     ids = token_ids(tokenizer, text)
     if not ids:
         raise ValueError(f"{which} is {text!r}, which has no tokens: give one with some words")
@@ -101,7 +106,7 @@ def answer_token(tokenizer: Any, prompt: str, answer: Any, which: str) -> int:
             between, or a part of the prompt's last word that with a leading space would be a token of its own.
     """
     if not isinstance(answer, str):
-        raise TypeError(f"{which} is {_shown(answer)}: expected a string; PromptPairs.from_tokens takes tokens")
+        raise TypeError(f"{which} is {shown(answer)}: expected a string; PromptPairs.from_tokens takes tokens")
     alone, before, spaced = token_ids(tokenizer, answer), token_ids(tokenizer, prompt), f" {answer.lstrip()}"
     refuse_unknown(tokenizer, answer, alone, which)
     if len(alone) != 1:
@@ -163,8 +168,3 @@ def _begins(text: str, at: int, ends: Sequence[int]) -> bool:
     """Whether a token begins at a character, or before it with nothing but white space between."""
     boundary = max((end for end in ends if end <= at), default=0)
     return not text[boundary:at].strip()
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"a {type(value).__name__}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.models.foreign import Facts
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+from neolens.checks import check_list, check_tokens, check_type, check_whole, holds_tokens, shown
+from neolens.models.facts import Anatomy
+from neolens.models.foreign import Facts, Foreign
 
 Prompts = Tensor | Sequence[Tensor]
 """Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""
@@ -23,14 +24,24 @@ def validated(tokens: Prompts, anatomy: Facts, *, shortest: int = 1) -> list[Ten
         TypeError: not integer tensors.
         ValueError: no prompt, or one that is too short, too long, or holds an id outside the vocabulary; named.
     """
+    check_anatomy(anatomy)
+    shortest = check_whole(shortest, "shortest", 1)
     if isinstance(tokens, Tensor) and tokens.ndim != 2:
         raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected [prompt, pos]; for one use tokens[None]")
-    prompts = list(tokens)
+    of = "one-dimensional integer tensors"
+    prompts = (
+        list(tokens)
+        if isinstance(tokens, Tensor)
+        else check_list(tokens, "tokens", of, example="[tokens[0], tokens[1]], or a tensor [prompt, pos]")
+    )
     if not prompts:
-        raise ValueError("there is no prompt: expected at least one")
+        raise ValueError("there is no prompt: tokens has none; expected at least one")
     for index, prompt in enumerate(prompts):
-        if not isinstance(prompt, Tensor) or prompt.dtype not in _INTEGERS or prompt.ndim != 1:
-            raise TypeError(f"prompt {index} is not a one-dimensional integer tensor: tokenize it first")
+        if not is_prompt(prompt):
+            raise TypeError(
+                f"prompt {index} is not a one-dimensional integer tensor in memory but {shown(prompt)}: tokenize it "
+                "first"
+            )
         if not shortest <= len(prompt) <= anatomy.context:
             remedy = (
                 "give a longer one" if len(prompt) < shortest else "cut it, for example with neolens.prompts.chunks"
@@ -41,6 +52,20 @@ def validated(tokens: Prompts, anatomy: Facts, *, shortest: int = 1) -> list[Ten
             )
         check_vocabulary(int(prompt.min()), int(prompt.max()), f"prompt {index}", anatomy)
     return [prompt.cpu().long() for prompt in prompts]
+
+
+def is_prompt(value: Any) -> bool:
+    """Whether a value is a one-dimensional tensor of integers, of any length."""
+    return isinstance(value, Tensor) and value.ndim == 1 and holds_tokens(value)
+
+
+def check_anatomy(anatomy: Any) -> Facts:
+    """The anatomy itself.
+
+    Raises:
+        TypeError: it is none.
+    """
+    return check_type(anatomy, "anatomy", (Anatomy, Foreign), "that of a model, as of neolens.anatomy(model)")
 
 
 def check_vocabulary(low: int, high: int, which: str, anatomy: Facts) -> None:
@@ -57,7 +82,12 @@ def check_vocabulary(low: int, high: int, which: str, anatomy: Facts) -> None:
 
 
 def repeat_length(prompt: Int[Tensor, " pos"]) -> int | None:
-    """n where the prompt is [first, r_1..r_n, r_1..r_n] with n >= 2, else None."""
+    """n where the prompt is [first, r_1..r_n, r_1..r_n] with n >= 2, else None.
+
+    Raises:
+        TypeError, ValueError: no one-dimensional integer tensor, or an empty one.
+    """
+    check_tokens(prompt, "prompt", "[pos]")
     n, odd = divmod(len(prompt) - 1, 2)
     if odd or n < 2 or not torch.equal(prompt[1 : n + 1], prompt[n + 1 :]):
         return None
@@ -68,5 +98,9 @@ def second_copy(n: int) -> range:
     """The positions of [first, r_1..r_n, r_1..r_n] at which r_2..r_n of the second copy are predicted, from the first.
 
     Its r_1 cannot be: nothing says when a copy begins.
+
+    Raises:
+        TypeError, ValueError: no whole number of at least 1.
     """
+    n = check_whole(n, "n", 1)
     return range(n + 1, 2 * n)

@@ -5,14 +5,16 @@ Queries and keys are kept as the scores are made of them, in a rotary model rota
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import check_choice, check_layers, check_list, check_type
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, residual
+from neolens.sites import SITES
 
 Record = Mapping[str, Mapping[int, Tensor]]
 """Site -> layer -> its activation: the stream [prompt, pos, d_model], heads [prompt, head, pos, d_head]."""
@@ -31,7 +33,15 @@ def record(
 
     Args:
         layers: by default all; the stream after the last one is kept in any case.
+
+    Raises:
+        TypeError, ValueError: no weights, no tokens of their vocabulary, or sites, spans or layers that there are not.
     """
+    for site in check_list(list(sites) if isinstance(sites, Set) else sites, "sites", "names", example="['z']"):
+        check_choice(site, "site", SITES)
+    facts = check_type(weights, "weights", Weights, "those of a model, of neolens.network.weights_of(model)").anatomy
+    if layers is not None:
+        layers = check_layers(sorted(layers) if isinstance(layers, Set) else layers, facts.layers, facts.name)
     kept: dict[str, dict[int, Tensor]] = {site: {} for site in {*sites, "resid_post"}}
     wanted = range(len(spans)) if layers is None else layers
     rotated = {"rot_q": "q", "rot_k": "k"} if weights.anatomy.position.kind == "rotary" else {"q": "q", "k": "k"}

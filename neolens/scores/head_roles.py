@@ -18,8 +18,8 @@ from torch import Tensor
 
 from neolens import results
 from neolens.ablation.groups import Head
-from neolens.ablation.how import FEW, MEANS, checked_how, refuse_seed, warn_of_few
-from neolens.checks import did_you_mean
+from neolens.ablation.how import FEW, MEANS, checked_how, warn_of_few
+from neolens.checks import check_choice, check_number, check_seed, check_whole, shown
 from neolens.models import Anatomy, anatomy
 from neolens.network import measurement
 from neolens.prompts.bos import bos_token
@@ -103,22 +103,22 @@ def roles(
     """
     began = time.perf_counter()
     asked = _thresholds(thresholds)
-    _refuse_counts(draws=draws, resamples=resamples, **({} if within is None else {"within": within}))
-    refuse_seed(seed)
+    draws, resamples, seed = check_whole(draws, "draws", 1), check_whole(resamples, "resamples", 1), check_seed(seed)
+    within = None if within is None else check_whole(within, "within", 1, unit="tokens")
     ways = checked_how(how)
-    prompts, n, near = _prompts(model, anatomy(model), tokens, within, int(seed))
+    prompts, n, near = _prompts(model, anatomy(model), tokens, within, seed)
     if causes and len(prompts) < 2:
         raise ValueError(f"there is {len(prompts)} prompt: causes are effects with intervals; give at least 2")
     seen = attention(model, prompts, scores=list(THRESHOLDS)[:-1], distances=range(near, 2 * n + 1))
     found = _scores(seen, near)
     limits = xr.DataArray(list(asked.values()), dims="role", coords={"role": list(asked)})
     result = xr.Dataset({"score": found, "holds": found >= limits}).assign_coords(threshold=limits)
-    attrs = seen.attrs | {"n": n, "prompts": len(prompts), "within": near, "seed": int(seed)}
+    attrs = seen.attrs | {"n": n, "prompts": len(prompts), "within": near, "seed": seed}
     attrs |= {} if tokens is not None else {"first_token": "BOS" if _has_bos(model, anatomy(model)) else "random"}
     if causes:
         if ways in MEANS and len(prompts) < FEW:
             warn_of_few(len(prompts), stacklevel=3)
-        heads, numbers = _holders(result["holds"].any("role")), {"resamples": resamples, "seed": int(seed)}
+        heads, numbers = _holders(result["holds"].any("role")), {"resamples": resamples, "seed": seed}
         beside = effects_beside_controls(model, prompts, n, heads, draws=draws, how=ways, progress=progress, **numbers)
         result = result.merge(beside)
         attrs |= {"how": str(ways), "draws": draws, "resamples": resamples, "correction": CORRECTION}
@@ -134,9 +134,8 @@ def heads_of(result: Any, role: str) -> list[Head]:
     Raises:
         ValueError: no such result, or no such role in it.
     """
-    if not isinstance(result, xr.Dataset) or "holds" not in result.data_vars or "role" not in result.coords:
-        raise ValueError("expected a result of neolens.roles, with holds by role, layer and head")
-    _refuse_unknown(role, [str(name) for name in result["role"].values])
+    results.check_result(result, "result", ["holds"], ["role", "layer", "head"], "neolens.roles")
+    check_choice(role, "role", [str(name) for name in result["role"].values])
     return _holders(result["holds"].sel(role=role))
 
 
@@ -158,15 +157,13 @@ def _thresholds(given: Any) -> dict[str, float]:
     """Those that are given, and the others' defaults."""
     if given is not None and not isinstance(given, Mapping):
         raise TypeError(
-            f"thresholds are {given!r:.60}: expected a dict from a role to a share, such as {{'sink': 0.5}}"
+            f"thresholds are {shown(given)}: expected a dict from a role to a share, such as {{'sink': 0.5}}"
         )
+    found = dict(THRESHOLDS)
     for role, value in (given or {}).items():
-        _refuse_unknown(role, list(THRESHOLDS))
-        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-            raise TypeError(f"the threshold of {role} is {value!r:.60}: expected a number above 0, at most 1")
-        if not 0 < value <= 1:
-            raise ValueError(f"the threshold of {role} is {value}: scores are shares; expected above 0, at most 1")
-    return {role: float((given or {}).get(role, usual)) for role, usual in THRESHOLDS.items()}
+        check_choice(role, "role", THRESHOLDS)
+        found[role] = check_number(value, f"the threshold of {role}", above=0, most=1)
+    return found
 
 
 def _prompts(
@@ -184,8 +181,8 @@ def _prompts(
     if length <= 2 * near:
         longer = "" if 2 * near >= facts.context else f"[BOS, r_1..r_n, r_1..r_n] with n of at least {near}, or "
         raise ValueError(
-            f"within {near} needs prompts of more than {2 * near} tokens, for in shorter ones every head looks local; "
-            f"these have {length}: give {longer}within of at most {n}"
+            f"within {shown(near)} needs prompts of more than {shown(2 * near)} tokens, for in shorter ones every head "
+            f"looks local; these have {length}: give {longer}within of at most {n}"
         )
     return prompts, n, near
 
@@ -218,14 +215,3 @@ def _repeat(prompts: list[Tensor]) -> int:
     if len(found) > 1:
         raise ValueError(f"prompts repeat after {', '.join(map(str, found))} tokens: give those of one n at a time")
     return found[0]
-
-
-def _refuse_counts(**numbers: Any) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"{name} {number!r:.60}: expected a whole number of at least 1")
-
-
-def _refuse_unknown(role: Any, known: list[str]) -> None:
-    if role not in known:
-        raise ValueError(f"no role {role!r}: {did_you_mean(role, known)}roles are {', '.join(known)}")

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 import xarray as xr
 
+from neolens.checks import check_choice, check_list
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.network import logits, measurement, residual, weights_of
-from neolens.prompts.tokens import Prompts, repeat_length, second_copy, validated
+from neolens.network.forward import check_spans
+from neolens.prompts.tokens import Prompts, check_anatomy, repeat_length, second_copy, validated
+from neolens.results import check_result
 
 
 @measurement(error=False)
@@ -35,18 +38,28 @@ def window_difference(model: Any, tokens: Prompts) -> float:
 
 
 def local_layers(result: xr.Dataset) -> xr.Dataset:
-    """The part of a result that belongs to local layers."""
+    """The part of a result that belongs to local layers.
+
+    Raises:
+        TypeError, ValueError: no result by layer, or a model without local layers.
+    """
+    check_result(result, "result", ["attention_kind"], ["layer"], "neolens.attention")
+    if "local" not in result["attention_kind"].values:
+        raise ValueError("result of a model without local layers: expected one with a local layer, such as lab/gpt-neo")
     return result.isel(layer=result["attention_kind"].values == "local")
 
 
 def mass_out_of_reach(result: xr.Dataset) -> float:
     """The largest mass that a local layer puts on a distance of its window or more; by the law exactly 0."""
+    check_result(result, "result", ["mass_by_distance", "window"], ["layer", "distance"], "neolens.attention")
     local = local_layers(result)
     return float(local["mass_by_distance"].where(local["distance"] >= local["window"]).max(skipna=True))
 
 
 def induction_out_of_reach(result: xr.Dataset, score: str = "induction") -> float:
     """The largest induction score of a local layer; by the law exactly 0 where n - 1 is its window or more."""
+    check_result(result, "result", ["mass_by_distance", "window"], ["layer", "distance"], "neolens.attention")
+    check_choice(score, "score", [str(name) for name in result if name != "mass_by_distance"])
     return float(local_layers(result)[score].max(skipna=True))
 
 
@@ -58,9 +71,10 @@ def repeat_accuracy(model: Any, tokens: Prompts, *, spans: Sequence[AttentionSpa
     same weights: with every layer local, what is still copied did not need the global ones.
 
     Raises:
-        ValueError: a prompt that does not repeat.
+        TypeError, ValueError: a prompt that does not repeat, or spans that are not one for each layer.
     """
     weights = weights_of(model)
+    spans = None if spans is None else check_spans(spans, weights.anatomy)
     shares = []
     for index, prompt in enumerate(validated(tokens, weights.anatomy)):
         n = repeat_length(prompt)
@@ -74,6 +88,14 @@ def repeat_accuracy(model: Any, tokens: Prompts, *, spans: Sequence[AttentionSpa
 
 
 def narrowest_window(anatomies: list[Anatomy]) -> int:
-    """The narrowest window of the models; an eighth of the shortest context where all are global."""
+    """The narrowest window of the models; an eighth of the shortest context where all are global.
+
+    Raises:
+        TypeError, ValueError: no list of anatomies, or an empty one.
+    """
+    chosen = check_list(anatomies, "anatomies", "anatomies", example="[neolens.anatomy(model)]")
+    anatomies = [check_anatomy(anatomy) for anatomy in chosen]  # type: ignore[misc]
+    if not anatomies:
+        raise ValueError("anatomies []: expected at least one, such as neolens.anatomy(model)")
     windows = [window for anatomy in anatomies for window in anatomy.windows]
     return min(windows) if windows else max(4, min(anatomy.context for anatomy in anatomies) // 8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
-from neolens.checks import did_you_mean
+from neolens.checks import check_choice, check_indices, check_list, check_whole, shown
 from neolens.models import Anatomy
 from neolens.models.foreign import Facts, facts_of
 from neolens.network import PatternBlock, hooks_on, measurement, residual, weights_of
@@ -124,12 +123,7 @@ _Pass = Callable[..., object]
 
 
 def _engine(model: Any, engine: str) -> str:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    if not isinstance(model, TransformerBridge):
-        raise TypeError(f"expected a TransformerBridge, such as a model from neolens.load, got {type(model).__name__}")
-    if engine not in ENGINES:
-        raise ValueError(f"no engine {engine!r}: {did_you_mean(engine, ENGINES)}engines are {', '.join(ENGINES)}")
+    check_choice(engine, "engine", ENGINES)
     ours = isinstance(getattr(model, "anatomy", None), Anatomy)
     if engine == "stream" and not ours:
         raise ValueError(
@@ -185,16 +179,16 @@ def _measured(
 def _chosen(scores: Sequence[str] | None, prompts: list[Tensor]) -> list[str]:
     """The scores to compute; those of repeated sequences only where some prompt repeats."""
     repeats = [repeat_length(prompt) is not None for prompt in prompts]
-    if isinstance(scores, str):
-        raise TypeError(f"scores are given as a list of names, got the string {scores!r}: write [{scores!r}]")
     if scores is None:
         return [name for name in SCORES if any(repeats) or name not in REPEATED_SCORES]
-    for name in scores:
-        if name not in SCORES:
-            raise ValueError(f"no score {name!r}: {did_you_mean(name, SCORES)}scores are {', '.join(SCORES)}")
+    names = check_list(scores, "scores", "names", example=str([scores]) if scores in SCORES else "['sink']")
+    if not names:
+        raise ValueError(f"scores {shown(scores)}: expected at least one of {', '.join(SCORES)}")
+    for name in names:
+        check_choice(name, "score", SCORES)
         if name in REPEATED_SCORES and not all(repeats):
             _refuse_unrepeated(name, prompts, repeats.index(False))
-    return list(dict.fromkeys(scores))
+    return list(dict.fromkeys(names))
 
 
 def _refuse_unrepeated(score: str, prompts: list[Tensor], index: int) -> None:
@@ -212,16 +206,12 @@ def _refuse_unrepeated(score: str, prompts: list[Tensor], index: int) -> None:
 
 def _key(key: int, prompts: list[Tensor]) -> int:
     """The sink's key position, which every prompt has."""
-    if isinstance(key, bool) or not hasattr(key, "__index__"):
-        raise TypeError(f"sink_key {key!r} is no position: expected a whole number, such as 0")
-    key = operator.index(key)
-    if key < 0:
-        raise ValueError(f"sink_key {key} is no position: positions count from 0")
+    key = check_whole(key, "sink_key", 0)
     for index, prompt in enumerate(prompts):
         if len(prompt) <= key:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens and no key {key}: expected at least {key + 1} tokens, "
-                "or a smaller sink_key"
+                f"prompt {index} has {len(prompt)} tokens and no key {shown(key)}: expected a longer prompt, or a "
+                f"sink_key of at most {len(prompt) - 1}"
             )
     return key
 
@@ -230,15 +220,7 @@ def _distances(distances: Any, prompts: list[Tensor]) -> np.ndarray:
     longest = max(map(len, prompts))
     if distances is None:
         return np.arange(longest)
-    given = list(distances) if isinstance(distances, Iterable) and not isinstance(distances, str) else [distances]
-    if any(isinstance(one, bool) or not hasattr(one, "__index__") for one in given):
-        raise TypeError(f"distances {distances!r:.60}: expected whole numbers of tokens, such as [0, 1, 2]")
-    kept = np.unique(np.array([operator.index(one) for one in given], dtype=int))
-    if len(kept) == 0 or kept[0] < 0 or kept[-1] >= longest:
-        raise ValueError(
-            f"distances {given!r:.60} are not within 0 to {longest - 1}, the longest prompt's: give some of these"
-        )
-    return kept
+    return np.array(sorted(check_indices(distances, "distance", longest, "the longest prompt")), dtype=int)
 
 
 def _groups(prompts: list[Tensor]) -> Iterator[list[int]]:

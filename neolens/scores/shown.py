@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens import results
+from neolens.checks import check_head, check_list
 from neolens.models import anatomy
 from neolens.network import head_patterns, measurement
 from neolens.prompts.tokenizing import token_words
@@ -33,8 +34,12 @@ def shown_patterns(model: Any, prompt: Int[Tensor, " pos"], heads: Sequence[tupl
         ValueError: no heads, one twice, one that does not exist, or a prompt that the model does not take.
     """
     facts = anatomy(model)
+    heads = [
+        check_head(head, facts.layers, facts.heads, facts.name)
+        for head in check_list(heads, "heads", "(layer, head)", example="[(3, 7)]")
+    ]
     if not heads or len(set(heads)) < len(heads):
-        raise ValueError(f"heads {list(heads)}: expected at least one (layer, head), each once")
+        raise ValueError(f"heads {heads}: expected at least one (layer, head), each once")
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
