@@ -94,7 +94,9 @@ def source(config: Any, anatomies: Sequence[Anatomy], length: int) -> Source:
     documents: list[str] = []
     if config.tokens is not None:
         for facts in anatomies:
-            read_tokens(config.tokens, facts)
+            longest = max(map(len, read_tokens(config.tokens, facts)))
+            if longest < 2:
+                raise ValueError(f"token file {config.tokens!r} has prompts of {longest} token: expected 2 or more")
     elif config.text is not None:
         documents = [read_text(config.text)]
     else:

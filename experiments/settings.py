@@ -9,12 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from neolens.checks import check_list, check_text, check_whole, check_whole_numbers, did_you_mean, shown
+from neolens.checks import check_list, check_seed, check_text, check_whole, check_whole_numbers, did_you_mean, shown
 
 ENOUGH = 8
 """Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
 
-RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000), "seed": (0, 2**63 - 1)}
+RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)}
 """Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
 
 
@@ -42,6 +42,8 @@ def check(config: Any, *, prompts: int = 1) -> None:
         least, most = RANGES[name]
         few = "" if name != "prompts" or prompts == 1 else "fewer give no means and intervals"
         plain[name] = check_whole(given[name], name, prompts if name == "prompts" else least, most, remedy=few)
+    if "seed" in given:
+        plain["seed"] = check_seed(given["seed"])
     update(config, **plain)
 
 

@@ -375,7 +375,7 @@ def test_results_of_other_settings_are_not_drawn_with_a_record(done, tmp_path, c
     [
         (["--prompts", "7"], "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals"),
         (["--draws", "0"], "draws 0: expected a whole number from 1"),
-        (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
+        (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
         (["--length", "4"], "length 4: expected a whole number from 8"),
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
         (["--models", "lab/gpt2", "lab/gpt2@1"], "lab/gpt2@1 is one of the networks of lab/gpt2: give one of the two"),

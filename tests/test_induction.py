@@ -789,7 +789,7 @@ BAD = {
         ["--prompts", "7"],
         "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals",
     ),
-    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
+    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
     "no number": (["--lengths", "16,far"], "length 'far': expected a whole number of tokens from 3"),
     "a length twice": (["--lengths", "16,17,16"], "lengths '16,17,16': expected some, each once"),
     "none beyond": (["--lengths", "8,16"], "repeat lengths 8, 16: expected some on both sides of the window of 16"),

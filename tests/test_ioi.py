@@ -397,7 +397,7 @@ BAD = {
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
     "a folder without config": (["--models", "{tmp}"], "has no config.json"),
     "no prompts": (["--prompts", "0"], "prompts 0: expected a whole number from 1"),
-    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
+    "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
     "unknown corruption": (["--corruption", "swop"], "no corruption 'swop': did you mean swap?"),
     "unknown direction": (
         ["--direction", "denoize"],

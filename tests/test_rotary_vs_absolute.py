@@ -287,7 +287,7 @@ def test_the_shift_is_drawn_as_it_was_measured(result):
     ("arguments", "message"),
     [
         (["--prompts", "7"], "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals"),
-        (["--seed", "-1"], "seed -1: expected a whole number from 0 to"),
+        (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
         (["--models", "lab/gtp2"], "lab/gtp2"),
         (["--models", "{tmp}/nothing"], "nothing"),
