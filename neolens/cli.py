@@ -115,7 +115,7 @@ def run_cleanly(command: typer.Typer) -> None:
         with interruptible():
             code = command(standalone_mode=False)
     except Interrupted as stop:
-        print(f"interrupted: {stop}", file=sys.stderr)
+        print(f"\ninterrupted: {stop}", file=sys.stderr)  # after a progress bar, which has no end
         raise SystemExit(stop.exit_code) from None
     except (ValueError, TypeError, OSError, _UsageError) as error:
         if type(error).__name__ == "NoArgsIsHelpError":
