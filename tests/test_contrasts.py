@@ -101,6 +101,114 @@ def test_a_contrast_is_recorded_as_plain_values(three):
     assert noted["differ besides in"] == []
 
 
+# What is not tested -------------------------------------------------------------------------------------------
+
+LIMITED = {
+    "far": MEASURES["far"],
+    "loss": Measure("added loss", "nats a token", lambda its: its.get("loss"), end=lambda its: its.get("loss")),
+}
+FIXED = {"far": Measure("score beyond", "score", lambda its: its.get("far"), (0, 1), deviation=lambda one: fixed(one))}
+CHANCE = 0.95 * np.log(193)  # 5.00 nats: the lab's random sequences are drawn from 193 words
+
+
+def fixed(one):
+    """The score beyond the window, which only local heads must have 0."""
+    return one.result["far"] if one.name == NEO else None
+
+
+def known(name, **values):
+    """An arm that says how many tokens its random sequences are drawn from."""
+    made = arm(name, **values)
+    return dataclasses.replace(made, result=made.result.assign_attrs(candidates=193))
+
+
+def of_measure(found, name):
+    return next(one for one in found if one.measure == name)
+
+
+def test_losses_at_chance_level_are_not_told_apart_and_do_not_count_for_the_correction():
+    found = contrasts.contrasts(
+        [
+            known(NEO, far=[0.1, 0.11, 0.12], loss=[5.20, 5.19, 5.20]),
+            known(PLAIN, far=[0.5, 0.52, 0.51], loss=[5.26] * 3),
+        ],
+        LIMITED,
+        "attention",
+    )
+    loss, far = of_measure(found, "loss"), of_measure(found, "far")
+    assert stats.ttest_1samp([-0.06, -0.07, -0.06], 0).pvalue < 0.01
+    assert (loss.tested, loss.told_apart, loss.verdict.status) == (False, False, "not measured")
+    assert np.isnan([loss.p_adjusted, loss.difference.p]).all()
+    assert far.p_adjusted == pytest.approx(far.difference.p)  # one comparison
+    (short,), (full,) = contrasts.in_short(found), contrasts.told_apart(found)
+    assert "told apart in 1 of 1 measure (p below 0.05, corrected for 1 comparison)" in short
+    assert "Not tested, for they end at a limit: added loss (at chance level)." in short
+    assert "Not tested, for they end at a limit: added loss (at chance level)." in full
+    assert "a guess among 193: 5.26" in contrasts.contrast_table(found)[1][1][8]
+    noted = contrasts.recorded(loss)
+    assert (noted["status"], noted["values"]) == ("not measured", pytest.approx((-0.06, -0.07, -0.06)))
+
+
+@pytest.mark.parametrize(("loss", "tested"), [(CHANCE - 1e-6, True), (CHANCE, False), (CHANCE + 1e-6, False)])
+def test_a_loss_just_below_chance_level_in_every_seed_is_tested(loss, tested):
+    arms = [known(NEO, loss=[loss, 1.0, 2.0]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
+    (found,) = contrasts.contrasts(arms, {"loss": LIMITED["loss"]}, "attention")
+    assert found.tested == tested
+
+
+def test_chance_level_in_one_arm_alone_is_not_tested_but_its_sign_is_told_where_it_is_certain():
+    arms = [known(NEO, loss=[5.2, 5.3, 5.2]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
+    (found,) = contrasts.contrasts(arms, {"loss": LIMITED["loss"]}, "attention")
+    assert not found.tested
+    assert f"{NEO} is higher all the same, by at least 4.20, 3.80, 4.70" in found.verdict.reason
+    assert f"added loss ({NEO} at chance level)" in contrasts.in_short([found])[0]
+
+
+def test_results_that_do_not_say_how_many_tokens_a_guess_is_among_are_taken_to_draw_from_their_vocabulary():
+    old, new = arm(NEO, loss=[5.2]), known(NEO, loss=[5.2])
+    assert (old.candidates, new.candidates) == (204, 193)
+    (said,) = contrasts.without_candidates([old, new])
+    assert f"{NEO} was measured by an earlier version" in said
+    assert "one of the 204 of its vocabulary" in said
+
+
+def test_a_value_that_an_architecture_fixes_is_exact_and_not_tested():
+    arms = [known(NEO, far=[0.0, 0.0, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(arms, FIXED, "attention")
+    assert (found.verdict.status, found.tested, found.told_apart) == ("exact", False, False)
+    assert f"exactly 0 in {NEO}" in found.verdict.claim
+    (said,) = contrasts.in_short([found])
+    assert "told apart in 0 of 0 measures" in said
+    assert f"so not tested: score beyond (exactly 0 in {NEO}; 0.90, 0.91, 0.92 in {PLAIN})." in said
+    assert contrasts.measure_table(arms, FIXED, "attention")[1][0][1] == "exactly 0"
+
+
+def test_a_fixed_value_that_is_not_there_is_contradicted():
+    arms = [known(NEO, far=[0.0, 1e-9, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(arms, FIXED, "attention")
+    assert (found.verdict.status, found.tested) == ("contradicted", False)
+    assert (
+        f"Not what the architecture fixes: score beyond (the architecture fixes the value, but {NEO} differs"
+        in (contrasts.told_apart([found])[0])
+    )
+
+
+def test_arms_without_a_fixed_value_are_tested():
+    arms = [known("lab/gpt2", far=[0.0, 0.0, 0.0]), known("lab/pythia-sequential", far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(arms, FIXED, "position")
+    assert found.told_apart
+
+
+def test_intervals_stay_within_bounds_and_three_seeds_are_shown():
+    arms = [known(NEO, far=[0.0, 0.1, 0.2]), known(PLAIN, far=[0.8, 0.9, 1.0])]
+    measures = {"far": Measure("share", "share", lambda its: its["far"], (0.0, 1.0))}
+    (row,) = contrasts.measure_table(arms, measures, "attention")[1]
+    assert row[1:] == ["0.10 (0.00 to 0.35), seeds 0.00, 0.10, 0.20", "0.90 (0.65 to 1.00), seeds 0.80, 0.90, 1.00"]
+    (found,) = contrasts.contrasts(arms, measures, "attention")
+    assert contrasts.contrast_table([found])[1][0][6] == "-0.80, -0.80, -0.80"
+    assert contrasts.in_short([found])[0].endswith("seed by seed -0.80, -0.80, -0.80.")
+
+
 # Figures ------------------------------------------------------------------------------------------------------
 
 
@@ -119,12 +227,13 @@ def test_every_network_is_a_point_and_every_mean_has_its_interval_in_the_colour_
 
 def test_differences_are_drawn_as_shares_of_the_largest_value_filled_where_told_apart(three):
     compared = contrasts.contrasts(three, MEASURES, "attention")
-    (trace,) = differences_by_measure(compared).data
+    trace, seeds = differences_by_measure(compared).data
     assert trace.x[0] == pytest.approx(-0.8 / 3 / 0.6)
     assert trace.customdata[0][1] == pytest.approx(-0.8 / 3)
     assert [colour == "white" for colour in trace.marker.color] == [not one.told_apart for one in compared]
     width = compared[0].difference.high - compared[0].difference.mean
     assert trace.error_x.array[0] == pytest.approx(width / 0.6)
+    assert list(seeds.x)[:3] == pytest.approx([value / 0.6 for value in compared[0].difference.values])
 
 
 def test_the_rows_of_many_pairs_stay_beside_their_measure():
@@ -146,7 +255,11 @@ def pairs_drawn(pairs):
 
 
 def test_pairs_are_told_apart_by_colour_and_from_the_fifth_on_by_their_mark_too():
-    drawn = [(trace.marker.line.color, trace.marker.symbol) for trace in pairs_drawn(24).data]
+    drawn = [
+        (trace.marker.line.color, trace.marker.symbol)
+        for trace in pairs_drawn(24).data
+        if trace.error_x.array is not None
+    ]
     assert len(set(drawn)) == 24
     assert {symbol for _, symbol in drawn[:4]} == {"circle"}
     assert [colour for colour, _ in drawn[4:8]] == [colour for colour, _ in drawn[:4]]
