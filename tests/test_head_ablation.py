@@ -285,7 +285,7 @@ def test_maps_side_by_side_hold_each_heads_effect_on_one_scale():
 
 
 def test_maps_of_nothing_or_of_different_models_are_refused():
-    with pytest.raises(ValueError, match="nothing to draw"):
+    with pytest.raises(ValueError, match="to draw: expected"):
         heads_beside({})
     found = planted(MIXED, EFFECTS).heads["beyond"]
     larger = found.assign_attrs(anatomy=json.dumps({"layers": 3, "heads": 2, "attention": [vars(GLOBAL)] * 3}))
