@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -312,7 +313,10 @@ def test_a_folder_called_like_a_published_model_is_not_taken_for_it(folder):
 
 
 def test_experiments_refuse_one_model_twice_and_two_with_one_label(folder, tmp_path):
-    from experiments.command_line import distinct
+    from experiments.command_line import anatomies
+
+    def distinct(names):
+        return anatomies(SimpleNamespace(models=names, ignore_fields=(), out=tmp_path / "out"))
 
     other = shutil.copytree(folder, tmp_path / "other" / "model")
     with pytest.raises(ValueError, match=f"are the same model .{folder.resolve()}.: give each only once"):

@@ -61,8 +61,10 @@ def check_weight_files(folder: Path, config: PretrainedConfig, name: str) -> Non
 
 def unreadable(name: str, file: str, error: Exception) -> ValueError:
     """The error about weights that another library does not read."""
+    is_pickle = "Weights only load failed" in str(error)
+    reason = "torch.save has not written it, or not tensors alone" if is_pickle else first_line(error)
     return ValueError(
-        f"{name}: the weights cannot be read from {file} ({first_line(error)}): "
+        f"{name}: the weights cannot be read from {file} ({reason}): "
         "the file is truncated, damaged or of another model; fetch or save it anew"
     )
 
@@ -74,14 +76,19 @@ def _files(folder: Path, name: str) -> list[Path]:
             return [folder / file]
         index = folder / f"{file}.index.json"
         if index.is_file():
-            shards = read_json(index, "the JSON object that save_pretrained writes").get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            what = "the JSON object that save_pretrained writes; fetch or save the folder anew"
+            shards = read_json(index, what).get("weight_map")
+            if (
+                not shards
+                or not isinstance(shards, dict)
+                or not all(isinstance(shard, str) for shard in shards.values())
+            ):
                 raise ValueError(f"{name}: {index.name} has no weight_map from weights to files: save the folder anew")
             paths = [folder / shard for shard in sorted({*shards.values()})]
             if missing := [path.name for path in paths if not path.is_file()]:
                 raise ValueError(f"{name}: {missing[0]!r} is not in the folder, but {index.name} lists it: fetch it")
             return paths
-    found = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    found = sorted({path.name for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind)} - {*WEIGHT_FILES})
     there = f", and not {found[0]}" if found else ""
     raise ValueError(f"{name}: no weights in the folder: expected model.safetensors beside config.json{there}")
 
@@ -125,7 +132,7 @@ def _check_sizes(shapes: dict[str, tuple[int, ...]], config: PretrainedConfig, n
                 )
     layers = {int(match[1]): key for short, key in sorted(keys.items()) if (match := _LAYER.match(short))}
     count, expected = max(layers, default=-1) + 1, config.num_hidden_layers
-    if layers and count != expected:
+    if count != expected and layers.keys() == {*range(count)}:
         field = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
         example = f" (unexpected weight {layers[max(layers)]})" if count > expected else ""
         raise ValueError(
