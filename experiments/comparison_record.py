@@ -125,7 +125,7 @@ def _check_names(value: Mapping[str, Any], expected: Sequence[str], where: str) 
         raise ValueError(f"{where} {'lacks' if differing in expected else 'has an unknown'} {shown(differing)}")
 
 
-def _check(value: Any, hint: Any, where: str) -> None:
+def _check(value: Any, hint: Any, where: str, kind: str = "") -> None:
     """Check that a value of JSON has a type, and all that it holds.
 
     Raises:
@@ -137,13 +137,13 @@ def _check(value: Any, hint: Any, where: str) -> None:
     if of is UnionType or (of is not None and NoneType in inner):
         if value is None and NoneType in inner:
             return
-        return _check(value, next(each for each in inner if each is not NoneType), where)
+        return _check(value, next(each for each in inner if each is not NoneType), where, _kind(hint))
     if of is NotRequired:
         return _check(value, inner[0], where)
     expected = dict if is_typeddict(hint) else {tuple: list}.get(of or hint, of or hint)
     accepted = (int, float) if expected is float else expected
     if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
-        raise ValueError(f"{where or 'the record'} is {shown(value)}: expected {_kind(hint)}")
+        raise ValueError(f"{where or 'the record'} is {shown(value)}: expected {kind or _kind(hint)}")
     for item, of_item, name in _items(value, hint, where):
         _check(item, of_item, name)
     return None

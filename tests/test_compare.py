@@ -123,6 +123,18 @@ def test_measures_are_read_out_of_what_was_measured(parts):
     assert set(neo.data_vars) == set(measures(alternating))
 
 
+def test_what_ends_at_chance_level_or_is_fixed_by_an_architecture_is_not_compared(record):
+    """Without layers 0 and 2 both networks guess among the 193 words that sequences are drawn from: ln 193 = 5.26."""
+    rows = {row["measure"]: row for row in record["contrasts"] if row["one"] == "lab/gpt-neo@1"}
+    beyond, cut = rows["beyond_global"], rows["cut_local"]
+    assert (beyond["status"], beyond["p_adjusted"]) == ("not measured", None)
+    assert beyond["reason"].startswith("ends at chance level in lab/gpt-neo@1 (5.")
+    assert "a guess among 193: 5.26" in beyond["reason"]
+    assert (cut["status"], cut["p_adjusted"]) == ("exact", None)
+    (sentence,) = (text for text in record["findings"] if text.startswith("Mean ablation of all local layers"))
+    assert "(at chance level)" in sentence
+
+
 def test_the_summary_says_where_local_and_global_layers_look(record, parts):
     scores = parts["lab/gpt-neo@1"]["attention"]
     near, far = (
@@ -397,6 +409,194 @@ def test_what_is_no_record_is_refused(text, tmp_path):
     (tmp_path / "record.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match="holds no record of this experiment: expected a folder that it wrote"):
         job.redraw(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def copied(done, tmp_path, monkeypatch):
+    """A copy of the folder of four networks, of which no page is drawn."""
+    monkeypatch.setattr(comparison_page, "page", lambda *args: "page")
+    return Path(shutil.copytree(done, tmp_path / "copied"))
+
+
+def edited(path, edit):
+    """The results of one network after an edit, with a valid checksum of the file."""
+    results.save_parts(edit(results.load_parts(path)), path)
+
+
+def in_attention(**attributes):
+    return lambda parts: parts | {"attention": parts["attention"].assign_attrs(attributes)}
+
+
+OTHERS = {
+    "settings": ({"settings": "{}"}, "was measured with other settings than the record tells"),
+    "text": ({"text": "0" * 64}, "was measured on another text than the record tells"),
+    "versions": ({"versions": "{}"}, "was measured with other versions than the record tells"),
+    "window": ({"asked_window": 8}, "was measured with another window than the record tells"),
+    "weights": ({"fingerprint": "0" * 16}, "was measured with other weights than the record tells"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "message"), OTHERS.values(), ids=OTHERS)
+def test_a_network_of_another_origin_than_the_record_is_not_drawn(attributes, message, copied):
+    path = job.kept(copied, MODELS[2])
+    edited(path, in_attention(**attributes))
+    with pytest.raises(ValueError, match=f"{path.name} {message}: measure it again"):
+        job.redraw(copied, copied)
+
+
+def test_seeds_measured_on_different_texts_are_no_sample_of_one_model(parts):
+    other = in_attention(text="0" * 64)(parts["lab/gpt2@1"])
+    with pytest.raises(
+        ValueError, match="seeds 0, 1 of lab/gpt2@1 were measured on different texts: measure them again"
+    ):
+        Found({0: parts["lab/gpt2@1"], 1: other})
+
+
+EDITS = {
+    "no part": lambda parts: {name: part for name, part in parts.items() if name != "positions"},
+    "an unknown part": lambda parts: parts | {"more": parts["positions"]},
+    "no optional part": lambda parts: {name: part for name, part in parts.items() if name != "circuit"},
+    "a value": lambda parts: parts | {"attention": parts["attention"] * 1.001},
+    "a dtype": lambda parts: parts | {"positions": parts["positions"].astype("float16")},
+    "an axis": lambda parts: parts | {"patterns": parts["patterns"].transpose(..., "group")},
+    "a variable": lambda parts: parts | {"reach": parts["reach"].drop_vars("clean")},
+    "an attribute's type": in_attention(anatomy=3),
+    "a lost attribute": lambda parts: parts | {"ablation_text": parts["ablation_text"].drop_attrs()},
+    "a coordinate": lambda parts: parts | {"attention": parts["attention"].assign_coords(head=[3, 2, 1, 0])},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_file_with_other_content_than_was_written_is_damaged(edit, one, copied):
+    path = job.kept(copied, MODELS[0])
+    edited(path, edit)
+    with pytest.raises(ValueError, match=f"{path.name} is damaged: measure it again"):
+        job.redraw(copied, copied)
+    assert not job.is_kept(*one[:3], path)
+
+
+def test_a_file_damaged_anywhere_is_damaged_and_one_that_is_gone_is_missed(one, copied):
+    path, rng = job.kept(copied, MODELS[0]), np.random.default_rng(0)
+    content = path.read_bytes()
+    flipped = [
+        content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in rng.integers(len(content), size=20)
+    ]
+    for damaged in [*flipped, content[: len(content) // 2], content[:-1], content + b"x", b"", b"{}"]:
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{path.name} is damaged: measure it again"):
+            job.redraw(copied, copied)
+    assert not job.is_kept(*one[:3], path)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{path.name}: no such file: measure it again"):
+        job.redraw(copied, copied)
+
+
+def test_files_of_an_earlier_version_are_drawn_with_a_warning_measured_again_and_not_mixed(one, copied):
+    older = [job.kept(copied, name) for name in MODELS]
+    for path in older[:1]:
+        edited(
+            path,
+            lambda parts: (
+                parts
+                | {
+                    "attention": parts["attention"]
+                    .drop_attrs()
+                    .assign_attrs(
+                        {name: its for name, its in parts["attention"].attrs.items() if name not in ("content", "text")}
+                    )
+                }
+            ),
+        )
+    with pytest.warns(UserWarning, match="earlier version"), pytest.raises(ValueError, match="different versions"):
+        job.redraw(copied, copied)
+    for path in older[1:]:
+        edited(
+            path,
+            lambda parts: (
+                parts
+                | {
+                    "attention": parts["attention"]
+                    .drop_attrs()
+                    .assign_attrs(
+                        {name: its for name, its in parts["attention"].attrs.items() if name not in ("content", "text")}
+                    )
+                }
+            ),
+        )
+    with pytest.warns(UserWarning, match="is of an earlier version, without its text, content"):
+        job.redraw(copied, copied)
+    assert not job.is_kept(*one[:3], older[0])
+
+
+def fields_of(value, path=()):
+    """The paths of all fields of a record, of lists the first two items."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for name, item in items:
+        yield from fields_of(item, (*path, name))
+
+
+def redrawn(folder):
+    """The error of drawing a folder again; None where there is none."""
+    try:
+        job.redraw(folder, folder)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+NONSENSE = (None, True, "x", -7, 1.5, float("nan"), [], {}, ["x"], {"x": 1}, "\ud800", 10**30, "lost")
+FREE = ("contrasts", "findings", "warnings", "notes", "seconds", "source", "prompts", "length", "resumed", "bos", "out")
+"""Fields of which the page shows whatever of their type they hold."""
+
+
+def test_nonsense_in_any_field_of_a_record_ends_in_one_line_that_names_the_file(copied, record, monkeypatch):
+    places = [path for path in fields_of(record) if path and "contrasts" not in path]
+    rng, refused = np.random.default_rng(0), 0
+    load, cache = results.load_parts, {}
+    monkeypatch.setattr(
+        results, "load_parts", lambda path: cache[path] if path in cache else cache.setdefault(path, load(path))
+    )
+    for place in places:
+        for nonsense in rng.permutation(np.array(NONSENSE, dtype=object))[:6]:
+            wrong = json.loads(json.dumps(record))
+            holder = wrong
+            for name in place[:-1]:
+                holder = holder[name]
+            if nonsense == "lost":
+                del holder[place[-1]]
+            elif holder[place[-1]] == nonsense and type(holder[place[-1]]) is type(nonsense):
+                continue
+            else:
+                holder[place[-1]] = nonsense
+            (copied / "record.json").write_text(json.dumps(wrong))
+            line = redrawn(copied)
+            refused += line is not None
+            harmless = set(FREE) & set(place) or nonsense in (None, "lost") or nonsense == {}
+            assert harmless if line is None else str(copied) in line, (place, nonsense)
+            assert "\n" not in (line or ""), (place, nonsense)
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("prompts", "x", "record.json: config.prompts is 'x': expected a whole number"),
+        ("models", "lab/gpt2", "record.json: config.models is 'lab/gpt2': expected a list of text"),
+        ("models", [], "config.models is []: expected at least one model"),
+        ("seed", True, "config.seed is True: expected a whole number"),
+        ("seed", None, "config.seed is None: expected a whole number"),
+        ("text", 3, "config.text is 3: expected text or null"),
+        ("promts", 8, "config.promts is no setting: did you mean prompts?"),
+    ],
+)
+def test_a_wrong_setting_in_a_record_is_named_with_what_was_expected(field, value, message, copied, record):
+    wrong = record | {"config": record["config"] | {field: value}}
+    (copied / "record.json").write_text(json.dumps(wrong))
+    with pytest.raises(ValueError) as error:
+        job.redraw(copied, copied)
+    assert message in str(error.value)
+    assert "measure again with --resume, or give another folder" in str(error.value)
 
 
 # What it stands on ---------------------------------------------------------------------------------------------
