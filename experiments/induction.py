@@ -91,7 +91,7 @@ class Config:
     def __post_init__(self) -> None:
         settings.check(self, prompts=settings.ENOUGH)
         if self.lengths is not None:
-            settings.update(self, lengths=settings.numbers(self.lengths, "lengths", copying.LEAST))
+            settings.update(self, lengths=settings.numbers(self.lengths, "lengths", 1))
         if self.revisions is not None:
             settings.update(self, revisions=settings.words(self.revisions, "revision"))
 

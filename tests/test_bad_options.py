@@ -153,7 +153,7 @@ OWN = [
     ("window_reach", ["--distances", "15,200"], "below the context of 128"),
     ("window_reach", ["--models", "lab/gpt-neo", "{in}/narrow"], "has a window of 16, not of 4"),
     ("induction", ["--prompts", "7"], "prompts 7: expected a whole number from 8 to"),
-    ("induction", ["--lengths", "2,17"], "length '2': expected a whole number of tokens from 3"),
+    ("induction", ["--lengths", "2,17"], "lengths 2, 17: expected 3 to 63, for BOS and two copies have to fit"),
     ("induction", ["--lengths", "16,64"], "lengths 16, 64: expected 3 to 63"),
     ("induction", ["--revisions", "main"], "revision 'main': expected step and a number"),
     ("induction", ["--revisions", "step400"], "revision step400 alone"),
@@ -172,8 +172,9 @@ OWN = [
     *(
         (name, [option, value], f"{what} {value!r}: expected a whole number of tokens from {least}")
         for name, option, what, least in LISTS
-        for value in ("x", "0", "-1", "1.5", "8 16", "\u00b2", "\0", HUGE)
+        for value in ("x", "-1", "1.5", "8 16", "\u00b2", "\0", HUGE)
     ),
+    *((name, [option, "0,16"], f"{what}s 0: expected a whole number") for name, option, what, _ in LISTS),
     *((name, [option, "8,8"], f"{what}s '8,8': expected some, each once") for name, option, what, _ in LISTS),
 ]  # fmt: skip
 
@@ -331,7 +332,7 @@ BAD_CONFIGS = [
     ("window_reach", {"distances": "16"}, TypeError, "distances '16': expected"),
     ("window_reach", {"distances": (16, 16)}, ValueError, "16 occurs twice"),
     ("window_reach", {"distances": (0, 16)}, ValueError, "distances 0: expected"),
-    ("induction", {"lengths": (2, 17)}, ValueError, "lengths 2: expected a whole number of at least 3"),
+    ("induction", {"lengths": (-2, 17)}, ValueError, "lengths -2: expected a whole number of at least 1"),
     ("induction", {"lengths": {16: 17}}, TypeError, "lengths {16: 17}: expected"),
     ("induction", {"revisions": "step400"}, TypeError, "revisions 'step400': expected a list of strings"),
     ("induction", {"revisions": (400,)}, TypeError, "revision 400: expected a string"),

@@ -401,7 +401,7 @@ BAD = {
     "unknown corruption": (["--corruption", "swop"], "no corruption 'swop': did you mean swap?"),
     "unknown direction": (
         ["--direction", "denoize"],
-        "no direction 'denoize': did you mean denoise? expected denoise or noise",
+        "no direction 'denoize': did you mean denoise",
     ),
     "too far": (["--distance", "500"], "lab/gpt2: indirect_object at distance 500: in the model's 128 positions"),
     "too near": (["--distance", "3"], "indirect_object at distance 3"),
