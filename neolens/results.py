@@ -94,7 +94,8 @@ def check_result(
         ValueError: an empty one, or one without a variable or an axis.
     """
     needed = [*variables, *(f"the axis {dim}" for dim in dims if dim not in variables)]
-    listed = " and ".join([", ".join(needed[:-1]), needed[-1]] if len(needed) > 1 else needed)
+    most = [*needed[:4], *["..."] * (len(needed) > 4)]
+    listed = " and ".join([", ".join(most[:-1]), most[-1]] if 1 < len(needed) <= 4 else [", ".join(most)])
     expected = f"expected the result of {source}, a dataset{listed and f' with {listed}'}"
     if not isinstance(value, xr.Dataset):
         raise TypeError(f"{what} {shown(value)}: {expected}")
@@ -102,7 +103,7 @@ def check_result(
     missing = [name for name in variables if name not in value.variables]
     missing += [dim for dim in dims if dim not in value.dims]
     if missing:
-        more = [*present[:8], *["..."] * (len(present) > 8)]
+        more = [*present[:5], *["..."] * (len(present) > 5)]
         hint = did_you_mean(missing[0], present)
         raise ValueError(f"{what} without {missing[0]}: {expected}; {hint}it has {', '.join(more) or 'nothing'}")
     used = {*dims, *(dim for name in variables or value.variables for dim in value[name].dims)}

@@ -15,7 +15,7 @@ import xarray as xr
 from neolens.ablation.effects import SIGNIFICANT
 from neolens.figures import legends, maps, points, style
 from neolens.figures.ablated import KINDS, caption, kind_of
-from neolens.figures.inputs import check_metric, checked
+from neolens.figures.inputs import anatomy_of, check_metric, checked
 from neolens.figures.style import INK, escape
 
 ABLATED = {"ablated": "group prompt pos? metric?", "baseline": "prompt pos? metric?"}
@@ -41,6 +41,7 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
     from neolens.ablation.effects import heads_grid
 
     effects, name = _effects(result_or_effects, metric)
+    anatomy_of(effects)
     grid = heads_grid(effects)
     beside = np.stack([grid[one].values for one in ("low", "high", "p_adjusted")], axis=-1)
     figure = maps.layer_map(

@@ -13,7 +13,7 @@ from neolens.checks import shown
 from neolens.figures import maps, style
 from neolens.figures.ablated import caption
 from neolens.figures.ablation import EFFECTS
-from neolens.figures.inputs import by_model, check_metric
+from neolens.figures.inputs import anatomy_of, by_model, check_metric
 from neolens.figures.style import escape
 
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
@@ -34,7 +34,8 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
     """
     if not isinstance(effects, Mapping) or isinstance(effects, xr.Dataset):
         raise TypeError(f"effects {shown(effects)}: expected a dict from the name of each map to its effects")
-    by_model(effects, EFFECTS, "neolens.ablation.effect", ["group", "heads"], ["anatomy"])
+    for name, one in by_model(effects, EFFECTS, "neolens.ablation.effect", ["group", "heads"]).items():
+        anatomy_of(one, name)
     grids = [heads_grid(one)[_SHOWN] for one in effects.values()]
     if any(grid.sizes != grids[0].sizes for grid in grids):
         raise ValueError("the effects are of models of different sizes: draw one model at a time")

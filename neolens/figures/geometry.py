@@ -76,9 +76,10 @@ def _line(x: object, y: object, name: str, dash: str, *, shown: bool = False) ->
 def _told(name: str, result: xr.Dataset) -> str:
     """What is one number of the model."""
     told = f"{escape(name)}: {result.sizes['pos']} positions"
-    if "dimensions" not in result:
+    names = ("dimensions", "dimensions_99", "helix_share", "token_share")
+    if not all(one in result and not result[one].ndim for one in names):
         return f"{told}."
-    numbers = {one: float(result[one]) for one in ("dimensions", "dimensions_99", "helix_share", "token_share")}
+    numbers = {one: float(result[one]) for one in names}
     return (
         f"{told} in {numbers['dimensions']:.1f} dimensions (participation ratio), {numbers['dimensions_99']:.0f} hold "
         f"99 % of the variance; a helix explains {numbers['helix_share']:.2f} of the first three coordinates; "

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from neolens.checks import Head, check_choice, check_head, check_text, check_whole, did_you_mean, shown
@@ -38,6 +39,8 @@ def checked(
     result = check_result(value, what, [*needs, *coords], source=source)
     for name, axes in needs.items():
         _check_axes(result[name], what, axes, source)
+        if bool(np.isinf(result[name].values).any()):
+            raise ValueError(f"{what}: {name} is infinite somewhere: expected finite numbers, or NaN where undefined")
     if missing := [name for name in attrs if name not in result.attrs]:
         raise ValueError(f"{what} without the attribute {missing[0]}: expected the result of {source}, as returned")
     if "window" in attrs:
@@ -102,18 +105,33 @@ def holding(results: Any, *options: Needs, source: str, coords: Sequence[str] = 
         needed = " or ".join(" and ".join(option) for option in options)
         name, first = next(iter(every.items()))
         raise ValueError(f"no result holds {needed}: expected the result of {source}; {name} has {listed(first)}")
-    return {name: one if "seed" in one.dims else one.expand_dims(seed=[0]) for name, one in models.items()}
+    return {name: _with_seeds(one) for name, one in models.items()}
+
+
+def _with_seeds(result: xr.Dataset) -> xr.Dataset:
+    if "seed" not in result.dims:
+        return result.expand_dims(seed=[0])
+    return result if "seed" in result.coords else result.assign_coords(seed=range(result.sizes["seed"]))
 
 
 def position_kind(result: xr.Dataset, name: str = "result") -> str:
     """How the model of a result encodes positions: absolute, rotary or none."""
-    try:
-        kind = json.loads(result.attrs["anatomy"])["position"]["kind"]
-    except (KeyError, TypeError, ValueError):
-        kind = None
+    position = anatomy_of(result, name).get("position")
+    kind = position.get("kind") if isinstance(position, dict) else None
     if kind not in POSITION_KINDS:
-        raise ValueError(f"{name}: its attribute anatomy names no position encoding; expected a result as returned")
+        raise ValueError(f"{name}: its attribute anatomy names no position encoding: expected a result as returned")
     return str(kind)
+
+
+def anatomy_of(result: xr.Dataset, name: str = "result") -> dict[str, Any]:
+    """What the attribute anatomy of a result says."""
+    try:
+        anatomy = json.loads(result.attrs["anatomy"])
+    except (KeyError, TypeError, ValueError):
+        anatomy = None
+    if not isinstance(anatomy, dict):
+        raise ValueError(f"{name} without a valid attribute anatomy: expected a result as returned, attributes kept")
+    return anatomy
 
 
 def check_head_of(head: Any, result: xr.Dataset | xr.DataArray, name: str) -> Head:
@@ -150,7 +168,7 @@ def listed(names: Iterable[Any], most: int = 8) -> str:
 
 def scores_of(models: Mapping[str, xr.Dataset]) -> list[str]:
     """The scores of heads that any of the results has."""
-    return list(dict.fromkeys(str(name) for one in models.values() for name in one if _fits(one[name], HEADS)))
+    return list(dict.fromkeys(str(name) for one in models.values() for name in one if _is_score(one[name])))
 
 
 def check_score(score: Any, models: Mapping[str, xr.Dataset]) -> str:
@@ -203,6 +221,10 @@ def mean_over_prompts(result: xr.Dataset, variable: str) -> xr.DataArray:
 
 def _model(result: Any) -> str:
     return str(getattr(result, "attrs", {}).get("model", "model"))
+
+
+def _is_score(values: xr.DataArray) -> bool:
+    return _fits(values, HEADS) and values.dtype.kind in "biuf"
 
 
 def _fits(values: xr.DataArray, axes: str) -> bool:

@@ -16,6 +16,7 @@ from neolens.figures import legends, style
 from neolens.figures.arms import DASHES, drawn_as, line_over_seeds, networks
 from neolens.figures.inputs import Results, holding
 from neolens.figures.style import GREY, INK, TASK_COLOURS, escape
+from neolens.results import check_result
 
 _MOST = 6  # treatments that can be told apart
 _SCALED = ("dot", "dash", "dashdot", "longdash")  # of positions that are interpolated
@@ -43,6 +44,9 @@ def loss_beyond(results: Results) -> go.Figure:
         source="neolens.position.beyond_context or neolens.encodings",
         coords=["pos"],
     )
+    for name, result in models.items():
+        if "loss" in result:
+            check_result(result, name, ["group"], source="neolens.position.beyond_context")
     drawn = {name: list(_beyond(result)) for name, result in models.items()}
     dashes = _dashes((what, trained) for lines in drawn.values() for what, trained, _ in lines)
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
