@@ -1,20 +1,21 @@
-"""What are local and global heads needed for, inside the window and beyond it?
+"""What are local and global heads needed for, near and far?
 
 Where a head looks does not tell whether the network needs it. Here every head, every layer and every kind of layer is
 taken out of a model, and the loss is measured on text and on random sequences repeated after n tokens (Olsson et al.
-2022), whose answers stand n - 1 tokens back: inside the window of the local layers up to n = window, beyond it from
-there on. Ablated heads say their mean over the prompts at each position (Wang et al. 2022 on why not zero). Beyond the
-window they are also only cut off from the keys that lie beyond it (attention knockout, Geva et al. 2023).
+2022), whose answers stand n - 1 tokens back: where local layers see w tokens, they see it up to n = w. Where no model
+has local layers, w is an eighth of the shortest context, or less. Ablated heads say their mean over the prompts at each
+position (Wang et al. 2022 on why not zero). For n above w they are also only cut off from the keys that lie w or more
+tokens back (attention knockout, Geva et al. 2023).
 
 What many heads do together says little before one knows what as many others do: beside each kind stand as many random
 heads, spread evenly over all layers. And layers of a kind have their places: a model that is global throughout is asked
 for the same layers. Effects come with intervals over prompts, which know of no other weights, so lab/gpt-neo comes with
 all its seeds; p of heads are corrected for all heads of a model (max-T, Westfall and Young 1993).
 
-The six lab models take about a minute of one core; a public model of 12 layers with a window of 256, by the arithmetic,
-hours. Expect that in lab/gpt-neo copying beyond the window needs what global layers read there; that what local layers
-do is needed too in some seeds (a head that looks one token back fits into a window); and that in the others layers read
-beyond the window that are local in lab/gpt-neo.
+The six lab models take about a minute of one core; a public model of 12 layers and w = 256, by the arithmetic, hours.
+Expect that in lab/gpt-neo copying from w or more tokens back needs what global layers read there; that what local
+layers do is needed too in some seeds (a head that looks one token back needs no more); and that in the others layers
+read so far that are local in lab/gpt-neo.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +42,7 @@ from neolens.circuits import need_tables, need_words, needs
 from neolens.cli import run_cleanly
 from neolens.figures.ablation_beside import heads_beside
 from neolens.models import Anatomy
+from neolens.near_far import of_anatomies
 from neolens.prompts import bos_token, random_repeats, second_copy, token_pool
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
@@ -159,7 +161,8 @@ def measure(model: Any, config: Config, asked: Plan) -> needs.Needs:
     repeats = repeats.assign_attrs(candidates=len(token_pool(model)))
     beyond: Any = {"how": Beyond(asked.window), "progress": False}
     cut = needs.by_repeat({n: ablated(model, tokens, n, groups, **beyond) for n in asked.lengths})
-    return needs.needs(facts, text, repeats, cut, asked.window)
+    split = of_anatomies(asked.window, asked.anatomies, facts.name)
+    return replace(needs.needs(facts, text, repeats, cut, asked.window), split=split)
 
 
 def ablated(model: Any, tokens: Tokens, n: int, groups: Groups, **how: Any) -> xr.Dataset:
@@ -169,7 +172,7 @@ def ablated(model: Any, tokens: Tokens, n: int, groups: Groups, **how: Any) -> x
 
 def write(model: Any, config: Config, asked: Plan, groups: Collection[str]) -> list[report.Block]:
     """How the model goes on without each of these groups: in text, and in a sequence repeated beyond the window."""
-    tokens = asked.tokens[model.anatomy.name]
+    tokens, short = asked.tokens[model.anatomy.name], of_anatomies(asked.window, asked.anatomies).short
     if model.tokenizer is None:
         return []
     named = needs.asked_groups(model.anatomy, asked.mixed, draws=1)
@@ -185,7 +188,7 @@ def write(model: Any, config: Config, asked: Plan, groups: Collection[str]) -> l
     return [
         report.Paragraph(f"How it goes on in text, as it is and without each group ({config.how} ablation):"),
         text,
-        report.Paragraph(f"And in a random sequence that began again after {n} tokens, heads only cut at the window:"),
+        report.Paragraph(f"And in a random sequence that began again after {n} tokens, heads only cut at {short}:"),
         repeat,
     ]
 
@@ -218,19 +221,21 @@ def run(config: Config, asked: Plan) -> tuple[dict[str, needs.Needs], dict[str, 
 
 def section(found: needs.Needs) -> list[report.Block]:
     """One model: its heads, its kinds beside random heads, and how far back it finds an answer without them."""
-    titles = {"beyond": "Beyond the window", "cut": "Beyond, cut there", "inside": "Inside", "text": "On text"}
-    by_distance: Any = {"groups": need_tables.drawn(found), "window": found.window}
+    split = found.near_far
+    titles = {"beyond": split.beyond, "cut": f"{split.beyond}, cut there", "inside": split.inside, "text": "on text"}
+    titles = {name: title[0].upper() + title[1:] for name, title in titles.items()}
+    by_distance: Any = {"groups": need_tables.drawn(found), "window": found.window, "label": split.mark}
     return [
         report.Heading(found.facts.name),
         *(report.Note(text, "finding") for text in need_words.findings(found)),
         report.Figure(heads_beside({title: found.heads[name] for name, title in titles.items()})),
-        report.Table(*need_tables.head_table(found), caption=need_tables.HEADS),
+        report.Table(*need_tables.head_table(found), caption=need_tables.HEADS.format(beyond=split.beyond)),
         report.Table(*need_tables.kind_table(found), caption=need_tables.KINDS),
         report.Figure(
             figures.ablation_by_distance(found.repeats, **by_distance), "Sequences of random tokens, repeated."
         ),
         report.Figure(
-            figures.ablation_by_distance(found.cut, **by_distance), "The same, heads only cut at the window."
+            figures.ablation_by_distance(found.cut, **by_distance), f"The same, heads only cut at {split.short}."
         ),
         *(
             report.Figure(figures.ablation_groups(found.groups[name]), f"{title}. Random heads: the mean of the draws.")
@@ -248,6 +253,7 @@ def page(
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")[1:]),
             report.Paragraph(CHANCE.format(config.draws, config.draws + 1)),
+            *([report.Paragraph(note)] if (note := of_anatomies(asked.window, asked.anatomies).note) else []),
             *(report.Note(text, "finding") for text in need_words.side_by_side(list(found.values()))),
             *(report.Note(text, "warning") for text in all_warnings(asked, found, written)),
             report.Paragraph(f"Text: {inputs.described(readings(asked))}."),
@@ -305,7 +311,7 @@ def main(
     draws: Annotated[int, typer.Option(help="random controls of each size")] = Config.draws,
     seed: Annotated[int, typer.Option(help="seed of text, sequences and controls")] = Config.seed,
 ) -> None:
-    """What are local and global heads needed for, inside the window and beyond it?"""
+    """What are local and global heads needed for, near and far?"""
     began = time.perf_counter()
     chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, how, prompts, length, draws, seed)

@@ -1,24 +1,25 @@
-"""Which heads are induction heads, by pattern and by cause; what becomes of them as the answer leaves the window of
-local layers; and in training, what forms first?
+"""Which heads are induction heads, by pattern and by cause; what becomes of them as the answer moves away, out of reach
+of local layers; and in training, what forms first?
 
 An induction head looks at what followed an earlier copy of its token (Elhage et al. 2021; Olsson et al. 2022, arXiv
 2209.11895). On [BOS, r, r], r of n random tokens, the answer to every prediction stands n - 1 tokens back: a layer of
 window w sees it up to n = w and from n = w + 1 not at all. At repeat lengths on both sides, every head is scored, those
-that look there are ablated, each alone beside others of its layer and all at once beside as many random heads (heads
+that look there are ablated, each alone beside heads of its layer that do not and all at once beside as many heads that
+do not (heads
 back each other up: one alone often costs little), and how much of the second copy is predicted is measured.
 
 A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
 tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and
-Young 1993). Where no model has local layers, the window is an eighth of the shortest context or a third of the tokens
-to draw from, whichever is smaller.
+Young 1993). Where no model has local layers, w is an eighth of the shortest context or a third of the tokens to draw
+from, whichever is smaller.
 
-Where checkpoints of the training are at hand, each is asked at the shortest n, just inside and just beyond the window:
+Where checkpoints of the training are at hand, each is asked at the shortest n, at n = w and at n = w + 1:
 at which step does the best previous-token head score 0.4, the best induction head 0.4, do the heads that look like it
 cost half a nat a token more than as many random heads, is half of the second copy predicted? One network of a model
 has checkpoints, so the order is that of a network; it is no finer than the checkpoints and belongs to these thresholds.
 
 The lab models take about a minute of one core. Expect induction heads in global layers of every network, few in local
-layers and those with a score of exactly 0 beyond the window; single heads that cost a part of what all of them cost
+layers and those with a score of exactly 0 from n = w + 1 on; single heads that cost a part of what all of them cost
 together; and the pattern, its cause and copying within a checkpoint or two of each other, in lab/pythia first.
 """
 
@@ -43,6 +44,7 @@ from neolens.circuits.induction import Comparison, Induction, Sure, comparisons,
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, fetch
 from neolens.models.checkpoints import Checkpoint, checkpoints
+from neolens.near_far import of_anatomies
 from neolens.prompts import random_repeats
 
 LENGTHS = (
@@ -53,9 +55,10 @@ LENGTHS = (
     "previous-token head is among them they cost much, so the difference is on the low side. p is of the difference."
 )
 HEADS = (
-    "Heads that hold the pattern at the last n inside the window or the first beyond it. Alone: what mean ablation of "
-    "the head adds to the loss where copies are predicted (nats a token), next to up to three others of its layer, "
-    "some of which hold the pattern too. p: sign flips of prompts, corrected for all heads of the network at this n "
+    "Heads that hold the pattern at n = w or the next n, inside and beyond. Alone: what mean ablation of "
+    "the head adds to the loss where copies are predicted (nats a token), next to up to three heads of its "
+    "layer that do not hold the pattern; no control where every head of the layer holds it. p: sign "
+    "flips of prompts, corrected for all heads of the network at this n "
     "(max-T)."
 )
 FORMED = (
@@ -176,7 +179,8 @@ def run(config: Config, asked: Plan) -> list[Induction]:
             kept = {step: partial(loaded, *one) for step, one in asked.checkpoints[facts.name].items()}
             some = {n: repeats[n] for n in formation_lengths(list(repeats), asked.window)}
             training = copying.over_training(kept, some) if kept else None
-            found.append(Induction(facts, asked.window, result, training))
+            split = of_anatomies(asked.window, asked.anatomies, facts.name)
+            found.append(Induction(facts, asked.window, result, training, split))
     return found
 
 
@@ -215,14 +219,15 @@ def page(
     formed: Sequence[Formation],
 ) -> str:
     """The report: what was found, the window, causes, formation, and what else differs."""
-    measured = {one.name: one.joined for one in found}
+    measured, split = {one.name: one.joined for one in found}, of_anatomies(asked.window, asked.anatomies)
     return report.page(
         "Induction heads",
         [
             *(report.Paragraph(part.replace("\n", " ")) for part in str(__doc__).split("\n\n")),
+            *([report.Paragraph(split.note)] if split.note else []),
             *(report.Note(text, "finding") for text in induction_words.findings(found, tests)),
             *(report.Note(text, "warning") for text in all_warnings(asked, found)),
-            report.Heading("Through the window"),
+            report.Heading(f"Through {split.short}"),
             report.Figure(figures.induction_by_length(measured)),
             report.Table(*induction_tables.length_table(found, tests), caption=LENGTHS),
             *cause_section(found, measured),
@@ -268,7 +273,7 @@ def main(
     lengths: Annotated[str | None, typer.Option(help="repeat lengths, such as 16,17,48")] = None,
     revisions: Annotated[str | None, typer.Option(help="training checkpoints, such as step1000,step4000")] = None,
 ) -> None:
-    """Which heads are induction heads, by pattern and by cause, through the window and over training?"""
+    """Which heads are induction heads, by pattern and by cause, near and far, and over training?"""
     began = time.perf_counter()
     chosen = command_line.named(models, names, Config.models)
     ignored, steps = settings.listed(ignore_fields, "fields"), settings.listed(revisions, "revisions")

@@ -1,11 +1,11 @@
-"""Where do local and global layers look, and what reaches beyond the window?
+"""Where do local and global layers look, and what is copied from far back?
 
 GPT-Neo (Black et al. 2021) alternates global layers with local ones that see only the last few tokens, a window. For
-each model this measures every head on text that crosses the window (attention mass by distance, mean distance,
-entropy, previous-token and sink scores) and on repeated random sequences inside and beyond it (induction, Olsson et
-al. 2022, and how much is copied), groups the heads by the kind of their layer, and tests the laws that must hold
-exactly. The lab models take under a minute on two cores. Expect local layers to stay within the window to the last
-cell, and whatever is copied beyond it to be read by global heads.
+each model this measures every head on longer text (attention mass by distance, mean distance, entropy, previous-token
+and sink scores) and on random sequences repeated after fewer and after more tokens than a local layer sees (induction,
+Olsson et al. 2022, and how much is copied), groups the heads by the kind of their layer, and tests the laws that must
+hold exactly. The lab models take under a minute on two cores. Expect local layers to attend to nothing farther back, to
+the last cell, and whatever is copied from there to be read by global heads.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from experiments.inputs import Inputs
 from neolens import figures, files, findings, report, results, views
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, AttentionSpan
+from neolens.near_far import of_anatomies
 from neolens.prompts import bos_token, repeated, token_pool
 from neolens.prompts.lab_questions import speaks_lab
 from neolens.scores import REPEATED_SCORES, attention, laws
@@ -190,17 +191,19 @@ def page(
 ) -> str:
     """The report: findings first, then the laws, the figures, the patterns, and what else differs."""
     sentences = findings.local_and_global(measured, asked.window, (asked.inside, asked.beyond))
+    split = of_anatomies(asked.window, asked.anatomies)
     means = (
-        f"Means over prompts, heads and layers. Text: {inputs.described(readings)}. Window: {asked.window}; repeats "
-        f"after {asked.inside} and {asked.beyond} tokens. Uniform: a head that attends to all that it sees alike. "
-        "Sink: attention to key 0."
+        f"Means over prompts, heads and layers. Text: {inputs.described(readings)}. Near and far: {split.name}; "
+        f"repeats after {asked.inside} and {asked.beyond} tokens. Uniform: a head that attends to all that it sees "
+        "alike. Sink: attention to key 0."
     )
     copies = "The share of the second copy that is predicted, mean over prompts."
-    too_long = f"None: a prompt that crosses a window of {asked.window} is too long for the view."
+    too_long = f"None: a prompt that crosses {split.name} is too long for the view."
     return report.page(
         "Local and global attention",
         [
             report.Paragraph(str(__doc__).split("\n\n")[1].replace("\n", " ")),
+            *([report.Paragraph(split.note)] if split.note else []),
             *(report.Note(text, "finding") for text in sentences),
             *(report.Note(text, "warning") for text in warnings(asked, measured, readings)),
             report.Heading("Laws that must hold exactly"),
@@ -218,11 +221,11 @@ def page(
                     figures.heads(on_repeats(measured, ending, n), "induction"), f"Repeated after {n} tokens: {where}."
                 )
                 for ending, n, where in (
-                    ("", asked.inside, "inside the window"),
-                    ("_beyond", asked.beyond, "beyond the window"),
+                    ("", asked.inside, split.inside),
+                    ("_beyond", asked.beyond, split.beyond),
                 )
             ),
-            report.Heading("Attention patterns across the window"),
+            report.Heading(f"Attention patterns across {split.short}"),
             *drawn,
             *([] if drawn else [report.Paragraph(too_long)]),
             *report.appendix(asked.anatomies, command_line.command("local_vs_global", config)),
@@ -262,7 +265,7 @@ def main(
     length: Annotated[int, typer.Option(help="tokens a prompt of text")] = Config.length,
     seed: Annotated[int, typer.Option(help="seed of text and repeats")] = Config.seed,
 ) -> None:
-    """Where do local and global layers look, and what reaches beyond the window?"""
+    """Where do local and global layers look, and what is copied from far back?"""
     began = time.perf_counter()
     chosen, ignored = command_line.named(models, names, Config.models), settings.listed(ignore_fields, "fields")
     config = Config(chosen, text, tokens, ignored, out, prompts, length, seed)

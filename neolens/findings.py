@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from neolens.models import from_record
+from neolens.near_far import NearFar, near_far
 from neolens.scores import by_kind, top_head
 
 Measured = Mapping[str, xr.Dataset]
@@ -34,14 +36,29 @@ _LAWS = {
 
 COLUMNS = {
     "mean_distance": "mean distance",
-    "share_beyond": "share beyond the window",
+    "share_beyond": "share {beyond}",
     "entropy_normalised": "normalised entropy",
     "previous_token": "previous token",
     "sink": "sink",
     "induction": "induction inside",
     "induction_beyond": "induction beyond",
 }
-"""Score -> its title, of those that are compared by kind of layer."""
+"""Score -> its title, of those that are compared by kind of layer; see `column_titles`."""
+
+
+def column_titles(split: NearFar) -> dict[str, str]:
+    """Score -> its title, with the name of the distance that separates near from far."""
+    return {score: title.format(beyond=split.beyond) for score, title in COLUMNS.items()}
+
+
+def split_of(measured: Measured, window: int, model: str | None = None) -> NearFar:
+    """What a distance is called in a report of these models: a window, or where it comes from."""
+    anatomies = [from_record(result.attrs["anatomy"]) for result in measured.values() if "anatomy" in result.attrs]
+    windows = {
+        name: [int(size) for size in np.unique(result["window"].values) if np.isfinite(size)]
+        for name, result in measured.items()
+    }
+    return near_far(window, windows, [facts.context for facts in anatomies], model)
 
 
 def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) -> list[str]:
@@ -55,7 +72,9 @@ def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) 
     sentences = [_where_they_look(name, measured[name], window) for name in mixed]
     sentences += [_what_is_copied(name, measured[name], lengths) for name in mixed]
     if plain:
-        at = f"at repeat lengths {lengths[0]} and {lengths[1]}"
+        split = split_of(measured, window, plain[0])
+        at = f"at repeat lengths {lengths[0]}, {split.inside}, and {lengths[1]}, {split.beyond}"
+        at += f" ({split.origin})" if split.origin else ""
         copied = "; ".join(_copied_by_global(name, measured[name]) for name in plain)
         sentences.append(f"With global attention in every layer, {at}: {copied}.")
     return sentences
@@ -84,7 +103,7 @@ def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[st
             row = kinds.sel(attention_kind=kind)
             first, *others = (float(row[score]) for score in COLUMNS)
             rows.append([f"{name}, {kind}", first, _uniform_distance(result, kind), *others])
-    first_title, *titles = COLUMNS.values()
+    first_title, *titles = column_titles(split_of(measured, window)).values()
     return ["layers", first_title, "the same, uniform", *titles], rows
 
 
@@ -102,8 +121,8 @@ def copy_table(measured: Measured, lengths: tuple[int, int]) -> tuple[list[str],
 def warnings(measured: Measured, window: int) -> list[str]:
     """What keeps a number from meaning what it seems to mean."""
     short = [
-        f"{name} was given text of {int(result['length'].max())} tokens a prompt, which does not cross the window of "
-        f"{window}: on it local and global layers see the same. Give a longer text."
+        f"{name} was given text of {int(result['length'].max())} tokens a prompt, which does not cross "
+        f"{split_of(measured, window, name).name}: on it local and global layers see the same. Give a longer text."
         for name, result in measured.items()
         if int(result["length"].max()) <= window
     ]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import xarray as xr
+
 from neolens.models import Anatomy
 
 SMALLEST = 4
@@ -27,7 +30,7 @@ class NearFar:
 
     tokens: int
     owner: str | None
-    """The model whose window it is; empty where that is the model of the sentence, or the report is meant; None where it
+    """The model whose window it is; empty where that is the model of the sentence, or no model is meant; None where it
     is no window."""
     origin: str = ""
     """Where a distance that is no window comes from."""
@@ -98,6 +101,15 @@ def of_anatomies(tokens: int, anatomies: Sequence[Anatomy], model: str | None = 
     """`near_far` of the models of a report."""
     windows = {facts.name: facts.windows for facts in anatomies}
     return near_far(tokens, windows, [facts.context for facts in anatomies], model)
+
+
+def of_results(results: Sequence[xr.Dataset]) -> NearFar:
+    """`near_far` of results whose attribute `window` is the distance: a window where a layer of some result has it."""
+    windows = {
+        str(number): [int(size) for size in np.unique(result["window"].values) if np.isfinite(size)]
+        for number, result in enumerate(results)
+    }
+    return near_far(int(results[0].attrs["window"]), windows)
 
 
 def _origin(tokens: int, contexts: Sequence[int]) -> str:

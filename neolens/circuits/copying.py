@@ -32,7 +32,7 @@ LEAST = 3
 """The shortest r: with two tokens what followed the earlier copy is the previous token."""
 
 DRAWS = 3
-"""Random other heads of its layer beside each induction head, as in `neolens.roles`."""
+"""Control heads of each induction head: heads of its layer that do not hold the pattern, as in `neolens.roles`."""
 
 RESAMPLES = 1000
 
@@ -62,9 +62,9 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
           is at least `HOLDS` hold the pattern;
         - `accuracy`, `loss` by prompt: of predicting r_2..r_n of the second copy, a share and nats a token;
         - `alone`, `beside`, `more`, `low`, `high`, `p_adjusted` by layer and head, NaN for heads that do not hold it:
-          what ablating the head adds to that loss, what ablating others of its layer does on average, the difference,
-          its 95 % interval, and its p, corrected for all such heads of the network at this n; `alike`, the share of
-          those others that hold the pattern themselves;
+          what ablating the head adds to that loss, what ablating others of its layer that do not hold the pattern does
+          on average, the difference, its 95 % interval, and its p, corrected for all such heads of the network at this
+          n; all but `alone` are NaN where every head of the layer holds the pattern, so that there is no control;
         - `together`, `others` by prompt: what ablating all of them at once adds, and as many random others; NaN where
           there are none.
     """
@@ -73,9 +73,18 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
         part = _seen(model, prompts, n)
         heads = holders(part)
         alone = effects_beside_controls(
-            model, list(prompts), n, heads, draws=DRAWS, how="mean", resamples=RESAMPLES, seed=0, progress=False
+            model,
+            list(prompts),
+            n,
+            heads,
+            roles=[heads],
+            draws=DRAWS,
+            how="mean",
+            resamples=RESAMPLES,
+            seed=0,
+            progress=False,
         )
-        found.append(part.assign(_alone(alone, heads)).assign(_at_once(model, prompts, n, {"together": heads})))
+        found.append(part.assign(_alone(alone)).assign(_at_once(model, prompts, n, {"together": heads})))
     return _by_distance(model, repeats, found)
 
 
@@ -124,15 +133,10 @@ def _seen(model: Any, prompts: Int[Tensor, "prompt pos"], n: int) -> xr.Dataset:
     return scores.assign(accuracy=("prompt", accuracy), loss=("prompt", loss)).drop_vars("length")
 
 
-def _alone(found: xr.Dataset, heads: Sequence[Head]) -> dict[str, xr.DataArray]:
-    """Under names that say what they are; `alike` by the names of the controls."""
+def _alone(found: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Under names that say what they are."""
     ours = {"effect": "alone", "control": "beside", "more": "more", "more_low": "low", "more_high": "high"}
-    alike, names = np.full(found["effect"].shape, np.nan), {f"{layer}.{head}" for layer, head in heads}
-    for head in heads:
-        controls = str(found["controls"].values[head]).split()
-        alike[head] = np.mean([name in names for name in controls]) if controls else np.nan
-    renamed = {name: found[of].drop_vars("controls") for of, name in (ours | {"more_p_adjusted": "p_adjusted"}).items()}
-    return renamed | {"alike": xr.DataArray(alike, dims=("layer", "head"))}
+    return {name: found[of].drop_vars("controls") for of, name in (ours | {"more_p_adjusted": "p_adjusted"}).items()}
 
 
 def _at_once(

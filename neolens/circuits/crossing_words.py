@@ -130,7 +130,9 @@ def _told(found: Carriers, task: str) -> str:
     told = [f"{head}, and the source token makes {_span(low, high)} logits of difference."]
     told.append(_through(found, task))
     left = {distance: _range([one.left for one in sides]) for distance, sides in far.items() if sides}
-    told.append(f"With every layer restricted to {found.near_far.short}, this share of the effect is left: {_each(left)}.")
+    told.append(
+        f"With every layer restricted to {found.near_far.short}, this share of the effect is left: {_each(left)}."
+    )
     return " ".join([*told, _arrivals(found, task), _hops(found, task)])
 
 

@@ -12,6 +12,7 @@ from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, SIDED, THRESH
 from neolens.circuits.induction import Induction
 from neolens.circuits.induction_words import number, p_of, told
 from neolens.circuits.words import listed
+from neolens.near_far import of_anatomies
 
 KINDS = ("rotary", "absolute", "none")
 """Position encodings in the order in which they are told."""
@@ -53,8 +54,9 @@ def _in_order(one: Formation) -> str:
     training = one.found.training
     assert training is not None
     steps = training["step"].values.tolist()
+    split = one.found.near_far
     return (
-        f"{one.found.name} at n = {one.n}, {'beyond' if one.beyond else 'inside'} the window ({len(steps)} checkpoints "
+        f"{one.found.name} at n = {one.n}, {split.beyond if one.beyond else split.inside} ({len(steps)} checkpoints "
         f"of one network, steps {steps[0]} to {steps[-1]}; 95 % intervals over {training.sizes['prompt']} prompts): "
         f"{_order(one)}. {_later(one)}."
     )
@@ -104,6 +106,8 @@ def _later(one: Formation) -> str:
 def _both_sides(by_model: Sequence[Sequence[Formation]]) -> str:
     """Whether the steps just beyond the window are others than just inside it."""
     parts, (inside, beyond) = [], (by_model[0][-2].n, by_model[0][-1].n)
+    founds = [several[0].found for several in by_model]
+    split = of_anatomies(founds[0].window, [one.facts for one in founds])
     for several in by_model:
         near, far = several[-2:]
         differ = [
@@ -113,7 +117,7 @@ def _both_sides(by_model: Sequence[Sequence[Formation]]) -> str:
         ]
         parts += [f"{near.found.name}, for {listed(differ)}"] if differ else []
     return (
-        f"Between just inside the window and just beyond it (n = {inside} and {beyond}) the first steps differ in "
+        f"Between n = {inside}, {split.inside}, and n = {beyond}, {split.beyond}, the first steps differ in "
         f"{'; in '.join(parts) or 'no model'}."
     )
 
@@ -129,8 +133,8 @@ def _most_apart(found: Sequence[Induction]) -> str:
             parts.append(f"{what}: {told(its, '+.2f')}, {p_of(its)}")
     others = [f"{MILESTONES[name]} in {model}" for (model, name), change in changes.items() if change is None]
     return (
-        f"Over the training the two sides of the window differ most in {'; in '.join(parts) or 'nothing'}. At no step "
-        f"told apart: {listed(others) if others else 'none'} ({len(SIDED) * sum(steps)} differences were tested)."
+        f"Over the training the nearest lengths on both sides differ most in {'; in '.join(parts) or 'nothing'}. At no "
+        f"step told apart: {listed(others) if others else 'none'} ({len(SIDED) * sum(steps)} differences were tested)."
     )
 
 

@@ -20,6 +20,7 @@ from neolens import seeds
 from neolens.ablation.effects import effect
 from neolens.circuits.copying import HOLDS
 from neolens.models import Anatomy
+from neolens.near_far import NearFar, of_anatomies
 from neolens.seeds import Estimate
 
 Key = TypeVar("Key", bound=Hashable)
@@ -97,6 +98,13 @@ class Induction:
     """Of `copying.over_seeds`."""
     training: xr.Dataset | None = None
     """Of `copying.over_training`; None for a model without checkpoints."""
+    split: NearFar | None = None
+    """What the distance `window` is called in a report of several models."""
+
+    @property
+    def near_far(self) -> NearFar:
+        """What the distance `window` is called: the window of this model, that of another, or none."""
+        return self.split or of_anatomies(self.window, [self.facts])
 
     @property
     def name(self) -> str:

@@ -31,10 +31,10 @@ def length_table(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -
 
 def head_table(found: Sequence[Induction]) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that holds the pattern on one side of the window: its scores, and what ablating it
-    alone adds beside other heads of its layer."""
+    alone adds beside heads of its layer that do not."""
     header, rows = ["head", "layer"], []
     for side in ("inside", "beyond"):
-        header += [f"score {side}", "alone", "others of its layer", "more", "corrected p"]
+        header += [f"score {side}", "alone", "heads of its layer without it", "more", "corrected p"]
     for one in found:
         both = [one.holds(n) for n in one.nearest]
         for seed in one.seeds:
@@ -67,7 +67,9 @@ def _head_row(one: Induction, seed: int, layer: int, head: int) -> Row:
     row: Row = [f"{one.name}{of}, {layer}.{head}", str(one.facts.attention[layer].kind)]
     for n in one.nearest:
         at = one.result.sel(distance=n - 1, seed=seed, layer=layer, head=head)
-        row += [float(at["induction"].mean()), *(float(at[name]) for name in ("alone", "beside", "more", "p_adjusted"))]
+        alone, beside, more, p = (float(at[name]) for name in ("alone", "beside", "more", "p_adjusted"))
+        control = "no control" if np.isfinite(alone) and not np.isfinite(beside) else beside
+        row += [float(at["induction"].mean()), alone, control, more, p]
     return row
 
 

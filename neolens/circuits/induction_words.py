@@ -16,6 +16,9 @@ from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import COPIES
 from neolens.circuits.induction import CROSSING, MEASURES, Comparison, Induction, Sure
 from neolens.circuits.words import listed
+from neolens.mechanisms import more_than_controls
+from neolens.near_far import NearFar, of_anatomies
+from neolens.verdicts import Verdict
 
 NAMED = 6
 """Heads of a network that a sentence names at most, the highest scores first."""
@@ -95,11 +98,16 @@ def _at_the_window(found: Sequence[Induction], tests: Mapping[Comparison, Sure])
         models = [f"{name} ({number(its.its.mean, '+.2g')})" for name, its in apart]
         parts += [f"{MEASURES[measure].title} in {listed(models)}"] if models else []
     return (
-        f"From n = {inside} to n = {beyond} the answer moves from {inside - 1} to {beyond - 1} tokens back, out of the "
-        f"window of {found[0].window}. Of {len(changes)} changes (best score in local and in global layers, copying, "
+        f"From n = {inside} to n = {beyond} the answer moves from {inside - 1} to {beyond - 1} tokens back, across "
+        f"{_split(found).name}. Of {len(changes)} changes (best score in local and in global layers, copying, "
         f"ablation of all induction heads, in {_count(len(found), 'model')}) these are told apart: "
         f"{'; '.join(parts) or 'none'} (corrected p below 0.05, for {len(tests)} tests in all).{length}"
     )
+
+
+def _split(found: Sequence[Induction]) -> NearFar:
+    """What separates near from far in a sentence about all models."""
+    return of_anatomies(found[0].window, [one.facts for one in found])
 
 
 def _which(one: Induction) -> str:
@@ -148,36 +156,65 @@ def _change(one: Induction, measure: str, its: Sure) -> str:
 
 
 def _needed(one: Induction, tests: Mapping[Comparison, Sure]) -> str:
-    """What ablating all of them costs beyond others, and how many cost something alone."""
+    """What ablating all of them costs beyond control heads, and how many cost something alone."""
     causes = []
     for n in one.nearest:
-        effect, its = one.sure("together", n), tests[one.name, "needed", n]
-        if effect is None or not effect.its.n:
-            causes.append(f"at n = {n} there are none")
-        elif not its.its.n:
-            causes.append(f"at n = {n} it adds {effect.its.mean:.2f} nats a token, and there are not as many others")
+        effect, its, verdict = one.sure("together", n), tests[one.name, "needed", n], cause(one, n, tests)
+        start = f"at n = {n}" + (f" it adds {effect.its.mean:.2f} nats a token" if effect and effect.its.n else "")
+        if verdict.status == "not measured" and not its.its.n:
+            causes.append(f"{start}; whether that is more than control heads do is not measured: {verdict.reason}")
         else:
-            more = f"{told(its)}, {p_of(its)}{'' if its.tells else ': not told apart'}"
-            causes.append(
-                f"at n = {n} it adds {effect.its.mean:.2f} nats a token, more than as many random heads by {more}"
-            )
+            which = "less" if its.its.mean < 0 else "more"
+            size = _sample(its, ".2f")
+            sure = ": not told apart" if verdict.status == "not significant" else ""
+            by = f"{number(abs(its.its.mean))} ({size})" if which == "more" else f"{number(its.its.mean)} ({size})"
+            causes.append(f"{start}, {which} than as many random heads without the pattern by {by}, {p_of(its)}{sure}")
     return f"Ablating all induction heads of {one.name} at once: {'; '.join(causes)}.{_alone(one)}"
 
 
+def cause(one: Induction, n: int, tests: Mapping[Comparison, Sure]) -> Verdict:
+    """Whether ablating all induction heads at once adds more than as many heads without the pattern, of the network
+    that has the most induction heads."""
+    count = int(one.holds(n).sum(("layer", "head")).max())
+    its, effect = tests[one.name, "needed", n], one.sure("together", n)
+    added = effect.its.mean if effect is not None else np.nan
+    heads, controls = f"all induction heads of {one.name} at n = {n}", one.facts.layers * one.facts.heads - count
+    if its.its.n:
+        controls = max(controls, count)  # some network has controls
+    return more_than_controls(heads, count, added, its.its.mean, its.p_adjusted, "the network", controls=controls)
+
+
 def _alone(one: Induction) -> str:
-    """How many heads cost more alone than others of their layer, and how many have none but their like beside them."""
-    parts, alike = [], []
+    """How many heads cost more alone than heads of their layer without the pattern, and which have no such control."""
+    parts, without = [], []
     for n in one.nearest:
-        at, heads = one.result.sel(distance=n - 1), int(one.holds(n).sum())
-        sure = int(((at["more"] > 0) & (at["p_adjusted"] < 0.05)).sum())
-        parts += [f"{sure} of {heads} heads at n = {n}"] if heads else []
-        alike += [f"{int((at['alike'] == 1).sum())} of {heads}"] if heads else []
-    if not parts:
-        return ""
-    said = f" Alone, {listed(parts)} cost more than others of their layer (corrected p below 0.05 within a network)."
-    if all(heads.startswith("0 ") for heads in alike):
-        return said
-    return f"{said} For {listed(alike)} all of those others are induction heads themselves."
+        at, holds = one.result.sel(distance=n - 1), one.holds(n)
+        more = int(((at["more"] > 0) & (at["p_adjusted"] < 0.05)).sum())
+        tested = int((holds & at["more"].notnull()).sum())
+        parts += [f"{more} of {tested} heads at n = {n}"] if tested else []
+        bare = int((holds & at["more"].isnull()).sum())
+        if bare:
+            layers = _layers_without(one, n)
+            without.append(f"{bare} of {int(holds.sum())} at n = {n} ({layers})")
+    said = ""
+    if parts:
+        said = (
+            f" Alone, {listed(parts)} cost more than heads of their layer without the pattern (corrected p below 0.05 "
+            "within a network)."
+        )
+    if without:
+        said += f" For {listed(without)} there is no control: every head of the layer has the pattern."
+    return said
+
+
+def _layers_without(one: Induction, n: int) -> str:
+    """The layers whose heads all have the pattern: `layer 1 in seeds 0 and 2`."""
+    full = one.holds(n).all("head")
+    parts = []
+    for layer in full["layer"].values.tolist():
+        if seeds := [seed for seed in one.seeds if bool(full.sel(layer=layer, seed=seed))]:
+            parts.append(f"layer {layer}{_in_seeds(one, seeds).rstrip(',').replace(', seed', ' in seed')}")
+    return listed(parts) if parts else "no control was drawn"
 
 
 def _warnings_at(one: Induction, n: int) -> list[str]:

@@ -19,7 +19,7 @@ HEADS = (
     f"The heads that change the loss by 0.01 or more (p below 0.05), the largest first, {SHOWN} at most. Effect: loss "
     "with the head ablated less the loss as it is, nats a token, mean over prompts; interval: bootstrap over prompts; "
     "p: sign flips of whole prompts, corrected for all heads of the model (max-T). It is at least 1 / 1,001, with n "
-    "prompts up to 12 at least 2 / 2^n. Cut: the head only loses the keys beyond the window."
+    "prompts up to 12 at least 2 / 2^n. Cut: the head only loses the keys that are {beyond}."
 )
 KINDS = (
     "Beside each group random heads, as many, evenly from all layers: the mean effect of the draws, the lowest and the "

@@ -25,8 +25,11 @@ LEAST = 0.01
 FEW = 8
 """Prompts below which means and intervals are warned about."""
 
-WHERE = {"beyond": "beyond the window", "inside": "inside it", "text": "on text"}
-"""The conditions under which heads are ablated, in a sentence; `cut` is told by itself."""
+
+def where(found: Needs) -> dict[str, str]:
+    """The conditions under which heads are ablated, in a sentence; `cut` is told by itself."""
+    split = found.near_far
+    return {"beyond": split.beyond, "inside": "inside it" if split.is_window else split.inside, "text": "on text"}
 
 
 def side_by_side(found: Sequence[Needs]) -> list[str]:
@@ -65,9 +68,9 @@ def _cut(found: Needs, kind: str, mixed: Anatomy) -> Compared | None:
 def _kinds_of(found: Needs) -> str:
     """The loss of a model, and without its kinds of layers, beside random heads."""
     name, how = found.facts.name, found.text.attrs["how"]
-    loss = listed([f"{_level(found, condition):.3f} {at}" for condition, at in WHERE.items()])
+    loss = listed([f"{_level(found, condition):.3f} {at}" for condition, at in where(found).items()])
     said = [
-        f"The loss of {name} is {loss}, in nats a token (window {found.window}; {_prompts(found)}; {how} "
+        f"The loss of {name} is {loss}, in nats a token ({_asked_at(found)}; {_prompts(found)}; {how} "
         "ablation, 95 % intervals)."
     ]
     said += [_one_kind(found)] if len(_kinds(found)) == 1 else []
@@ -78,11 +81,12 @@ def _heads_of(found: Needs) -> str:
     """The head that matters most under each condition, and how many matter."""
     most = {name: _strongest(found.heads[name]) for name in CONDITIONS}
     many = {name: _count(found, name) for name in CONDITIONS}
-    most_at, many_at = (listed([f"{told[name]} {at}" for name, at in WHERE.items()]) for told in (most, many))
+    most_at, many_at = (listed([f"{told[name]} {at}" for name, at in where(found).items()]) for told in (most, many))
     return (
-        f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at the window, {most['cut']} "
-        f"beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below {SIGNIFICANT}, the loss "
-        f"is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}.{_masked_local_heads(found)}"
+        f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at {found.near_far.short}, "
+        f"{most['cut']} beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below "
+        f"{SIGNIFICANT}, the loss is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}."
+        f"{_masked_local_heads(found)}"
     )
 
 
@@ -104,8 +108,8 @@ def warnings(found: Needs) -> list[str]:
         loss, chance = _level(found, condition), math.log(candidates)
         if loss > chance / 2:
             said.append(
-                f"{name} hardly copies {condition} the window (loss {loss:.2f}, by chance {chance:.2f}): what ablating "
-                "does there says little of copying."
+                f"{name} hardly copies {getattr(found.near_far, condition)} (loss {loss:.2f}, by chance {chance:.2f}): "
+                "what ablating does there says little of copying."
             )
     if candidates_of(found.repeats) is None:
         said.append(verdicts.unknown_candidates(name, found.facts.d_vocab))
@@ -114,8 +118,8 @@ def warnings(found: Needs) -> list[str]:
         said.append(f"{name} was asked fewer than {FEW} prompts ({fewest}): means and intervals are rough.")
     if found.text.sizes["pos"] <= found.window:
         said.append(
-            f"{name} was given text of {found.text.sizes['pos']} tokens a prompt, which does not cross the window of "
-            f"{found.window}: on it local and global layers see the same. Give a longer text."
+            f"{name} was given text of {found.text.sizes['pos']} tokens a prompt, which does not cross "
+            f"{found.near_far.name}: on it local and global layers see the same. Give a longer text."
         )
     if (unknown := found.text.attrs.get("unknown", 0)) > 0.05:
         said.append(
@@ -123,6 +127,11 @@ def warnings(found: Needs) -> list[str]:
             "describe repeated <unk> more than the text. Use a public model for this text."
         )
     return said
+
+
+def _asked_at(found: Needs) -> str:
+    """`window 16`, or the distance and why."""
+    return f"window {found.window}" if found.near_far.owner == "" else f"near and far split at {found.near_far.name}"
 
 
 def _level(found: Needs, condition: str) -> float:
@@ -151,13 +160,14 @@ def _group(found: Needs, group: str) -> str:
     rows = {row.condition: row for row in found.compared if row.group == group}
     heads = found.facts.heads * len(found.facts.layers_of_kind(group))
     what = f"all {heads} {group} heads" if group in KINDS else group
+    moved = listed([f"{_moved(rows[name])} {at}" for name, at in where(found).items()])
     said = (
-        f"Without {what} it is {listed([f'{_moved(rows[name])} {at}' for name, at in WHERE.items()])}; with only what "
-        f"they read from beyond the window cut off, {_moved(rows['cut'])} there."
+        f"Without {what} it is {moved}; with only what they read from {found.near_far.beyond} cut off, "
+        f"{_moved(rows['cut'])} there."
     )
     if not rows["cut"].draws:
         return said
-    ordered = [rows[name] for name in (*WHERE, "cut")]
+    ordered = [rows[name] for name in (*where(found), "cut")]
     means, below = (listed([str(told(row)) for row in ordered]) for told in (_random, smaller))
     return (
         f"{said} With as many random heads the four are {means}, means of {len(ordered[0].draws)} draws; {below} of "

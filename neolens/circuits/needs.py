@@ -24,6 +24,7 @@ from neolens.ablation import by_kind, each_head, each_layer, effect
 from neolens.ablation.groups import CONTROL, Head
 from neolens.circuits.need_compared import Compared, beside_controls, without_untested
 from neolens.models import Anatomy
+from neolens.near_far import NearFar, of_anatomies
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
 KINDS = ("global", "local")
@@ -50,6 +51,13 @@ class Needs:
     groups: Mapping[str, xr.Dataset]
     """Condition -> the effects of layers and kinds, and of each size of random controls, the draws averaged."""
     compared: tuple[Compared, ...]
+    split: NearFar | None = None
+    """What the distance `window` is called in a report of several models."""
+
+    @property
+    def near_far(self) -> NearFar:
+        """What the distance `window` is called: the window of this model, that of another, or none."""
+        return self.split or of_anatomies(self.window, [self.facts])
 
 
 def asked_groups(

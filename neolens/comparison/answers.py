@@ -18,7 +18,6 @@ from neolens.circuits.words import SOLVED, listed
 from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS
 from neolens.contrasts import kind
-from neolens.encodings.measures import LOSS
 from neolens.scores import by_kind
 from neolens.seeds import Estimate
 from neolens.verdicts import exact_by_construction
@@ -110,19 +109,17 @@ def carried(found: Sequence[Found]) -> list[str]:
 
 
 def moved(found: Sequence[Found]) -> list[str]:
-    """By how much of their spread logits move when all positions do; what is rounding is said to be rounding."""
-    told = []
-    for one in found:
-        if "shift_logits" not in one.encoding.result:
-            continue
-        its = seeds.estimate(one.encoding.result["shift_logits"].isel(shift=-1), LOSS)
-        exact = float(one.encoding.result["shift_exact"].isel(shift=-1).max())
-        rounding = exact < encodings.ROUNDING
-        size = f"{its.mean:.1g}, rounding ({exact:.1g} in float64)" if rounding else _with_seeds(its)
-        told.append((int(one.encoding.result["shift"][-1]), f"{one.name} ({one.encoding.kind}) {size}"))
+    """What becomes of the predictions when all positions move; KL divergence first, and rounding is called rounding."""
+    told = [
+        (
+            int(one.encoding.result["shift"][-1]),
+            f"{one.name} ({one.encoding.kind}) {encodings.shift(one.encoding).reason}",
+        )
+        for one in found
+        if "shift_logits" in one.encoding.result
+    ]
     return [
-        f"With every position index moved by {by}, the logit that moves most moves by, of the spread of the logits: "
-        f"{'; '.join(text for its, text in told if its == by)}."
+        f"With every position index moved by {by}: {'. '.join(text for its, text in told if its == by)}."
         for by in dict.fromkeys(by for by, _ in told)
     ]
 

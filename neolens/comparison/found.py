@@ -109,7 +109,7 @@ class Found:
     @cached_property
     def needs(self) -> tuple[needs.Needs, ...]:
         """What each network needs its kinds of layers for."""
-        return tuple(
+        found = (
             needs.needs(
                 self.facts,
                 its["ablation_text"],
@@ -119,6 +119,7 @@ class Found:
             )
             for its in self.networks.values()
         )
+        return tuple(replace(one, split=self.near_far) for one in found)
 
     @cached_property
     def circuits(self) -> tuple[circuits.Circuit, ...]:

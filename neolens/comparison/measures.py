@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
+from neolens.arguments import check_records
 from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
 from neolens.comparison.found import TASK, Found, candidates_of
@@ -46,6 +47,7 @@ SCORE_BOUNDS = {score: (0.0, np.inf if score == "mean_distance" else 1.0) for sc
 
 def mixed(anatomies: Sequence[Anatomy]) -> Anatomy | None:
     """The first model with layers of both kinds, whose layers the others are asked for too."""
+    check_records(anatomies, "anatomies", Anatomy, "neolens.anatomy")
     return next((facts for facts in anatomies if kind(facts, "attention") == "global and local"), None)
 
 
@@ -92,6 +94,7 @@ def split_of(found: Sequence[Found]) -> NearFar | None:
 
 def compared(found: Sequence[Found]) -> list[Contrast]:
     """Every measure of every two arms that differ in attention alone (see `neolens.contrasts.contrasts`)."""
+    check_records(found, "found", Found, "experiments.compare.read")
     alternating = mixed([one.facts for one in found])
     return contrasts([numbers(one, alternating) for one in found], measures(alternating, split_of(found)), "attention")
 

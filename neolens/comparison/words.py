@@ -92,7 +92,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     for one in found:
         each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
         for its_kind in each[0]["attention_kind"].values.tolist():
-            for score, title in findings.COLUMNS.items():
+            for score, title in findings.column_titles(one.near_far).items():
                 values = np.array([float(its[score].sel(attention_kind=its_kind)) for its in each])
                 its = seeds.estimate(values, SCORE_BOUNDS[score])
                 row: Row = [f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n]

@@ -10,6 +10,7 @@ from neolens.encodings.words import (
     in_detail,
     last_quarters,
     measure_table,
+    shift,
     warnings,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "over_seeds",
     "probe",
     "recorded",
+    "shift",
     "texts",
     "warnings",
 ]

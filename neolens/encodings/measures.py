@@ -10,6 +10,7 @@ import xarray as xr
 
 from neolens.contrasts import Arm, Contrast, Measure
 from neolens.contrasts import contrasts as of_arms
+from neolens.mechanisms import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,6 @@ def _loss_without_positions(result: xr.Dataset) -> xr.DataArray | None:
     return None if effect is None else result["copied_loss"] + effect
 
 
-ROUNDING = 1e-9
-"""A change of the logits in float64, as a share of their range, below which nothing has moved."""
-
 SHARE, LOSS = (0.0, 1.0), (0.0, np.inf)
 
 NOTHING_LEFT = ("embedding the mean", "not rotated")
@@ -94,7 +92,7 @@ _ABOVE_NOISE = "mean over heads with variance above noise"
 MEASURES: Mapping[str, Measure] = {
     "shift": Measure(
         "logits moved by the farthest shift",
-        "log10 of the share of their spread",
+        "log10 of the share of their range",
         _farthest,
         deviation=_shift_deviation,
         fixed="0 but for rounding",

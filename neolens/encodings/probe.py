@@ -76,8 +76,9 @@ def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) 
 def probe(model: Any, asked: Texts) -> xr.Dataset:
     """What every probe says of one network, means over prompts.
 
-    - `shift_logits` by shift, the largest change of a logit over the spread of logits, `shift_exact` the same in
-      float64 and `rounding` (no shift, against float64); `shift_kl` in nats, `shift_pattern` by layer and head;
+    - `shift_kl` by shift, in nats; `shift_logits`, the largest change of a logit over the range of the logits (the
+      largest less the smallest), `shift_exact` the same in float64 and `rounding` (no shift, against float64);
+      `shift_pattern` by layer and head;
     - `toeplitz_share` and `row_share` (both corrected for the noise of few prompts) and `kernel` by layer and head;
     - `score` and `holds` by role, layer and head, `effect`, `control` and `more` of heads that hold one, in nats a
       token of the second copy (see `neolens.roles`), `more_p_adjusted`;

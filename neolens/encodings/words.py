@@ -14,8 +14,10 @@ import xarray as xr
 from neolens import contrasts, seeds
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast, Row
-from neolens.encodings.measures import LOSS, MEASURES, ROUNDING, Encoding
+from neolens.encodings.measures import LOSS, MEASURES, Encoding
+from neolens.mechanisms import more_than_controls, shift_changes_output
 from neolens.seeds import Estimate, in_words
+from neolens.verdicts import Verdict
 
 COPIES = 1.0
 """Nats a token above which a network does not predict a copy from its first."""
@@ -49,12 +51,32 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
             said.append(f"{one.name} is one network: its numbers have no interval over seeds, and no p.")
     said += contrasts.without_candidates(found)
     said += [
+        f"{one.name}: {verdict.reason}; {verdict.claim} was {verdict.status}."
+        for one in found
+        for verdict in _uncontrolled(one)
+    ]
+    said += [
         f"{one.name} and {other.name} have no seed in common, and so are not compared."
         for number, one in enumerate(found)
         for other in found[number + 1 :]
         if one.kind != other.kind and not set(one.result["seed"].values) & set(other.result["seed"].values)
     ]
     return said
+
+
+def _uncontrolled(one: Encoding) -> list[Verdict]:
+    """The roles whose heads, ablated at once, have no control in some network."""
+    verdicts = []
+    for role in ("previous_token", "induction") if "role_effect" in one.result else ():
+        holds = one.result["holds"].sel(role=role, drop=True) == 1
+        effect, more = (one.result[name].sel(role=role, drop=True) for name in ("role_effect", "role_more"))
+        for seed in one.result["seed"].values[(effect.notnull() & more.isnull()).values].tolist():
+            count, heads = int(holds.sel(seed=seed).sum()), int(holds.sel(seed=seed).size)
+            what = f"all {role.replace('_', '-')} heads{f' of seed {seed}' if one.result.sizes['seed'] > 1 else ''}"
+            verdicts.append(
+                more_than_controls(what, count, np.nan, np.nan, np.nan, "the network", controls=heads - count)
+            )
+    return verdicts
 
 
 def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
@@ -64,7 +86,14 @@ def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
 
 def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that holds a role: its scores, and what ablating it does beside other heads."""
-    header = ["network, head", "roles", "highest score", "effect (nats a token)", "random heads of its layer", "more"]
+    header = [
+        "network, head",
+        "roles",
+        "highest score",
+        "effect (nats a token)",
+        "heads of its layer without its roles",
+        "more",
+    ]
     rows: list[Row] = []
     for one in found:
         for seed in one.result["seed"].values.tolist():
@@ -80,20 +109,22 @@ def band_estimates(one: Encoding) -> dict[int, Estimate]:
     return {int(band): seeds.estimate(shares.sel(band=band), (-np.inf, 1.0)) for band in shares["band"].values}
 
 
+def shift(one: Encoding) -> Verdict:
+    """Whether moving every position index by the farthest shift changes the predictions; KL divergence first."""
+    result = one.result
+    kl = seeds.estimate(result["shift_kl"].isel(shift=-1), LOSS)
+    logits = float(result["shift_logits"].isel(shift=-1).mean())
+    exact = float(result["shift_exact"].isel(shift=-1).max())
+    sample = in_words(kl).partition("(")[2].rstrip(")")
+    subject, by = f"{one.name} ({one.kind})", int(result["shift"][-1])
+    return shift_changes_output(subject, kl.mean, logits, exact, float(result["rounding"].max()), by, sample)
+
+
 def _shifted(one: Encoding) -> str:
-    moved, exact = (
-        seeds.estimate(one.result["shift_logits"].isel(shift=-1), LOSS),
-        one.result["shift_exact"].isel(shift=-1),
-    )
-    by = int(one.result["shift"][-1])
-    start = f"With every position index moved by {by}, the logit of {one.name} ({one.kind}) that moves most moves by "
-    if float(exact.max()) < ROUNDING:
-        rounding = float(one.result["rounding"].max())
-        return (
-            f"{start}{moved.mean:.1g} of their spread (n = {moved.n}), which is rounding: computed in float64 "
-            f"throughout it is at most {float(exact.max()):.1g}, and rounding alone makes {rounding:.1g}."
-        )
-    return f"{start}{in_words(moved)} of their spread, and the text is the same."
+    verdict = shift(one)
+    verb = "does not significantly change" if verdict.status == "not significant" else "changes"
+    claim = verdict.claim.replace("changes", verb, 1)
+    return f"{claim[0].upper()}{claim[1:]}: {verdict.reason}."
 
 
 def _bands(found: Sequence[Encoding]) -> list[str]:
@@ -178,7 +209,11 @@ def _heads_of(one: Encoding, network: xr.Dataset, seed: int) -> list[Row]:
         roles = [str(role) for role in network["role"].values[its.values]]
         best = float(network["score"].isel(at).where(its).max())
         name = f"{one.name}{f'@{seed}' if one.result.sizes['seed'] > 1 else ''}, {layer}.{head}"
-        numbers = [float(network[variable].isel(at)) for variable in ("effect", "control", "more", "more_p_adjusted")]
+        numbers: Row = [
+            float(network[variable].isel(at)) for variable in ("effect", "control", "more", "more_p_adjusted")
+        ]
+        if np.isnan(float(network["control"].isel(at))):
+            numbers[1] = "no control"
         rows.append([name, listed([role.replace("_", " ") for role in roles]), best, *numbers])
     return rows
 

@@ -28,7 +28,9 @@ _MOST = 8  # groups that can be told apart
 _RESAMPLES = 1000
 
 
-def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, window: int | None = None) -> go.Figure:
+def ablation_by_distance(
+    binned: Any, *, groups: Sequence[str] | None = None, window: int | None = None, label: str | None = None
+) -> go.Figure:
     """The metric against how many tokens back the answer stands: the network as it is, and with each group ablated.
 
     A line is the mean over prompts, its band the 95 % bootstrap interval over prompts. Random controls of one size
@@ -39,6 +41,7 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
         binned: of `neolens.ablation.effects.by_distance`.
         groups: names of those to draw, by default all; at most 8 besides random controls.
         window: of the local layers, marked at the first distance out of it.
+        label: of the mark where no layer has that window, such as `64 tokens`.
 
     Raises:
         TypeError, ValueError: something else, a group that it does not hold, too many groups, or a window below 1.
@@ -55,7 +58,7 @@ def ablation_by_distance(binned: Any, *, groups: Sequence[str] | None = None, wi
     left = math.log10(nearest + 1) - 0.03
     figure.update_xaxes(**axis | {"range": [left, math.log10(farthest + 2) + 0.02]})
     if window is not None:
-        mark_window(figure, window, {})
+        mark_window(figure, window, {}, label)
     metric = check_metric(None, binned)
     quantity, unit = escape(metric.replace("_", " ")), style.unit(metric)
     figure.update_yaxes(title_text=f"{quantity} ({unit})", zeroline=False)

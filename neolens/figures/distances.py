@@ -38,11 +38,11 @@ def distance_axis(distances: int, title: str) -> dict[str, object]:
     }
 
 
-def mark_window(figure: go.Figure, window: int, place: Mapping[str, int]) -> None:
-    """A dashed line on a distance axis at the first distance out of a window."""
+def mark_window(figure: go.Figure, window: int, place: Mapping[str, int], label: str | None = None) -> None:
+    """A dashed line on a distance axis at the first distance out of a window, or out of what `label` names."""
     line = {"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}
     figure.add_vline(x=window + 1, line=line, **place)
-    text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+    text = {"text": label or f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
     at = {
         "x": math.log10(window + 1),
         "y": 1,

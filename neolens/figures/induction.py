@@ -18,12 +18,13 @@ from neolens.circuits.induction import best, nearest
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
+from neolens.near_far import of_results
 
 _BY_HEAD, _BY_PROMPT = "seed distance layer head", "seed distance prompt"
 _BY_LENGTH = {"induction": f"{_BY_PROMPT} layer head", "accuracy": _BY_PROMPT}
 _CAUSES = {"induction": f"{_BY_PROMPT} layer head", "more": _BY_HEAD, "p_adjusted": _BY_HEAD}
 _WITHOUT = {"together": _BY_PROMPT, "others": _BY_PROMPT, "alone": _BY_HEAD}
-SOURCE, COORDS = "neolens.circuits.induction, joined", ("n", "distance", "seed", "layer", "attention_kind")
+SOURCE, COORDS = "neolens.circuits.induction, joined", ("n", "distance", "seed", "layer", "attention_kind", "window")
 _WIDTH = 0.5  # of the points at one n
 
 
@@ -65,6 +66,8 @@ def induction_causes(results: Results) -> go.Figure:
     """
     models = by_model(results, _CAUSES, SOURCE, COORDS, ["window"])
     figure, places = _panels(models)
+    split = of_results(list(models.values()))
+    where = {"inside": split.inside, "beyond": split.beyond}
     for (name, result), place in zip(models.items(), places, strict=True):
         sides = zip(("inside", "beyond"), nearest(result["n"].values.tolist(), int(result.attrs["window"])))
         for (side, n), symbol in zip(sides, ("circle", "diamond")):
@@ -73,7 +76,7 @@ def induction_causes(results: Results) -> go.Figure:
                 its = at.sel(layer=layers)
                 points = its[["more", "p_adjusted"]].assign(score=its["induction"].mean("prompt"))
                 points = points.stack(point=("seed", "layer", "head")).dropna("point", subset=["more"])
-                figure.add_trace(_scatter(points, name, f"{kind} layer, {side} the window", kind, symbol), **place)
+                figure.add_trace(_scatter(points, name, f"{kind} layer, {where[side]}", kind, symbol), **place)
     figure.update_xaxes(range=[HOLDS - 0.03, 1.03])
     figure.update_xaxes(title_text="induction score", row=places[-1]["row"])
     figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
@@ -81,10 +84,11 @@ def induction_causes(results: Results) -> go.Figure:
     first = next(iter(models.values()))
     inside, beyond = nearest(first["n"].values.tolist(), int(first.attrs["window"]))
     caption = (
-        f"{_networks(models)}. n = {inside} inside the window, {beyond} beyond it. Filled: told apart from others of "
-        "its layer (corrected p below 0.05), which may be induction heads too; below 0 it costs less than they do."
+        f"{_networks(models)}. n = {inside}, {split.inside}, and {beyond}, {split.beyond}. Filled: told apart from heads "
+        "of its layer without the pattern (corrected p below 0.05); below 0 it costs less than they do. Heads of layers "
+        "in which every head has the pattern have no control and no point."
     )
-    title = "<b>Pattern and cause</b> (effect of ablating a head beyond others of its layer, nats a token)"
+    title = "<b>Pattern and cause</b> (effect of ablating a head less that of heads without the pattern, nats a token)"
     style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
@@ -196,7 +200,7 @@ def _axis(figure: go.Figure, result: xr.Dataset, place: dict[str, int], *, label
     at = sum(n <= window for n in lengths) - 0.5
     figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
     if label:
-        text = {"text": f"window {window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+        text = {"text": of_results([result]).mark, "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
         figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
 
 

@@ -18,8 +18,8 @@ _TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # distances
 
 
 def shift_by_distance(results: Results) -> go.Figure:
-    """The largest change of a logit, as a share of the logits' spread, against the distance D by which every position
-    index moves; both axes logarithmic. What rounding alone makes of a rotary model is the thin dotted line.
+    """The largest change of a logit, as a share of the range of the logits, against the distance D by which every
+    position index moves; both axes logarithmic. What rounding alone makes of a rotary model is the thin dotted line.
 
     Args:
         results: of `neolens.shift`, or of `neolens.encodings`.
@@ -41,9 +41,7 @@ def shift_by_distance(results: Results) -> go.Figure:
     for name, result, line in drawn_as(models):
         moved = result["shift_logits"] if "shift_logits" in result else result["logits"] / result["spread"]
         moved = moved.isel(shift=result["shift"].values > 0)
-        for trace in line_over_seeds(
-            moved, "shift", name, line, f"{name}<br>moved by %{{x}}: %{{y:.2g}} of the spread"
-        ):
+        for trace in line_over_seeds(moved, "shift", name, line, f"{name}<br>moved by %{{x}}: %{{y:.2g}} of the range"):
             figure.add_trace(trace)
         if line["colour"] == POSITION_COLOURS["rotary"] and "rounding" in result:
             level = float((result["rounding"] / (1 if "shift_logits" in result else result["spread"])).mean())
@@ -52,9 +50,9 @@ def shift_by_distance(results: Results) -> go.Figure:
     ticks = [one for at, one in enumerate(by) if at == len(by) - 1 or by[-1] >= 1.5 * one]
     figure.update_xaxes(type="log", title_text="every position index moves by (tokens)", tickvals=ticks, ticktext=ticks)
     figure.update_traces(mode="lines+markers", selector={"showlegend": None})
-    figure.update_yaxes(type="log", title_text="largest change of a logit (share of their spread)", exponentformat="e")
+    figure.update_yaxes(type="log", title_text="largest change of a logit (share of their range)", exponentformat="e")
     caption = f"{networks(models)}. Thin dotted line: what float32 rounding alone makes. Shifts above 0."
-    title = "<b>Shift test</b> (largest change of a logit, share of the logits' spread)"
+    title = "<b>Shift test</b> (largest change of a logit, share of the range of the logits)"
     return legends.below(style.style(figure, title, caption, height=340))
 
 

@@ -20,13 +20,15 @@ from neolens.checks import shown as printed
 from neolens.figures import legends, style
 from neolens.figures.inputs import by_model
 from neolens.figures.style import CELL, INK, LOCAL_COLOUR, TASK_COLOURS, escape
+from neolens.near_far import of_results
 
 _SOURCE = "neolens.circuits.at_distances"
 _BY_PROMPT = "seed distance prompt"
-_NEEDS = dict.fromkeys(("clean", "corrupted", "all_local", "rank", "rank_all_local"), _BY_PROMPT) | {
+_NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
     "patched": f"{_BY_PROMPT} layer pos",
     "localised": f"{_BY_PROMPT} layer",
 }
+_RANKS = ("rank", "rank_all_local")
 _LOWEST = -1.5  # share taken away
 _APART = 0.14  # tasks at one distance
 _DASHES = ("solid", "dot", "dash", "dashdot")
@@ -52,7 +54,7 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
             raise TypeError(
                 f"results[{name!r}] {printed(by_task)}: expected a dict from the name of a task to its result"
             )
-        _checked(by_task)
+        by_model(by_task, {name: _BY_PROMPT for name in _RANKS}, _SOURCE, ["distance", "seed", "window"], ["window"])
     first = {check_text(name, "name of a model"): next(iter(tasks.values())) for name, tasks in results.items()}
     figure, places = style.panels(first, horizontal_spacing=0.04, vertical_spacing=0.2)
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
@@ -72,7 +74,8 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
     some = next(iter(first.values()))
     caption = (
         f"{', '.join(map(escape, results))}: {some.sizes['prompt']} prompts a distance, task and seed. Means "
-        "over seeds, with 95 % intervals over prompts. Dotted: the same weights with every layer held to the window."
+        "over seeds, with 95 % intervals over prompts. Dotted: the same weights with every layer restricted to "
+        f"{of_results(_every(results)).short}."
     )
     style.style(figure, "<b>The answer is the likeliest token</b> (share of prompts)", caption, 240 * places[-1]["row"])
     return legends.below(figure)
@@ -158,17 +161,22 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
             shown.add(name)
         axis.draw(figure, place, label=place == places[0])
     figure.update_yaxes(title_text="share taken away", col=1)
-    title = "<b>What a layer takes away when it is held to the window</b> (share)"
+    short = of_results(list(models.values())).short
+    title = f"<b>What a layer takes away when it is restricted to {short}</b> (share)"
     caption = (
         f"{', '.join(map(escape, models))}: share of what the source makes of the logit difference. "
-        "A colour a layer, held to the window by itself; ink: every layer at once. Solid, dotted, dashed: the seeds in "
-        "order. Below 0, the network does better so."
+        f"A colour a layer, restricted to {short} by itself; ink: every layer at once. Solid, dotted, dashed: the "
+        "seeds in order. Below 0, the network does better so."
     )
     if lowest < _LOWEST:  # of a network that hardly answers: one line would flatten all the others
         figure.update_yaxes(range=[_LOWEST - 0.1, 1.3])
         caption += f" Cut off at {_LOWEST:g}; the lowest is {lowest:.1f}."
     style.style(figure, title, caption, 260 * places[-1]["row"])
     return legends.below(figure)
+
+
+def _every(results: Mapping[str, Mapping[str, xr.Dataset]]) -> list[xr.Dataset]:
+    return [result for by_task in results.values() for result in by_task.values()]
 
 
 class _Axis:
@@ -178,6 +186,7 @@ class _Axis:
         several = list(results)
         self.distances = sorted({int(distance) for result in several for distance in result["distance"].values})
         self.window = int(several[0].attrs["window"])
+        self.split = of_results(several)
 
     def x(self, result: xr.Dataset) -> list[float]:
         """Where a result's distances stand."""
@@ -197,7 +206,7 @@ class _Axis:
         at = sum(distance < self.window for distance in self.distances) - 0.5
         figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
         if label:
-            text = {"text": f"window {self.window}", "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+            text = {"text": self.split.mark, "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
             figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
 
 
@@ -255,4 +264,6 @@ def _shares(moved: xr.DataArray, result: xr.Dataset) -> xr.DataArray:
 
 
 def _checked(results: Any) -> dict[str, xr.Dataset]:
-    return by_model(results, _NEEDS, _SOURCE, ["distance", "seed", "layer", "attention_kind", "pos"], ["window"])
+    return by_model(
+        results, _NEEDS, _SOURCE, ["distance", "seed", "layer", "attention_kind", "window", "pos"], ["window"]
+    )

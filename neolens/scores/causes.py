@@ -2,13 +2,14 @@
 
 A pattern shows where a head looks, not that the network needs what it finds there (Jain and Wallace 2019, "Attention is
 not explanation"). So each such head is ablated, and beside it others drawn from its layer, for layers differ in how
-much they matter: what the ablation of any head there does is no sign of a role.
+much they matter: what the ablation of any head there does is no sign of a role. Controls do not have the role
+themselves; where every head of a layer has it, there is no control.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def effects_beside_controls(
     n: int,
     heads: Sequence[Head],
     *,
+    roles: Sequence[Collection[Head]],
     draws: int,
     how: Any,
     resamples: int,
@@ -52,16 +54,19 @@ def effects_beside_controls(
 
     - `effect` mean(ablated - baseline), in nats a token, positive where ablating raises the loss; `low`, `high` of the
       95 % bootstrap over prompts, and `p` of the sign-flip test;
-    - `control` the mean effect of the heads drawn beside it, which the coordinate `controls` names; NaN without any;
+    - `control` the mean effect of its control heads, which the coordinate `controls` names: heads of its layer that
+      have none of its roles; NaN where there are none;
     - `more` effect - control, prompt by prompt, with `more_low`, `more_high` and `more_p`, and `more_p_adjusted` for
       all heads that are checked (max-T, Westfall and Young 1993).
 
     Args:
         prompts: [first, r_1..r_n, r_1..r_n], two or more, all of one n.
-        draws: controls of each head, fewer where its layer has fewer others.
+        roles: the heads that have each role.
+        draws: controls of each head, fewer where its layer has fewer others without its roles.
     """
     facts = anatomy(model)
-    controls = {head: drawn(facts, head, draws, seed) for head in heads}
+    alike = {head: {other for having in roles if head in having for other in having} for head in heads}
+    controls = {head: drawn(facts, head, draws, seed, alike[head]) for head in heads}
     found = {name: np.full((facts.layers, facts.heads), np.nan) for name in CAUSES}
     if heads:
         every = sorted({*heads, *(other for its in controls.values() for other in its)})
@@ -124,10 +129,14 @@ def together(
     return xr.Dataset(variables, coords={"group": list(groups)})
 
 
-def drawn(facts: Anatomy, head: Head, draws: int, seed: int) -> list[Head]:
-    """Distinct other heads of the same layer, at random: `draws` of them, or all where there are fewer."""
+def drawn(facts: Anatomy, head: Head, draws: int, seed: int, excluded: Collection[Head] = ()) -> list[Head]:
+    """Distinct other heads of the same layer, at random: `draws` of them, or all where there are fewer.
+
+    Args:
+        excluded: heads that are no controls, such as those that have a role that the head has.
+    """
     layer, own = head
-    others = [other for other in range(facts.heads) if other != own]
+    others = [other for other in range(facts.heads) if other != own and (layer, other) not in excluded]
     rng = np.random.default_rng((seed, layer, own))
     return sorted((layer, int(other)) for other in rng.permutation(others)[:draws])
 

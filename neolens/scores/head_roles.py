@@ -82,8 +82,8 @@ def roles(
             prompt's length where it has none.
             Prompts are longer than twice that: in shorter ones every head looks local.
         causes: ablate every head that holds a role, and `draws` others of its layer beside it.
-        draws: controls of each head, drawn with `seed` among all other heads of its layer; fewer where it has fewer.
-            Some may hold its role too: where most of a layer do, `more` is small though each is needed.
+        draws: controls of each head, drawn with `seed` among the heads of its layer that hold none of its roles; fewer
+            where there are fewer, and none where every head of the layer holds one.
         how: what takes an ablated head's place, as in `neolens.ablate`.
 
     Returns:
@@ -91,7 +91,7 @@ def roles(
         `causes` by layer and head, NaN for heads without a role, in nats a token of r_2..r_n of the second copy:
         `effect`, positive where ablating raises the loss, `low` and `high` (95 %, bootstrap over prompts), `p`;
         `control`, the mean effect of the heads named by the coordinate `controls`; `more`, effect - control, with
-        `more_low`, `more_high`, `more_p` and `more_p_adjusted` for all heads checked. NaN where a layer has one head.
+        `more_low`, `more_high`, `more_p` and `more_p_adjusted` for all heads checked. NaN where there are no controls.
 
     Raises:
         TypeError, ValueError: an unknown role or `how`, a threshold that is no share, prompts that are too short or do
@@ -119,7 +119,10 @@ def roles(
         if ways in MEANS and len(prompts) < FEW:
             warn_of_few(len(prompts), stacklevel=3)
         heads, numbers = _holders(result["holds"].any("role")), {"resamples": resamples, "seed": seed}
-        beside = effects_beside_controls(model, prompts, n, heads, draws=draws, how=ways, progress=progress, **numbers)
+        having = [_holders(result["holds"].sel(role=role, drop=True)) for role in asked]
+        beside = effects_beside_controls(
+            model, prompts, n, heads, roles=having, draws=draws, how=ways, progress=progress, **numbers
+        )
         result = result.merge(beside)
         attrs |= {"how": str(ways), "draws": draws, "resamples": resamples, "correction": CORRECTION}
     return results.check(result.assign_attrs(attrs | {"seconds": round(time.perf_counter() - began, 3)}))
@@ -162,7 +165,7 @@ def _thresholds(given: Any) -> dict[str, float]:
     found = dict(THRESHOLDS)
     for role, value in (given or {}).items():
         check_choice(role, "role", THRESHOLDS)
-        found[role] = check_number(value, f"the threshold of {role}", above=0, most=1)
+        found[role] = check_number(value, f"the threshold of {role} is", above=0, most=1)
     return found
 
 
