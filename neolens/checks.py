@@ -251,8 +251,9 @@ def check_whole_numbers(
         ValueError: none, one of them twice, or one outside `least` to `most`.
     """
     single = hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0
-    example = f"[{least if least is not None else 1}]" if most is not None else "[1, 8, 64]"
-    items = [value] if single else check_list(value, what, "whole numbers", example=example)
+    if not single and (isinstance(value, str | bytes) or not isinstance(value, Iterable)):
+        raise TypeError(f"{what} {shown(value)}: expected a whole number, or a list of several, such as [1, 8, 64]")
+    items = [value] if single else check_list(value, what, "whole numbers", example="[1, 8, 64]")
     numbers = tuple(check_whole(item, what, least, most, unit=unit) for item in items)
     if not numbers:
         raise ValueError(f"{what} {shown(value)}: expected at least one whole number")

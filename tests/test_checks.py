@@ -164,3 +164,54 @@ def test_a_value_is_shown_on_one_short_line(value):
     text = checks.shown(value)
     assert "\n" not in text
     assert len(text) <= 61
+
+
+def test_arrays_are_shown_with_their_dtype():
+    assert checks.shown(torch.zeros(2, 3)) == "Tensor of shape (2, 3) and dtype float32"
+    assert checks.shown(np.zeros(0, int)) == "ndarray of shape (0,) and dtype int64"
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 10**30])
+def test_a_seed_is_one_that_every_generator_takes(value):
+    assert checks.check_seed(np.int64(2**62)) == 2**62
+    with pytest.raises(ValueError) as raised:
+        checks.check_seed(value)
+    one_line(raised, f"seed {value}", "at least 0, below 2**63")
+
+
+def test_a_far_bound_is_named_only_where_a_value_is_beyond_it():
+    for value, range_ in ((0, "of at least 1"), (2**31, "from 1 to 2147483647")):
+        with pytest.raises(ValueError) as raised:
+            checks.check_whole(value, "prompts", 1, 2**31 - 1)
+        one_line(raised, f"prompts {value}: expected a whole number {range_}")
+
+
+def test_one_of_several_things_is_named_by_its_number():
+    assert checks.check_indices(np.array([2, 0]), "band", 3) == [2, 0]
+    with pytest.raises(ValueError) as raised:
+        checks.check_indices([0, 3], "band", 3, "lab/pythia")
+    one_line(raised, "no band 3 in lab/pythia: bands are 0 to 2")
+
+
+TOKENS = torch.tensor([[1, 5], [2, 6]])
+NO_TOKENS = {
+    "floats": (TOKENS.float(), TypeError, "dtype float32"),
+    "truth values": (TOKENS > 1, TypeError, "dtype bool"),
+    "an array": (TOKENS.numpy(), TypeError, "ndarray"),
+    "a list": ([[1, 5]], TypeError, "[[1, 5]]"),
+    "text": ("Mary", TypeError, "tokenize text first"),
+    "another device": (TOKENS.to("meta"), TypeError, "in memory"),
+    "sparse": (TOKENS.to_sparse(), TypeError, "in memory"),
+    "one axis": (TOKENS[0], ValueError, "[prompt, pos]"),
+    "none": (TOKENS[:0], ValueError, "at least one token"),
+    "too large": (TOKENS + 1, ValueError, "holds token 7: lab/gpt2 has 0 to 6"),
+    "negative": (TOKENS - 2, ValueError, "holds token -1: lab/gpt2 has 0 to 6"),
+}
+
+
+@pytest.mark.parametrize(("value", "kind", "fact"), NO_TOKENS.values(), ids=NO_TOKENS)
+def test_tokens_are_integers_in_memory_of_the_vocabulary(value, kind, fact):
+    assert checks.check_tokens(TOKENS, "tokens", "[prompt, pos]", 7) is TOKENS
+    with pytest.raises(kind) as raised:
+        checks.check_tokens(value, "tokens", "[prompt, pos]", 7, "lab/gpt2")
+    one_line(raised, "tokens", fact)

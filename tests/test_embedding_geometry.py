@@ -286,8 +286,8 @@ def test_the_table_is_taken_as_it_was_learned_whatever_is_in_force(treatment, br
 @pytest.mark.parametrize(
     ("components", "error", "message"),
     [
-        (0, ValueError, "0 components: expected 1 or more"),
-        (-3, ValueError, "-3 components: expected 1 or more"),
+        (0, ValueError, "components 0: expected a whole number of at least 1"),
+        (-3, ValueError, "components -3: expected a whole number of at least 1"),
         (2.0, TypeError, "components 2.0: expected a whole number"),
         (True, TypeError, "components True: expected a whole number"),
         ([3, 4], TypeError, r"components \[3, 4\]: expected a whole number"),

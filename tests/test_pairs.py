@@ -188,7 +188,7 @@ def tensors(rows):
 
 # What is wrong, and what is said. Everything else in a call is right.
 TOKEN_ERRORS = [
-    (dict(clean=[], corrupted=[], answers=[]), ValueError, "there is no pair: expected at least one"),
+    (dict(clean=[], corrupted=[], answers=[]), ValueError, "there is no pair: the clean prompts are"),
     (dict(corrupted=tensors(OTHER[:1])), ValueError, "there are 2 clean and 1 corrupted prompts"),
     (dict(clean=torch.tensor([1, 2])), ValueError, "the clean prompts have shape (2,): expected [prompt, pos]"),
     (dict(clean="Mary"), TypeError, "the clean prompts are 'Mary': expected a tensor [prompt, pos] or a list"),

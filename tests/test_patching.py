@@ -356,10 +356,10 @@ def not_a_number(logits):
 
 
 BAD = {
-    "site": ({"site": "resid"}, "no site 'resid' to patch: .*sites are resid_pre, "),
-    "near miss": ({"site": "patern"}, "no site 'patern' to patch: did you mean pattern"),
+    "site": ({"site": "resid"}, "no site 'resid': .*expected resid_pre, "),
+    "near miss": ({"site": "patern"}, "no site 'patern': did you mean pattern"),
     "layer": ({"layers": [0, 3]}, "no layer 3 in .*: layers are 0 to 2"),
-    "no layer": ({"layers": []}, "no layers are asked for"),
+    "no layer": ({"layers": []}, r"layers \[\]: expected at least one of 0 to 2"),
     "head": ({"site": "z", "heads": [4]}, "no head 4 in .*: heads are 0 to 3"),
     "heads of the stream": (
         {"heads": [1]},
@@ -367,8 +367,8 @@ BAD = {
     ),
     "position": ({"positions": ["c"]}, "no position 'c': expected 'each', 'all' or a name; the pairs name a, b"),
     "direction": ({"direction": "sideways"}, "no direction 'sideways': expected 'denoise'"),
-    "engine": ({"engine": "warp"}, "no engine 'warp': engines are auto, replay, hooks"),
-    "memory": ({"max_memory": 0}, "max_memory 0: expected a number of bytes above 0"),
+    "engine": ({"engine": "warp"}, "no engine 'warp': expected auto, replay or hooks"),
+    "memory": ({"max_memory": 0}, "max_memory 0: expected a whole number of bytes, at least 1"),
     "metric": ({"metric": "logit_diference"}, "no metric 'logit_diference': did you mean logit_difference"),
     "metric twice": ({"metric": ["loss", "loss"]}, "each with a name of its own"),
     "shape": ({"metric": wrong_shape}, r"metric wrong_shape gives shape \(1, 40\) for 1 runs: expected"),

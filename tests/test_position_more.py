@@ -114,11 +114,11 @@ BEYOND = {
     ),
     "a scale of 1": ("pythia", LONG, 1, ValueError, "a scale of 1 does not interpolate: expected a factor below 1"),
     "a scale above 1": ("pythia", LONG, [0.5, 2.0], ValueError, "a scale of 2 does not interpolate"),
-    "a scale of 0": ("pythia", LONG, 0.0, ValueError, "a scale of 0 is not usable"),
-    "a negative scale": ("pythia", LONG, -0.5, ValueError, "a scale of -0.5 is not usable"),
-    "no number": ("pythia", LONG, float("nan"), ValueError, "a scale of nan is not usable"),
-    "a bool": ("pythia", LONG, True, TypeError, "True is not a scale: expected a number"),
-    "a word": ("pythia", LONG, "0.5", TypeError, "'0.5' is not a scale: expected a number"),
+    "a scale of 0": ("pythia", LONG, 0.0, ValueError, "scale 0.0: expected a number from 1e-09"),
+    "a negative scale": ("pythia", LONG, -0.5, ValueError, "scale -0.5: expected a number from 1e-09"),
+    "no number": ("pythia", LONG, float("nan"), ValueError, "scale nan: expected a number from 1e-09"),
+    "a bool": ("pythia", LONG, True, TypeError, "scale True: expected a number"),
+    "a word": ("pythia", LONG, "0.5", TypeError, "scale '0.5': expected a number"),
     "one twice": ("pythia", LONG, [0.5, 0.5], ValueError, "scales .*: expected each once"),
     "too alike": ("pythia", LONG, [0.5, 0.50001], ValueError, "scales .*: expected each once, apart in their first"),
     "no tokens": ("pythia", LONG.float(), None, TypeError, "prompt 0 is not a one-dimensional integer tensor"),
@@ -446,8 +446,8 @@ CIRCUITS = {
     "no such layer of ov": (ov, "gpt-neo", (4, 0), ValueError, "no layer 4 in .*: layers are 0 to 3"),
     "a layer that is a float": (ov, "gpt2", (0.0, 1), TypeError, "layer 0.0: expected a whole number"),
     "a head that is a bool": (ov, "gpt2", (0, True), TypeError, "head True: expected a whole number"),
-    "a distance that is a float": (qk, "pythia", (0, 0, 1.5), TypeError, "a distance of 1.5: expected a whole number"),
-    "several distances": (qk, "pythia", (0, 0, [1, 2]), TypeError, r"a distance of \[1, 2\]: expected a whole number"),
+    "a distance that is a float": (qk, "pythia", (0, 0, 1.5), TypeError, "distance 1.5: expected a whole number"),
+    "several distances": (qk, "pythia", (0, 0, [1, 2]), TypeError, r"distance \[1, 2\]: expected a whole number"),
 }
 
 

@@ -249,9 +249,9 @@ def test_the_result_names_its_model_weights_and_layers(bridges):
     [
         (tiny.tokens(), {"scores": ["sinks"]}, ValueError, "no score 'sinks': did you mean sink"),
         (tiny.tokens(), {"scores": ["induction"]}, ValueError, "induction does not apply to prompt 0"),
-        (tiny.tokens(), {"distances": [14]}, ValueError, "not within 0 to 13"),
-        (tiny.tokens(), {"distances": [1.5]}, TypeError, "expected whole numbers of tokens"),
-        (tiny.tokens(), {"distances": "a"}, TypeError, "expected whole numbers of tokens"),
+        (tiny.tokens(), {"distances": [14]}, ValueError, "no distance 14 in the longest prompt: distances are 0 to 13"),
+        (tiny.tokens(), {"distances": [1.5]}, TypeError, "distance 1.5: expected a whole number"),
+        (tiny.tokens(), {"distances": "a"}, TypeError, "distances 'a': expected a list of whole numbers"),
         (tiny.tokens(length=1), {}, ValueError, "prompt 0 has 1 tokens: .* takes 2 to 64"),
         (torch.ones(1, 65, dtype=torch.long), {}, ValueError, "prompt 0 has 65 tokens: .* takes 2 to 64"),
         (

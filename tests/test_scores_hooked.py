@@ -261,8 +261,8 @@ def test_the_sink_is_about_the_asked_for_key(k, engine, bridges, networks):
             ValueError,
             "prompt 1 has 5 tokens and no key 5: expected at least 6 tokens",
         ),
-        (tiny.tokens(), {"sink_key": -1}, ValueError, "sink_key -1 is no position: positions count from 0"),
-        (tiny.tokens(), {"sink_key": True}, TypeError, "sink_key True is no position"),
+        (tiny.tokens(), {"sink_key": -1}, ValueError, "sink_key -1: expected a whole number of at least 0"),
+        (tiny.tokens(), {"sink_key": True}, TypeError, "sink_key True: expected a whole number of at least 0"),
         (tiny.tokens(length=1), {}, ValueError, "prompt 0 has 1 tokens"),
     ],
 )

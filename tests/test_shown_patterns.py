@@ -27,7 +27,7 @@ def test_the_patterns_of_chosen_heads_are_those_of_the_pass_in_the_order_asked_f
         ([], "expected at least one"),
         ([(0, 0), (0, 0)], "each once"),
         ([(9, 0)], "no layer 9 in"),
-        ([(0, -1)], "no head 0.-1 in .*: heads are 0 to"),
+        ([(0, -1)], "no head -1 in layer 0 of .*: heads are 0 to"),
     ],
 )
 def test_heads_that_are_not_there_are_refused(bridges, heads, message):

@@ -684,13 +684,13 @@ def test_what_cannot_be_is_refused_before_anything_changes(name, changes, error,
 
 
 MADE = [
-    (lambda: Shift(True), TypeError, "shift by True: expected a whole number"),
-    (lambda: Shift(1.0), TypeError, "shift by 1.0: expected a whole number"),
-    (lambda: Shift("8"), TypeError, "shift by '8': expected a whole number"),
+    (lambda: Shift(True), TypeError, "a shift by True: expected a whole number"),
+    (lambda: Shift(1.0), TypeError, "a shift by 1.0: expected a whole number"),
+    (lambda: Shift("8"), TypeError, "a shift by '8': expected a whole number"),
     (
         lambda: Shift(2**24 + 1),
         ValueError,
-        "shift by 16777217: expected at most 16777216, up to which angles are exact",
+        "a shift by 16777217: expected at most 16777216, up to which angles are exact",
     ),
     (lambda: Freeze(-1), ValueError, "position -1: expected a whole number of at least 0"),
     (lambda: Freeze(2.5), TypeError, "position 2.5: expected a whole number of at least 0"),

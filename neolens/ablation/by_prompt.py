@@ -161,7 +161,7 @@ def _distances(distance: Any, shape: tuple[int, int]) -> Float[np.ndarray, "prom
         raise TypeError(f"distance holds {steps.dtype}: expected whole numbers of tokens, -1 where nothing is asked")
     steps = steps.astype(float)
     steps = np.where(steps == -1, np.nan, steps)
-    whole = np.isnan(steps) | ((steps >= 0) & (steps % 1 == 0))
+    whole = np.isnan(steps) | (np.isfinite(steps) & (steps >= 0) & (np.floor(steps) == steps))
     inside = np.isnan(steps) | (steps < np.arange(shape[1]))
     for fits, expected in (
         (whole, "expected 0, 1, 2, ... or -1"),

@@ -26,9 +26,9 @@ class Shift:
     kind: Literal["shift"] = field(default="shift", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _set(self, "by", check_whole(self.by, "shift by"))
+        _set(self, "by", check_whole(self.by, "a shift by"))
         if abs(self.by) > EXACT:
-            raise ValueError(f"shift by {shown(self.by)}: expected at most {EXACT}, up to which angles are exact")
+            raise ValueError(f"a shift by {shown(self.by)}: expected at most {EXACT}, up to which angles are exact")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def head_patterns(
     facts = weights.anatomy
     expected = "a mapping from layers to lists of heads, such as {1: [0, 2]}"
     heads = {
-        check_layer(layer, facts.layers, facts.name): check_indices(its, "head", facts.heads, f"layer {layer}")
+        check_layer(layer, facts.layers, facts.name): check_indices(
+            its, "head", facts.heads, f"layer {layer} of {facts.name}"
+        )
         for layer, its in check_type(heads, "heads", Mapping, expected).items()
     }
     check_tokens(tokens, "prompt", "[pos]", facts.d_vocab, facts.name)

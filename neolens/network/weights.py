@@ -79,9 +79,9 @@ def check_model(model: Any, kind: type | None = None, expected: str = "a model f
     Raises:
         TypeError: it is not.
     """
-    if kind is None:
-        from transformer_lens.model_bridge import TransformerBridge as kind
-    if not isinstance(model, kind):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not isinstance(model, TransformerBridge if kind is None else kind):
         name = f" {shown(model)}" if isinstance(model, str) else ""
         raise TypeError(f"expected {expected}, got {type(model).__name__}{name}")
 

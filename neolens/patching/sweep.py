@@ -97,14 +97,18 @@ def planned(
     Raises:
         ValueError: what `neolens.patch` says.
     """
-    check_choice(site, "site to patch", SITES)
+    check_choice(site, "site", SITES)
     if site == "resid_mid" and getattr(facts, "parallel", False):
         raise ValueError(
             f"{facts.name} has no resid_mid: attention and MLP run in parallel; patch resid_pre, attn_out or resid_post"
         )
     if site not in HEAD_SITES and heads is not None:
         raise ValueError(f"{site} has no heads: leave heads out, or patch one of {', '.join(HEAD_SITES)}")
-    check_choice(direction, "direction", DIRECTIONS)
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
+        raise ValueError(
+            f"no direction {shown(direction)}: expected 'denoise' (clean into corrupted) or 'noise' (corrupted into "
+            "clean)"
+        )
     return Sweep(
         pairs,
         site,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = Tr
 
 
 def _chosen(which: Any, facts: Anatomy) -> tuple[int, ...]:
-    bands = check_whole_numbers(which, "band", 0)
+    bands = check_whole_numbers([*which] if isinstance(which, Set) else which, "band", 0)
     return tuple(check_indices(bands, "band", len(facts.position.frequencies), facts.name))
 
 

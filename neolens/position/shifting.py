@@ -103,7 +103,7 @@ def _asked(by: Any, prompts: Sequence[Tensor], facts: Anatomy) -> tuple[int, ...
                 "it; cut it, for example with neolens.prompts.chunks"
             )
         return tuple(sorted({*(2**power for power in range(room.bit_length())), room}))
-    shifts = check_whole_numbers(by, "shift by")
+    shifts = check_whole_numbers(by, "a shift by")
     for one in shifts:
         if facts.position.kind == "absolute" and not 0 <= one <= room:
             number = next(n for n, prompt in enumerate(prompts) if len(prompt) == longest)

@@ -36,6 +36,11 @@ def prompts_of(given: Any, side: str) -> tuple[Int[Tensor, " _"], ...]:
             f"the {side} prompts are {shown(given)}: expected a tensor [prompt, pos] or a list of one-dimensional "
             "tensors; for text use PromptPairs.from_text"
         )
+    if not len(given):
+        raise ValueError(
+            f"there is no pair: the {side} prompts are {shown(given)}; expected at least one clean and one "
+            "corrupted prompt"
+        )
     for number, prompt in enumerate(given):
         if not is_prompt(prompt) or prompt.dtype not in _INTEGERS:
             raise TypeError(

@@ -93,8 +93,11 @@ class PromptPairs:
         for name in positions:
             check_text(name, "name of a position", example="end")
         sides = ("words", self.words, self.clean), ("corrupted_words", self.corrupted_words, self.corrupted)
-        for which, words, side in sides:
-            if words is not None and [*map(len, check_list(words, which, "tuples of strings"))] != [*map(len, side)]:
+        for which, words, prompts in sides:
+            if words is None:
+                continue
+            lengths = [len(check_list(row, which, "strings")) for row in check_list(words, which, "tuples of strings")]
+            if lengths != [*map(len, prompts)]:
                 raise ValueError(f"{which} {shown(words)}: expected one string for each token of each prompt")
         if self.vocabulary is not None:
             check_text(self.vocabulary, "vocabulary", example="the fingerprint of a tokenizer")
@@ -159,8 +162,11 @@ class PromptPairs:
         bos = chosen_bos(tokenizer, prepend_bos, limits(model)[2])
 
         def readings(given: Any, side: str) -> list[Reading]:
-            texts = enumerate(check_list(given, f"the {side} prompts are", "strings", example="['Mary has']"))
-            return [read(tokenizer, text, bos, f"the {side} prompt of pair {number}") for number, text in texts]
+            texts = check_list(given, f"the {side} prompts are", "strings", example="['Mary has']")
+            if not texts:
+                raise ValueError(f"there is no pair: the {side} prompts are {shown(given)}; expected at least one text")
+            which = f"the {side} prompt of pair"
+            return [read(tokenizer, text, bos, f"{which} {number}") for number, text in enumerate(texts)]
 
         told, other = readings(clean, "clean"), readings(corrupted, "corrupted")
         pairs = cls(

@@ -210,8 +210,8 @@ def _key(key: int, prompts: list[Tensor]) -> int:
     for index, prompt in enumerate(prompts):
         if len(prompt) <= key:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens and no key {shown(key)}: expected a longer prompt, or a "
-                f"sink_key of at most {len(prompt) - 1}"
+                f"prompt {index} has {len(prompt)} tokens and no key {shown(key)}: expected at least "
+                f"{shown(key + 1)} tokens, or a smaller sink_key"
             )
     return key
 
