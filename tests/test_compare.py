@@ -162,13 +162,12 @@ def test_the_summary_says_through_which_layer_an_answer_from_beyond_the_window_a
     carried = (reach["clean"] - reach["corrupted"]).mean()
     lost = 1 - float(reach["localised"].sel(layer=2).mean() / carried)
     left = float(reach["all_local"].mean() / carried)
-    sentence = next(said for said in record["findings"] if said.startswith("In lab/gpt-neo@1 an answer"))
-    assert (
-        f"16 to 64 tokens back, beyond the window of 16, arrives through global layer 2 ({100 * lost:.0f} %)"
-        in sentence
-    )
+    sentence = next(said for said in record["findings"] if said.startswith("In lab/gpt-neo@1 the answer to induction"))
+    assert "16 and 32 tokens back through global layer 2 (layer 2: " in sentence
+    assert "64 tokens back through global layers 2 and 0 (layer 2: 1.00, layer 0: 0.9" in sentence
+    assert lost > 0.98
     assert left < 0.01
-    assert "With every layer held to it less than 1 % is left" in sentence
+    assert "With every layer restricted to it less than 1 % of the effect is left at most" in sentence
 
 
 def test_the_summary_tells_rounding_from_a_shift_that_moves(record):
@@ -205,7 +204,7 @@ def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cr
     scores = its["attention"]
     its["attention"] = scores.assign_coords(length=("prompt", [16] * scores.sizes["prompt"]))
     said = words.summary([Found({1: its})], ([], []))["What do local layers do that global ones do not?"][1]
-    assert said.endswith("(n = 1); no text is longer than the window of 16.")
+    assert said.endswith("(n = 1); no text is longer than the window of 16 tokens.")
 
 
 def test_models_without_local_layers_have_no_law_to_test(parts):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import neolens
 from neolens.mechanisms import NATS, NEEDED, arrives_through, more_than_controls, shift_changes_output
 from neolens.near_far import NearFar, near_far
+from neolens.scores.causes import drawn
 
 NAN = float("nan")
 UP, DOWN = np.nextafter(1, 2), np.nextafter(1, 0)
@@ -99,6 +101,15 @@ def test_heads_with_a_role_matter_more_only_than_heads_without_it(count, effect,
     assert reason in found.reason
     assert "all induction heads" in found.claim
     assert "layer 2" in found.claim
+
+
+def test_control_heads_do_not_have_the_role_and_a_layer_in_which_all_have_it_has_none():
+    facts = neolens.anatomy("lab/gpt2")
+    having = {(1, 0), (1, 2), (2, 0), (2, 1), (2, 2), (2, 3)}
+    for seed in range(20):
+        assert set(drawn(facts, (1, 0), 3, seed, having)) == {(1, 1), (1, 3)}
+        assert drawn(facts, (2, 0), 3, seed, having) == []
+        assert len(drawn(facts, (1, 0), 3, seed)) == 3
 
 
 # (g) Through which layers an answer arrives, distance by distance -------------------------------------------------

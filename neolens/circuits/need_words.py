@@ -29,7 +29,9 @@ FEW = 8
 def where(found: Needs) -> dict[str, str]:
     """The conditions under which heads are ablated, in a sentence; `cut` is told by itself."""
     split = found.near_far
-    return {"beyond": split.beyond, "inside": "inside it" if split.is_window else split.inside, "text": "on text"}
+    if split.is_window:
+        return {"beyond": split.beyond, "inside": "inside it", "text": "on text"}
+    return {"beyond": f"at {split.beyond}", "inside": f"at {split.inside}", "text": "on text"}
 
 
 def side_by_side(found: Sequence[Needs]) -> list[str]:

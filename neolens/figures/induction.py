@@ -84,9 +84,9 @@ def induction_causes(results: Results) -> go.Figure:
     first = next(iter(models.values()))
     inside, beyond = nearest(first["n"].values.tolist(), int(first.attrs["window"]))
     caption = (
-        f"{_networks(models)}. n = {inside}, {split.inside}, and {beyond}, {split.beyond}. Filled: told apart from heads "
-        "of its layer without the pattern (corrected p below 0.05); below 0 it costs less than they do. Heads of layers "
-        "in which every head has the pattern have no control and no point."
+        f"{_networks(models)}. n = {inside}, {split.inside}, and {beyond}, {split.beyond}. Filled: told apart from "
+        "heads of its layer without the pattern (corrected p below 0.05); below 0 it costs less than they do. Heads of "
+        "layers in which every head has the pattern have no control and no point."
     )
     title = "<b>Pattern and cause</b> (effect of ablating a head less that of heads without the pattern, nats a token)"
     style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
