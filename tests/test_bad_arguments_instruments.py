@@ -710,7 +710,7 @@ def prompting() -> list[Call]:
         "model": (*NO_MODEL[:-1], Later("a class", lambda kit: type(kit.gpt2))),
     }
     asked = {**family, "corruption": NO_WAY, "distance": (*NO_COUNT, 10**6, 10**30)}
-    without_a_model = [value for value in NO_PROMPTS if tuple(getattr(value, "shape", ())) != (2, 11)]
+    without_a_model = [value for value in NO_PROMPTS if tuple(getattr(value, "shape", ())) not in ((2, 11), (2, 0))]
     tokens = (*without_a_model, torch.tensor([1, 2]), torch.full((3, 11), -1))
     drawn = {**OF_MODEL, "prompts": (*NO_COUNT, None), "seed": NO_SEED, "prepend_bos": NO_FLAG}
     one = {"answers": torch.tensor([5, 6, 7]), "distractors": [8, 9, 10], "positions": {"end": [-1, -1, -1]}}
