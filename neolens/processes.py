@@ -97,7 +97,7 @@ def interruptible() -> Iterator[None]:
         for timer in timers:
             timer.cancel()
         for each, handler in before.items():
-            signal.signal(each, signal.SIG_IGN if timers else handler or signal.SIG_DFL)
+            signal.signal(each, handler or signal.SIG_DFL)
 
 
 def _end_now(number: int) -> None:

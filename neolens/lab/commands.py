@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +40,7 @@ def train(
     seed: Annotated[
         list[int] | None, typer.Option(help="decides starting values and texts; 0, 1 and 2 if left out")
     ] = None,
-    out: Annotated[Path, typer.Option(help="where the folders go, one a training")] = Path("lab-models"),
+    out: Annotated[str, typer.Option(help="where the folders go, one a training")] = "lab-models",
     jobs: Annotated[int, typer.Option(help="trainings at a time")] = 1,
     steps: Annotated[int | None, typer.Option(help="length of a training; as the shipped models if left out")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
@@ -49,6 +48,7 @@ def train(
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="keep the network at steps along the way")] = False,
 ) -> None:
     """Train the lab's networks; go on where an earlier run was killed. Nine to fourteen minutes of one core each."""
+    from neolens.files import writable_folder
     from neolens.lab import SEEDS
     from neolens.lab.arms import ARMS
     from neolens.lab.family import Plan, train_family
@@ -56,6 +56,6 @@ def train(
     from neolens.lab.training import CHECKPOINTS
 
     recipe = Recipe() if steps is None else Recipe(steps=steps)
-    plan = Plan(out, recipe, device, threads, CHECKPOINTS if checkpoints else ())
+    plan = Plan(writable_folder(out), recipe, device, threads, CHECKPOINTS if checkpoints else ())
     for folder in train_family(arm or list(ARMS), seed or list(SEEDS), plan, jobs=jobs):
         typer.echo(str(folder))
