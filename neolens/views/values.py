@@ -87,7 +87,7 @@ def _of_numbers(values: Any) -> xr.DataArray:
     """A tensor [..., pos] as an array whose further axes have no names."""
     if isinstance(values, xr.Dataset):
         raise TypeError(f"a whole dataset: choose one of its variables, {', '.join(map(str, values))}")
-    if values.is_complex() if isinstance(values, torch.Tensor) else np.iscomplexobj(values):
+    if isinstance(values, torch.Tensor) and values.is_complex():
         raise TypeError("complex values: expected real numbers, such as their absolute values")
     try:
         values = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else values
