@@ -19,10 +19,13 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation.effects import effect
-from neolens.circuits.crossing import BETWEEN
+from neolens.arguments import check_results
+from neolens.checks import check_bool, check_whole
+from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
 from neolens.mechanisms import NEEDED
 from neolens.near_far import NearFar, near_far
+from neolens.results import check_result
 from neolens.verdicts import SIGNIFICANT
 
 SOLVED = 0.9
@@ -115,6 +118,8 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
     Raises:
         ValueError: no distance on that side.
     """
+    check_result(result, "result", PARTS, ["distance", "prompt"], "neolens.circuits.at_distances for one seed")
+    window, beyond = check_whole(window, "window", 1), check_bool(beyond, "beyond")
     there = (result["distance"].values >= window) == beyond
     if not there.any():
         where = "beyond" if beyond else "inside"
@@ -237,8 +242,9 @@ def carriers(name: str, results: Mapping[str, xr.Dataset], split: NearFar | None
     Raises:
         ValueError: no distance on one side.
     """
+    check_results(results, "results", PARTS, ["seed", "distance"], "neolens.circuits.at_distances")
     some = next(iter(results.values()))
-    window = int(some.attrs["window"])
+    window = check_whole(some.attrs.get("window"), "attribute window of results", 1)
     own = [int(size) for size in some["window"].values if np.isfinite(size)]
     inside, beyond = (
         {

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import xarray as xr
 
 from neolens import results
+from neolens.arguments import check_results
+from neolens.checks import check_choice, check_type
 from neolens.circuits.effects import effects
 from neolens.circuits.published import Compared, Role, compared, published
 from neolens.models import Anatomy
@@ -31,9 +33,10 @@ class Circuit:
 
 def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Results of `neolens.patch` for several sites as one: `patched_z`, `patched_q`, ..., `clean` and `corrupted`."""
+    check_results(by_site, "by_site", ["patched", "clean", "corrupted"], ["prompt"], "neolens.patch")
     first = next(iter(by_site.values()))
     patched = {f"patched_{site}": one["patched"] for site, one in by_site.items()}
-    seconds = round(sum(one.attrs["seconds"] for one in by_site.values()), 3)
+    seconds = round(sum(one.attrs.get("seconds", 0.0) for one in by_site.values()), 3)
     result = first.drop_vars("patched").assign(patched)
     result.attrs = {name: value for name, value in first.attrs.items() if name not in ("site", "arithmetic")}
     return results.check(result.assign_attrs(seconds=seconds))
@@ -41,11 +44,14 @@ def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 def of_site(result: xr.Dataset, site: str) -> xr.Dataset:
     """One site of a joined result, as `neolens.patch` gave it."""
+    variables = [f"patched_{check_choice(site, 'site', SITES)}", "clean", "corrupted"]
+    results.check_result(result, "result", variables, ["prompt"], "neolens.circuits.joined")
     one = result[[f"patched_{site}", "clean", "corrupted"]].rename({f"patched_{site}": "patched"})
     return one.assign_attrs(site=site)
 
 
 def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
     """The shares of a joined result and, for the model that they were published of, the published heads compared."""
+    check_type(facts, "facts", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')")
     shares, roles = {site: effects(of_site(result, site)) for site in SITES}, published(facts)
     return Circuit(result, shares, roles, tuple(compared(shares, roles)))

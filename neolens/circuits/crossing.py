@@ -20,6 +20,8 @@ from jaxtyping import Float
 
 from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
+from neolens.arguments import check_results
+from neolens.checks import check_choice, check_list, check_seed, check_type, check_whole
 from neolens.circuits.random_induction import random_induction
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
@@ -48,6 +50,9 @@ PLACES = ("source", ("source", "query"), "query")
 
 BETWEEN = "source..query"
 
+PARTS = ("clean", "corrupted", "patched", "all_local", "all_global", "localised", "globalised", "ablated", "rank")
+"""Variables of a result of `crossing`, besides `rank_all_local`."""
+
 _DRAWN = (12, 32)
 """How many times the prompts that are kept are drawn, so that as many have one length."""
 
@@ -57,6 +62,7 @@ def distances(window: int, context: int) -> tuple[int, ...]:
 
     A layer that sees `window` keys sees the one `window` - 1 tokens back, and none farther.
     """
+    window, context = check_whole(window, "window", 1), check_whole(context, "context", 1)
     room = context - min(32, context // 4)
     chosen = (window - 2, window - 1, window, window + 1, window + 2, 2 * window, 4 * window)
     return tuple(distance for distance in dict.fromkeys(chosen) if 1 <= distance <= room)
@@ -84,7 +90,9 @@ def planted(
     Raises:
         ValueError: a distance that the task has no room for, or too few prompts of one length.
     """
-    family, source, query = tasks[task]
+    family, source, query = tasks[check_choice(task, "task", tasks)]
+    prompts, seed = check_whole(prompts, "prompts", 1, 100_000), check_seed(seed)
+    distance = check_whole(distance, "distance", 1, unit="tokens")
     kept: list[int] = []
     for times in _DRAWN:
         drawn = family(model, times * prompts, distance=distance, seed=seed, prepend_bos=prepend_bos)
@@ -115,7 +123,8 @@ def crossing(model: Any, pairs: PromptPairs, window: int) -> xr.Dataset:
         widened to everything, by layer, NaN where it is so anyway; `all_local` and `all_global`, and the rank
         `rank_all_local`; `ablated` by group, kinds and layers, mean ablation. All in logits but the ranks.
     """
-    facts = anatomy(model)
+    facts, window = anatomy(model), check_whole(window, "window", 1)
+    _check_pairs(pairs, "pairs")
     streams = patch(model, pairs, "resid_pre", positions=PLACES, progress=False)
     groups = by_kind(model) | each_layer(model)
     ablated = ablate(model, pairs, groups, how="mean", metric=logit_difference, progress=False)
@@ -146,7 +155,12 @@ def at_distances(models: Sequence[Any], pairs: Mapping[int, PromptPairs], window
     Returns:
         The same by seed (numbered as the models are) and distance besides; `length` is that of a distance's prompts.
     """
-    seeds = []
+    window, seeds = check_whole(window, "window", 1), []
+    check_type(pairs, "pairs", Mapping, "a mapping from distances to PromptPairs, as planted returns them")
+    if not check_list(models, "models", "models of neolens.load") or not pairs:
+        raise ValueError(f"{len(models)} models and {len(pairs)} distances: expected at least one of each")
+    for distance, each in pairs.items():
+        _check_pairs(each, f"pairs at distance {check_whole(distance, 'distance', 1, unit='tokens')}")
     for model in models:
         found = [crossing(model, its, window) for its in pairs.values()]
         seeds.append(_joined(found, "distance", list(pairs)))
@@ -161,6 +175,7 @@ def at_distances(models: Sequence[Any], pairs: Mapping[int, PromptPairs], window
 def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """What `at_distances` gave for several tasks as one result: `clean_recall`, `patched_recall`, ..., NaN where a task
     was not asked at a distance; `length` is that of the longest prompts."""
+    check_results(results_, "results_", ["length"], ["seed", "distance"], "neolens.circuits.at_distances")
     parts = [
         result.drop_vars("length").rename({name: f"{name}_{task}" for name in map(str, result.data_vars)})
         for task, result in results_.items()
@@ -168,6 +183,16 @@ def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
     merged = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="override")
     lengths = xr.concat([result["length"] for result in results_.values()], dim="task", join="outer")
     return results.check(merged.assign_coords(length=("distance", lengths.max("task").values)))
+
+
+def _check_pairs(pairs: Any, what: str) -> None:
+    check_type(pairs, what, PromptPairs, "PromptPairs, as neolens.circuits.planted returns them")
+    if pairs.distractors is None:
+        raise ValueError(f"{what} without distractors: expected a distractor for each answer")
+    if missing := [name for name in ("source", "query") if name not in pairs.positions]:
+        raise ValueError(f"{what} without the position {missing[0]!r}: expected source and query")
+    if len(set(pairs.lengths)) > 1:
+        raise ValueError(f"{what} of {len(set(pairs.lengths))} different lengths: expected one length")
 
 
 def _joined(parts: list[xr.Dataset], axis: str, values: list[int]) -> xr.Dataset:

@@ -14,6 +14,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from neolens.arguments import check_results
+from neolens.checks import check_choice, check_head, check_seed, check_type, check_whole
+from neolens.results import check_result
+
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
 
@@ -41,10 +45,13 @@ def effects(result: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.D
     Raises:
         ValueError: something else.
     """
-    if not {"patched", "clean", "corrupted"} <= set(result.data_vars) or "metric" in result.dims:
+    check_result(result, "result", source="neolens.patch with one metric")
+    wanting = not {"patched", "clean", "corrupted"} <= set(result.data_vars) or "prompt" not in result.dims
+    if wanting or "metric" in result.dims or "direction" not in result.attrs:
         raise ValueError("expected a result of neolens.patch with one metric: patched, clean and corrupted by prompt")
+    resamples, seed = check_whole(resamples, "resamples", 1, 1_000_000), check_seed(seed)
     clean, corrupted = result["clean"].astype(float), result["corrupted"].astype(float)
-    noise = result.attrs["direction"] == "noise"
+    noise = check_choice(result.attrs["direction"], "direction of the result", ("denoise", "noise")) == "noise"
     moved = (clean - result["patched"] if noise else result["patched"] - corrupted).transpose("prompt", ...)
     between, prompts = (clean - corrupted).values, result.sizes["prompt"]
     cells = moved.values.reshape(prompts, -1)
@@ -73,6 +80,11 @@ def ranked(share: xr.DataArray, sign: int = 0) -> list[str]:
         share: by layer and head.
         sign: 0 for the largest by size, 1 for the most positive, -1 for the most negative.
     """
+    check_type(share, "share", xr.DataArray, "a share of neolens.circuits.effects by layer and head")
+    if set(share.dims) != {"layer", "head"}:
+        raise ValueError(f"share has the axes {', '.join(map(str, share.dims)) or 'none'}: expected layer and head")
+    if check_whole(sign, "sign") not in (-1, 0, 1):
+        raise ValueError(f"sign {sign}: expected 0, 1 or -1")
     values = share.transpose("layer", "head").values
     strength = np.abs(values) if sign == 0 else sign * values
     layers, heads = np.unravel_index(np.argsort(-strength, axis=None, kind="stable"), values.shape)
@@ -85,13 +97,16 @@ def ranked(share: xr.DataArray, sign: int = 0) -> list[str]:
 
 def of_head(effect: Labelled, head: str) -> Labelled:
     """What belongs to one head, written `9.6`."""
-    layer, number = map(int, head.split("."))
+    layer, number = check_head(head, int(effect["layer"].max()) + 1, int(effect["head"].max()) + 1)
     return effect.sel(layer=layer, head=number)
 
 
 def inputs(by_site: Mapping[str, xr.Dataset], head: str) -> list[Input]:
     """The q of a head at `end`, and its k and its v at the position where they move most."""
     found = []
+    by_site = check_results(by_site, "by_site", ["share"], ["layer", "pos"], "neolens.circuits.effects")
+    if missing := [site for site in ("q", "k", "v") if site not in by_site]:
+        raise ValueError(f"by_site without {missing[0]}: expected the sites q, k and v")
     for site in ("q", "k", "v"):
         share = of_head(by_site[site]["share"], head)
         at = "end" if site == "q" else str(share["pos"].values[int(np.nanargmax(np.abs(share.values)))])

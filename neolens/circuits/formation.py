@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import xarray as xr
 
+from neolens.arguments import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
 
@@ -97,6 +98,7 @@ def formations(found: Sequence[Induction]) -> list[Formation]:
     scores: dict[tuple[str, int, str, int], xr.DataArray] = {}
     causes: dict[tuple[str, int, str, int], xr.DataArray] = {}
     asked: list[tuple[Induction, int, list[int]]] = []
+    check_records(found, "found", Induction, "experiments.induction.run")
     for one in found:
         if one.training is None:
             continue
