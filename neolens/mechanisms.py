@@ -42,9 +42,11 @@ def more_than_controls(
         return Verdict(claim, "not measured", "no head has the role")
     if not controls:
         return Verdict(claim, "not measured", f"no control: every head of {where} has the role")
-    if controls < count or not math.isfinite(more):
+    if controls < count:
         have = f"only {controls} head{'s' if controls > 1 else ''} of {where} {'do' if controls > 1 else 'does'} not"
         return Verdict(claim, "not measured", f"no control: {count} heads have the role and {have}")
+    if not math.isfinite(more):
+        return Verdict(claim, "not measured", "no control heads were ablated")
     reason = f"{effect:.2f} nats per token, {more:+.2f} more than control heads"
     if not math.isfinite(p):
         return Verdict(claim, "not measured", f"{reason}, without a p")

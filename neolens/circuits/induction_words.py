@@ -161,14 +161,16 @@ def _needed(one: Induction, tests: Mapping[Comparison, Sure]) -> str:
     for n in one.nearest:
         effect, its, verdict = one.sure("together", n), tests[one.name, "needed", n], cause(one, n, tests)
         start = f"at n = {n}" + (f" it adds {effect.its.mean:.2f} nats a token" if effect and effect.its.n else "")
-        if verdict.status == "not measured" and not its.its.n:
+        if effect is None or not effect.its.n:
+            causes.append(f"{start} there are none")
+        elif not its.its.n:
             causes.append(f"{start}; whether that is more than control heads do is not measured: {verdict.reason}")
         else:
             which = "less" if its.its.mean < 0 else "more"
             size = _sample(its, ".2f")
             sure = ": not told apart" if verdict.status == "not significant" else ""
             by = f"{number(abs(its.its.mean))} ({size})" if which == "more" else f"{number(its.its.mean)} ({size})"
-            causes.append(f"{start}, {which} than as many random heads without the pattern by {by}, {p_of(its)}{sure}")
+            causes.append(f"{start}, {which} than as many random heads by {by}, {p_of(its)}{sure}")
     return f"Ablating all induction heads of {one.name} at once: {'; '.join(causes)}.{_alone(one)}"
 
 
