@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from neolens.lab import keeping, training
 from neolens.lab.arms import ARMS, DIFFERENCES, Size
 from neolens.lab.competence import competence
+from neolens.lab.curves import read_curve
+from neolens.lab.family import Plan, train_family
 from neolens.lab.keeping import STATE, State, save_state, saved_state
 from neolens.lab.recipe import NEAR_MIX, Recipe, Stage, batch, learning_rate
 from neolens.lab.start import fresh_model
@@ -481,3 +483,72 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(tmp_path
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="device 'cuda': torch sees no GPU here"):
         training.train("gpt2", tmp_path, recipe=TINY, device="cuda")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Damage
+# ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [STATE, "step2/model.safetensors", "step2/card.json"])
+def test_a_training_whose_files_were_damaged_starts_anew_and_ends_in_the_same_bits(name, tmp_path, monkeypatch):
+    whole = training.train("gpt2", tmp_path / "whole", recipe=TINY, checkpoints=(2,))
+    unfinished = trained_with_a_kill("gpt2", tmp_path / "cut", monkeypatch, checkpoints=(2,))
+    content = (unfinished / name).read_bytes()
+    (unfinished / name).write_bytes(content[:-200] if name.endswith("json") else content[:300] + b"x" + content[301:])
+    with pytest.warns(UserWarning, match="the training starts anew: .*" + name.partition("/")[2]):
+        resumed = training.train("gpt2", tmp_path / "cut", recipe=TINY, every=3, checkpoints=(2,))
+    assert same(weights(whole), weights(resumed))
+    assert same(weights(whole / "step2"), weights(resumed / "step2"))
+
+
+def test_a_finished_training_that_was_damaged_is_trained_again(tmp_path):
+    folder = training.train("gpt2", tmp_path, recipe=TINY)
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.warns(UserWarning, match="gpt2@0 is damaged: it is trained again"):
+        training.train("gpt2", tmp_path, recipe=TINY)
+    assert path.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["gpt2@0"]
+
+
+ARGUMENTS = {
+    "threads": (lambda out: Plan(out, TINY, threads=0), "threads 0: expected a whole number from 1 to 1024"),
+    "threads as text": (lambda out: Plan(out, TINY, threads="2"), "threads '2': expected a whole number"),
+    "a device": (lambda out: Plan(out, TINY, device="tpu"), "device 'tpu': torch cannot use it"),
+    "a device without numbers": (lambda out: Plan(out, TINY, device="meta"), "device 'meta': torch cannot use it"),
+    "a file as folder": (lambda out: Plan(_file(out), TINY), "cannot be written to (Not a directory)"),
+    "an arm twice": (lambda out: list(train_family(["gpt2"] * 2, [0], Plan(out, TINY))), "arm 'gpt2' is given twice"),
+    "a seed twice": (lambda out: list(train_family(["gpt2"], [1, 1], Plan(out, TINY))), "seed 1 is given twice"),
+    "no arm": (lambda out: list(train_family([], [1], Plan(out, TINY))), "arms []: expected at least one"),
+    "arms as text": (lambda out: list(train_family("gpt2", [1], Plan(out, TINY))), "arms 'gpt2': expected a list"),
+    "no jobs": (lambda out: list(train_family(["gpt2"], [0], Plan(out, TINY), jobs=0)), "0 trainings at a time"),
+    "a seed as text": (lambda out: training.train("gpt2", out, seed="1"), "seed '1': expected a whole number"),
+    "a large seed": (lambda out: training.train("gpt2", out, seed=10**30), "seeds are 0 and above, below 2^63"),
+    "no recipe": (lambda out: training.train("gpt2", out, recipe={"steps": 3}), "expected a neolens.lab.recipe.Recipe"),
+    "steps": (lambda out: Recipe(steps=2.5), "steps 2.5: expected a whole number"),
+    "a rate": (lambda out: Recipe(rate=float("nan")), "rate nan: expected a number above 0"),
+}
+
+
+def _file(out):
+    out.write_text("")
+    return out
+
+
+@pytest.mark.parametrize(("call", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_an_argument_that_cannot_be_meant_is_refused_before_anything_is_written(call, message, tmp_path):
+    with pytest.raises((TypeError, ValueError)) as error:
+        call(tmp_path / "out")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").is_dir()
+
+
+@pytest.mark.parametrize("text", ["", "step,loss\n", "step,loss\n1\n", "step,loss\nx,y\n", "a,b\n1,2\n", "\0"])
+def test_a_curve_that_is_none_is_refused_by_its_path(text, tmp_path):
+    (tmp_path / "curve.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"curve\.csv: ") as error:
+        read_curve(tmp_path / "curve.csv")
+    assert "\n" not in str(error.value)
