@@ -354,7 +354,8 @@ def test_a_sentence_of_formation_has_its_numbers():
     # of 8 prompts that all say the same, 2 of the 256 flips reach the mean
     assert said[0] == (
         "lab/gpt2 at n = 16, fewer than 16 tokens back (4 checkpoints of one network, steps 0 to 30; 95 % intervals "
-        "over 8 prompts): at step 0 already the previous-token head (score 0.90, 0.90 to 0.90), then between steps 0 and 10 "
+        "over 8 prompts): at step 0 already the previous-token head (score 0.90, 0.90 to 0.90), then between "
+        "steps 0 and 10 "
         "the induction pattern (score 0.50, 0.50 to 0.50, below again at 20), then between steps 20 and 30 the cause "
         "(2.00 nats a token, 2.00 to 2.00, corrected p = 0.0078), and copying at no step. The heads that hold the "
         "pattern at the end are needed from step 20 on (0.70 nats a token more than others, 0.70 to 0.70, corrected "
@@ -366,7 +367,8 @@ def test_a_sentence_of_formation_has_its_numbers():
         "model."
     )
     assert said[3] == (
-        "Over the training the nearest lengths on both sides differ most in nothing. At no step told apart: the induction "
+        "Over the training the nearest lengths on both sides differ most in nothing. At no step told apart: the "
+        "induction "
         "pattern in lab/gpt2 and copying in lab/gpt2 (8 differences were tested)."
     )
     assert len(said) == 4
@@ -488,8 +490,10 @@ def test_what_changes_at_the_window_comes_first():
     one = made(scores=scores)
     said = induction_words.findings([one], comparisons([one]))
     assert said[0] == (
-        "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 4 changes "
-        "(best score in local and in global layers, copying, ablation of all induction heads, in 1 model) these are told "
+        "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 4 "
+        "changes "
+        "(best score in local and in global layers, copying, ablation of all induction heads, in 1 model) these "
+        "are told "
         "apart: best score in local layers in lab/gpt-neo (-0.5) (corrected p below 0.05, for 7 tests in all)."
     )
 
