@@ -119,18 +119,13 @@ def _compared(condition: str, result: xr.Dataset, group: str, facts: Anatomy, wi
     if condition == MASKED and reads_no_farther(heads, facts, window):
         verdict = verdicts.exact_by_construction(f"masking {group} at the window changes nothing", {group: [alone]})
     elif draws:
-        ends = [
-            Levels(name, [baseline + its], "loss", candidates)
-            for name, its in ((group, alone), (_RANDOM, alone - more))
-        ]
-        verdict = verdicts.limited(claim, *ends, [more])
+        ours = Levels(group, [baseline + alone], "loss", candidates)
+        theirs = Levels("as many random heads", [baseline + alone - more], "loss", candidates)
+        verdict = verdicts.limited(claim, ours, theirs, [more])
     if verdict is not None:
         p = np.nan
     verdict = verdict or verdicts.significance(claim, p, untested="as many random heads would be the same heads")
     return Compared(condition, group, alone, low, high, each, more, more_low, more_high, p, limit, verdict)
-
-
-_RANDOM = "as many random heads"
 
 
 def _corrected(row: Compared, times: int) -> Compared:
