@@ -221,6 +221,32 @@ def test_the_strongest_head_is_named_where_it_is_told_from_chance():
     assert "cut, by 0 of 2 global and 0 of 2 local heads." in heads
 
 
+def test_a_group_that_ends_at_chance_level_is_marked_and_not_compared_with_random_heads():
+    least = 0.95 * math.log(MIXED.d_vocab) - 0.1  # added to the baseline of 0.1: 95 % of the loss of a guess
+    for effect, limit in ((least - 1e-6, None), (least + 1e-6, "chance level")):
+        found = planted(MIXED, {("global", "beyond"): effect, ("random 2 heads 0", "beyond"): 1.0})
+        row = row_of(found, "global", "beyond")
+        assert row.limit == limit
+        assert math.isnan(row.p) == (limit is not None)
+        assert row.verdict.status == ("supported" if limit is None else "not measured")
+        assert ("higher (4.95 to 4.95, at chance level) beyond" in need_words.findings(found)[0]) == (limit is not None)
+
+
+def test_local_heads_masked_at_their_window_are_exact_and_a_change_there_is_a_contradiction():
+    exact = row_of(planted(MIXED, EFFECTS), "local", "cut")
+    assert (exact.verdict.status, math.isnan(exact.p)) == ("exact", True)
+    wrong = planted(MIXED, {("local", "cut"): 0.5, ("1.0", "cut"): 0.5})
+    assert row_of(wrong, "local", "cut").verdict.status == "contradicted"
+    assert "mixed differs from it by up to 0.5" in need_words.findings(wrong)[1]
+
+
+def test_a_model_that_is_at_chance_level_before_anything_is_ablated_has_no_strongest_head():
+    found = planted(MIXED, {}, noise=0.01, baseline=math.log(MIXED.d_vocab))
+    assert (
+        "the head that matters most is not known (none was tested) beyond the window" in need_words.findings(found)[1]
+    )
+
+
 def test_heads_that_change_the_loss_by_less_than_a_hundredth_are_not_counted():
     found = planted(MIXED, {("0.1", "beyond"): 0.009, ("1.1", "beyond"): 0.011})
     assert "by 0 of 2 global and 1 of 2 local heads beyond" in need_words.findings(found)[1]
