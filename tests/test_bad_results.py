@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import circuits
+from neolens import circuits, encodings
 from neolens.circuits.effects import of_head
 from neolens.comparison import compared, mixed
 
@@ -42,6 +42,9 @@ CASES = [
     *((circuits.of_all_tasks, value, "results_") for value in NO_MAPPINGS),
     *((partial(circuits.carriers, "model"), value, "results") for value in NO_MAPPINGS),
     *((circuits.formations, value, "found") for value in NO_RECORDS),
+    *((circuits.comparisons, value, "found") for value in NO_RECORDS),
+    *((partial(encodings.probe, None), value, "asked") for value in NO_RECORDS),
+    *((partial(encodings.over_seeds, seeds=[0]), value, "network") for value in (None, 3, [], [None], [OTHER])),
     *((compared, value, "found") for value in NO_RECORDS),
     *((mixed, value, "anatomies") for value in NO_RECORDS),
     *((circuits.ranked, value, "share") for value in (None, 3, PATCHED, SHARE.isel(head=0), SHARE.expand_dims("pos"))),

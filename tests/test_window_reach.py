@@ -492,7 +492,10 @@ BAD = {
         "prompts 7: expected a whole number from 8 to 10000; fewer give no means and intervals",
     ),
     "a negative seed": (["--seed", "-1"], "seed -1: expected a whole number of at least 0"),
-    "unknown task": (["--tasks", "recal"], "no task 'recal': expected some of induction,indirect_object,recall"),
+    "unknown task": (
+        ["--tasks", "recal"],
+        "no task 'recal': did you mean recall? expected some of induction,indirect_object,recall",
+    ),
     "a task twice": (["--tasks", "recall,recall"], "tasks 'recall,recall': expected some, each once"),
     "no number": (["--distances", "16,far"], "distance 'far': expected a whole number of tokens from 1"),
     "none beyond": (["--distances", "8,15"], "distances 8, 15: expected some on both sides of the window of 16"),

@@ -18,6 +18,7 @@ import xarray as xr
 
 from neolens import seeds
 from neolens.ablation.effects import effect
+from neolens.arguments import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
@@ -227,7 +228,7 @@ def comparisons(found: Sequence[Induction]) -> dict[Comparison, Sure]:
     """All that is tested in a run: at each repeat length how much more ablating all induction heads costs than as many
     random ones, and what changes from the last length inside the window to the first beyond it."""
     values: dict[Comparison, xr.DataArray] = {}
-    for one in found:
+    for one in check_records(found, "found", Induction, "experiments.induction.run"):
         for n in one.lengths:
             needed = one.values("needed", n)
             assert needed is not None

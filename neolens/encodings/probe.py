@@ -15,6 +15,7 @@ from torch import Tensor
 from neolens import position, results
 from neolens.ablation import effect
 from neolens.ablation.groups import Head
+from neolens.checks import check_list, check_type
 from neolens.circuits.copying import LEAST
 from neolens.position.reading import losses
 from neolens.prompts import longest_repeat, random_repeats, random_tokens, token_pool
@@ -93,6 +94,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 
     What a network does not have, such as bands, is left out.
     """
+    check_type(asked, "asked", Texts, "Texts, as neolens.encodings.texts returns them")
     kind = model.anatomy.position.kind
     found = _heads(model, asked) | _toeplitz(model, asked) | {"copied_loss": _copied_loss(model, asked)}
     if kind != "none":
@@ -115,7 +117,11 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
     """The networks of an arm as one result with a `seed` axis; provenance is that of the first, but for the
     fingerprints, which are all there."""
+    if not check_list(networks, "networks", "results of neolens.encodings.probe") or len(networks) != len(seeds):
+        raise ValueError(f"{len(networks)} networks and {len(seeds)} seeds: expected as many, and at least one")
     coords = ["attention_kind", "window", "length"]
+    for one in networks:
+        results.check_result(one, "network", coords, ["layer"], "neolens.encodings.probe")
     each = [one.drop_vars(coords) for one in networks]
     joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
     joined = joined.reset_coords()  # bands and thresholds are an arm's own
