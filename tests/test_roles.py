@@ -305,8 +305,8 @@ def test_the_trained_network_copies_with_what_looks_like_induction_beyond_its_wi
 # Controls -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("draws", "some"), [(1, 1), (2, 2), (3, 3), (9, 3)])
-def test_controls_are_other_heads_of_the_layer_and_each_head_is_ablated_once(draws, some, bridges, monkeypatch):
+@pytest.mark.parametrize("draws", [1, 2, 3, 9])
+def test_controls_are_heads_of_the_layer_without_the_roles_and_each_head_is_ablated_once(draws, bridges, monkeypatch):
     calls, ablate = [], causes.ablate
 
     def recorded(model, tokens, groups, **arguments):
@@ -319,8 +319,11 @@ def test_controls_are_other_heads_of_the_layer_and_each_head_is_ablated_once(dra
     held, ablated = {(layer, head) for layer, head, _ in named(found)}, set()
     for layer, head in held:
         controls = str(found["controls"].sel(layer=layer, head=head).values).split()
-        assert len(set(controls)) == some
-        assert set(controls) <= {f"{layer}.{other}" for other in range(4) if other != head}
+        holds = found["holds"].sel(layer=layer).transpose("head", "role").values
+        others = [other for other in range(4) if other != head and not (holds[other] & holds[head]).any()]
+        assert set(controls) <= {f"{layer}.{other}" for other in others}
+        assert len(set(controls)) == min(draws, len(others))
+        assert np.isnan(float(found["control"].sel(layer=layer, head=head))) == (not others)
         ablated |= {f"{layer}.{head}", *controls}
     assert held
     (groups,) = calls
