@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from jaxtyping import Int
 
 from neolens.figures.style import LOCAL_COLOUR
+from neolens.near_far import of_results
 
 _BINS_PER_DECADE = 32  # single distances up to about 13
 _TICKS = 9
@@ -52,3 +55,34 @@ def mark_window(figure: go.Figure, window: int, place: Mapping[str, int], label:
         "xshift": 4,
     }
     figure.add_annotation(**text, **at, **place)
+
+
+class WindowAxis:
+    """Distances side by side, and the window between two of them."""
+
+    def __init__(self, results: Any) -> None:
+        several = list(results)
+        self.distances = sorted({int(distance) for result in several for distance in result["distance"].values})
+        self.window = int(several[0].attrs["window"])
+        self.split = of_results(several)
+
+    def x(self, result: xr.Dataset) -> list[float]:
+        """Where a result's distances stand."""
+        return [float(self.distances.index(int(distance))) for distance in result["distance"].values]
+
+    def draw(self, figure: go.Figure, place: Mapping[str, int], *, title: bool = True, label: bool = True) -> None:
+        """The axis with its labels, and the window."""
+        figure.update_xaxes(
+            tickvals=list(range(len(self.distances))),
+            ticktext=list(map(str, self.distances)),
+            range=[-0.5, len(self.distances) - 0.5],
+            title_text="distance (tokens)" if title else None,
+            showgrid=False,
+            zeroline=False,
+            **place,
+        )
+        at = sum(distance < self.window for distance in self.distances) - 0.5
+        figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
+        if label:
+            text = {"text": self.split.mark, "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
+            figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)

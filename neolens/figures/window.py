@@ -18,8 +18,9 @@ from plotly.subplots import make_subplots
 from neolens.checks import check_text
 from neolens.checks import shown as printed
 from neolens.figures import legends, style
+from neolens.figures.distances import WindowAxis
 from neolens.figures.inputs import by_model
-from neolens.figures.style import CELL, INK, LOCAL_COLOUR, TASK_COLOURS, escape
+from neolens.figures.style import CELL, INK, TASK_COLOURS, escape
 from neolens.near_far import of_results
 
 _SOURCE = "neolens.circuits.at_distances"
@@ -59,7 +60,7 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
     figure, places = style.panels(first, horizontal_spacing=0.04, vertical_spacing=0.2)
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
     for by_task, place in zip(results.values(), places, strict=True):
-        axis = _Axis(by_task.values())
+        axis = WindowAxis(by_task.values())
         for task, result in by_task.items():
             colour = TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)]
             for variable, dash in (("rank", "solid"), ("rank_all_local", "dot")):
@@ -105,7 +106,7 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
         share = _shares(result["patched"] - result["corrupted"], result).transpose("layer", "pos", "distance")
         layers = [f"{layer} {style.span(result, layer)}" for layer in result["layer"].values.tolist()]
         for col, place in enumerate(_TITLES, start=1):
-            axis = _Axis([result])
+            axis = WindowAxis([result])
             figure.add_trace(_map(share.sel(pos=place), axis.x(result), layers), row=row, col=col)
             axis.draw(figure, {"row": row, "col": col}, title=row == len(models), label=False)
             figure.update_yaxes(type="category", autorange="reversed", showticklabels=col == 1, row=row, col=col)
@@ -146,7 +147,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     shown: set[str] = set()
     lowest = 0.0
     for result, place in zip(models.values(), places, strict=True):
-        axis = _Axis([result])
+        axis = WindowAxis([result])
         lines = {f"layer {layer}": result["localised"].sel(layer=layer) for layer in result["layer"].values.tolist()}
         drawn = [(name, values, colours[number]) for number, (name, values) in enumerate(lines.items())]
         for name, values, colour in [*drawn, ("every layer", result["all_local"], INK)]:
@@ -177,37 +178,6 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
 
 def _every(results: Mapping[str, Mapping[str, xr.Dataset]]) -> list[xr.Dataset]:
     return [result for by_task in results.values() for result in by_task.values()]
-
-
-class _Axis:
-    """Distances side by side, and the window between two of them."""
-
-    def __init__(self, results: Any) -> None:
-        several = list(results)
-        self.distances = sorted({int(distance) for result in several for distance in result["distance"].values})
-        self.window = int(several[0].attrs["window"])
-        self.split = of_results(several)
-
-    def x(self, result: xr.Dataset) -> list[float]:
-        """Where a result's distances stand."""
-        return [float(self.distances.index(int(distance))) for distance in result["distance"].values]
-
-    def draw(self, figure: go.Figure, place: Mapping[str, int], *, title: bool = True, label: bool = True) -> None:
-        """The axis with its labels, and the window."""
-        figure.update_xaxes(
-            tickvals=list(range(len(self.distances))),
-            ticktext=list(map(str, self.distances)),
-            range=[-0.5, len(self.distances) - 0.5],
-            title_text="distance (tokens)" if title else None,
-            showgrid=False,
-            zeroline=False,
-            **place,
-        )
-        at = sum(distance < self.window for distance in self.distances) - 0.5
-        figure.add_vline(x=at, line={"color": LOCAL_COLOUR, "dash": "dash", "width": 1.5}, **place)
-        if label:
-            text = {"text": self.split.mark, "font": {"color": LOCAL_COLOUR, "size": 12}, "showarrow": False}
-            figure.add_annotation(**text, x=at, y=0.5, yref="y domain", xanchor="left", xshift=4, **place)
 
 
 def share_interval(right: float, prompts: int) -> tuple[float, float]:
