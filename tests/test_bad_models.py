@@ -438,3 +438,14 @@ def test_a_folder_may_be_saved_into_when_it_is_empty(places, model):
 
 def test_the_tiny_models_still_load(tiny_folders):
     assert {neolens.load(tiny_folders[name]).anatomy.family for name in tiny.NAMES} == {"gpt2", "gpt_neo", "gpt_neox"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_new_tokens", -5), ("cache_implementation", "x"), ("watermarking_config", 5)]
+)
+def test_a_setting_of_generation_in_config_json_is_not_blamed_on_the_weights(field, value, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, field: value}))
+    message = refusal(neolens.load, folder)
+    assert f"config field {field} = {value!r}: expected a setting of generation" in message
+    assert "the weights" not in message

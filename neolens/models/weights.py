@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from neolens.checks import shown
 from neolens.files import read_json
-from neolens.models.config_values import field_to_blame
+from neolens.models.config_values import bad_value, field_to_blame
 from neolens.models.support import first_line, quiet_transformers
 from neolens.models.weight_files import KEY_MAPPING, check_weight_files, unreadable
 
@@ -54,6 +54,7 @@ def read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype, name:
                 key_mapping=KEY_MAPPING,
             )
     except Exception as error:  # safetensors, pickle and torch each raise errors of their own kinds
+        _check_generation_fields(config, name)
         raise unreadable(name, "the folder", error) from error
     _check_report(report, name)
     refuse_not_finite(model, name)
@@ -73,6 +74,20 @@ def _check_generation(folder: Path, name: str) -> None:
             field = field_to_blame(GenerationConfig.from_dict, settings)
             what = "" if field is None else f": field {field} = {shown(settings[field])}"
             raise ValueError(f"{path}{what} cannot be read ({first_line(error)}): correct or delete it") from error
+
+
+def _check_generation_fields(config: PretrainedConfig, name: str) -> None:
+    """Check the settings of generation in config.json, after transformers has refused something."""
+    from transformers import GenerationConfig
+
+    known = GenerationConfig().to_dict()
+    settings = {field: value for field, value in config.to_dict().items() if field in known}
+    try:
+        GenerationConfig.from_dict(dict(settings))
+    except Exception as error:  # of any kind, and without the field's name
+        if field := field_to_blame(GenerationConfig.from_dict, settings):
+            expected = f"a setting of generation ({first_line(error)})"
+            raise bad_value(name, field, settings[field], expected) from error
 
 
 def refuse_adapter(folder: Path, name: str) -> None:
