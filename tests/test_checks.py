@@ -11,7 +11,7 @@ from neolens import checks
 
 WHOLE = [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)]
 NOT_WHOLE = [3.0, "3", b"3", True, np.True_, None, [3], (3,), {3: 3}, torch.tensor(3.0), torch.tensor([3]), 3j,
-             torch.tensor(True), np.array([3]), object()]  # fmt: skip
+             torch.tensor(True), np.array([3]), ...]  # fmt: skip
 NUMBERS = [2, 2.5, np.float32(2.5), torch.tensor(2.5), Fraction(5, 2)]
 NOT_NUMBERS = ["2", b"2", True, np.True_, None, [2.0], {}, 2j, torch.tensor([2.0])]
 NOT_FINITE = [float("nan"), float("inf"), -np.inf, torch.tensor(float("nan")), 10**400]
@@ -156,7 +156,7 @@ def test_a_head_that_does_not_exist_is_refused_with_those_that_do(value, fact):
     one_line(raised, fact, "lab/gpt2")
 
 
-LONG = [np.zeros((3, 4)), torch.zeros(1000), "x\ny" * 100, list(range(1000)), 10**5000, object()]
+LONG = [np.zeros((3, 4)), torch.zeros(1000), "x\ny" * 100, list(range(1000)), 10**5000, ...]
 
 
 @pytest.mark.parametrize("value", LONG, ids=lambda value: type(value).__name__)

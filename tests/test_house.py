@@ -21,7 +21,6 @@ FLOORS = [
     [
         "seeds",
         "verdicts",
-        "mechanisms",
         "near_far",
         "findings",
         "circuits",

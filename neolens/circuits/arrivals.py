@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from neolens.circuits.carriers import Carriers, Side
-from neolens.mechanisms import Arrival, arrives_through
+from neolens.verdicts import Arrival, arrives_through
 
 
 def arrivals(found: Carriers, task: str) -> list[Arrival]:
     """Through which layers the answer to a task arrives, a verdict for each group of distances that agree (see
-    `neolens.mechanisms.arrives_through`)."""
+    `neolens.verdicts.arrives_through`)."""
     far = found.far[task]
     layers = range(len(found.kinds))
 

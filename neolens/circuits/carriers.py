@@ -23,10 +23,9 @@ from neolens.arguments import check_results
 from neolens.checks import check_bool, check_whole
 from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
-from neolens.mechanisms import NEEDED
 from neolens.near_far import NearFar, near_far
 from neolens.results import check_result
-from neolens.verdicts import SIGNIFICANT
+from neolens.verdicts import NEEDED, SIGNIFICANT
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""

@@ -1,7 +1,7 @@
 """What crosses a window, in sentences: said only as far as the numbers say it.
 
 A sentence names a layer where restricting it to the window removes a tenth or more of the effect of the source token,
-significantly in that network and at that distance (`neolens.mechanisms.arrives_through`); seeds and distances that
+significantly in that network and at that distance (`neolens.verdicts.arrives_through`); seeds and distances that
 differ are stated by themselves.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import MOVES, Carriers, Side
 from neolens.circuits.words import listed
-from neolens.mechanisms import NEEDED
+from neolens.verdicts import NEEDED
 
 FEW = 16
 """Prompts on one side of the window below which the intervals are warned about."""

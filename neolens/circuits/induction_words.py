@@ -16,9 +16,8 @@ from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import COPIES
 from neolens.circuits.induction import CROSSING, MEASURES, Comparison, Induction, Sure
 from neolens.circuits.words import listed
-from neolens.mechanisms import more_than_controls
 from neolens.near_far import NearFar, of_anatomies
-from neolens.verdicts import Verdict
+from neolens.verdicts import Verdict, more_than_controls
 
 NAMED = 6
 """Heads of a network that a sentence names at most, the highest scores first."""

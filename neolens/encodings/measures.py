@@ -10,7 +10,7 @@ import xarray as xr
 
 from neolens.contrasts import Arm, Contrast, Measure
 from neolens.contrasts import contrasts as of_arms
-from neolens.mechanisms import ROUNDING
+from neolens.verdicts import ROUNDING
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from neolens import contrasts, seeds
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast, Row
 from neolens.encodings.measures import LOSS, MEASURES, Encoding
-from neolens.mechanisms import more_than_controls, shift_changes_output
 from neolens.seeds import Estimate, in_words
-from neolens.verdicts import Verdict
+from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
 
 COPIES = 1.0
 """Nats a token above which a network does not predict a copy from its first."""

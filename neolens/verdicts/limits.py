@@ -1,30 +1,13 @@
-"""What results allow to be claimed: pure functions from numbers to a claim, a verdict and its reason."""
+"""Effects that end at chance level or at a ceiling: there they are bounded from one side only, and not tested."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["exact", "supported", "not significant", "contradicted", "not measured"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the results support a claim, and why."""
-
-    claim: str
-    """One statement that can be true or false, with its subject, unit, task and distances."""
-    status: Status
-    """`exact`: true by construction, so that no test applies; `not measured`: no test is possible, for example because
-    the effect ends at chance level."""
-    reason: str
-    """The numbers, or the condition, from which the status follows."""
-
-
-SIGNIFICANT = 0.05
-"""The corrected p below which a claim is supported."""
+from neolens.verdicts.verdict import Verdict
 
 NEAR_CHANCE = 0.95
 """A loss is at chance level from this share of the loss of a guess on. A network that has lost everything is not
@@ -98,61 +81,6 @@ def limited(claim: str, one: Levels, other: Levels, differences: Sequence[float]
         most = "at least" if sign > 0 else "at most"
         reason += f"; {one.name} is {'higher' if sign > 0 else 'lower'} all the same, by {most} {_each(differences)}"
     return Verdict(claim, "not measured", f"ends at {reason}")
-
-
-def exact_by_construction(claim: str, deviations: Mapping[str, Sequence[float]]) -> Verdict:
-    """`exact` where every model's deviation from the value that its architecture fixes is 0, `contradicted` where one
-    is not; nothing is tested.
-
-    Args:
-        deviations: model -> deviation from the fixed value, by seed; NaN where there is none.
-    """
-    finite = {name: [one for one in values if math.isfinite(one)] for name, values in deviations.items()}
-    if not any(finite.values()):
-        return Verdict(claim, "not measured", "no value was measured")
-    names = " and ".join(name for name, values in finite.items() if values)
-    if wrong := {name: max(values, key=abs) for name, values in finite.items() if any(values)}:
-        found = "; ".join(f"{name} differs from it by up to {value:.2g}" for name, value in wrong.items())
-        return Verdict(claim, "contradicted", f"the architecture fixes the value, but {found}")
-    return Verdict(claim, "exact", f"the architecture of {names} fixes the value, so no test applies")
-
-
-def significance(claim: str, p: float, effect: str = "", *, untested: str = "fewer than two seeds") -> Verdict:
-    """`supported` where the corrected p is below 0.05, `not significant` from there on, `not measured` without a p.
-
-    Args:
-        effect: the effect as text, for the reason.
-        untested: why there is no p.
-    """
-    if not math.isfinite(p):
-        return Verdict(claim, "not measured", untested)
-    reason = f"{effect}{', ' if effect else ''}corrected p = {p:.2g}"
-    return Verdict(claim, "supported" if p < SIGNIFICANT else "not significant", reason)
-
-
-def largest_significant(effects: Sequence[float], p: Sequence[float]) -> int | None:
-    """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
-    chosen = [at for at, value in enumerate(p) if value < SIGNIFICANT and math.isfinite(effects[at])]
-    return max(chosen, key=lambda at: abs(effects[at]), default=None)
-
-
-def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequence[float]) -> Verdict:
-    """Which of several effects is the largest significant one.
-
-    Args:
-        what: of what it is the largest, such as "changes the loss on text, in nats per token".
-        names: of the heads, or of other components.
-        p: corrected for all of them; NaN where an effect was not tested.
-    """
-    best = largest_significant(effects, p)
-    if best is not None:
-        return significance(f"{names[best]} is the one that most {what}", p[best], f"{effects[best]:.2g}")
-    tested = [at for at, value in enumerate(p) if math.isfinite(value) and math.isfinite(effects[at])]
-    claim = f"there is one that {what}"
-    if not tested:
-        return Verdict(claim, "not measured", "none was tested" if len(names) else "none was ablated")
-    largest = max(tested, key=lambda at: abs(effects[at]))
-    return significance(claim, p[largest], f"the largest effect is {effects[largest]:.2g} ({names[largest]})")
 
 
 def unknown_candidates(name: str, vocabulary: int) -> str:

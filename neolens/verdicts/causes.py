@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neolens.verdicts import SIGNIFICANT, Status, Verdict
+from neolens.verdicts.verdict import SIGNIFICANT, Status, Verdict
 
 NEEDED = 0.1
 """The share of the effect of the source token that restricting a layer must remove for the layer to be needed."""

@@ -1,0 +1,48 @@
+"""What results allow to be claimed: pure functions from numbers to a claim, a verdict and its reason."""
+
+from neolens.verdicts.causes import (
+    NATS,
+    NEEDED,
+    ROUNDING,
+    Arrival,
+    arrives_through,
+    more_than_controls,
+    needed_layers,
+    shift_changes_output,
+)
+from neolens.verdicts.limits import CEILING, NEAR_CHANCE, Levels, Limit, Scale, limit, limited, unknown_candidates
+from neolens.verdicts.verdict import (
+    SIGNIFICANT,
+    Status,
+    Verdict,
+    exact_by_construction,
+    largest_significant,
+    significance,
+    strongest,
+)
+
+__all__ = [
+    "CEILING",
+    "NATS",
+    "NEAR_CHANCE",
+    "NEEDED",
+    "ROUNDING",
+    "SIGNIFICANT",
+    "Arrival",
+    "Levels",
+    "Limit",
+    "Scale",
+    "Status",
+    "Verdict",
+    "arrives_through",
+    "exact_by_construction",
+    "largest_significant",
+    "limit",
+    "limited",
+    "more_than_controls",
+    "needed_layers",
+    "shift_changes_output",
+    "significance",
+    "strongest",
+    "unknown_candidates",
+]
