@@ -237,6 +237,23 @@ def check_list(value: Any, what: str, of: str, *, example: str = "") -> list[Any
     return list(value)
 
 
+def check_records(value: Any, what: str, kind: type, source: str) -> list[Any]:
+    """The items of a list of records of one class.
+
+    >>> check_records(3, "found", dict, "neolens.circuits.circuit")
+    Traceback (most recent call last):
+    TypeError: found 3: expected a list of dict, as neolens.circuits.circuit returns them
+
+    Raises:
+        TypeError: no list, or something else in it.
+    """
+    expected = f"{kind.__name__}, as {source} returns them"
+    return [
+        check_type(item, f"{what}[{at}]", kind, f"a {expected}")
+        for at, item in enumerate(check_list(value, what, expected))
+    ]
+
+
 def check_whole_numbers(
     value: Any, what: str, least: int | None = None, most: int | None = None, *, unit: str = ""
 ) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import netcdf
-from neolens.checks import check_text, did_you_mean, shown
+from neolens.checks import check_text, check_type, did_you_mean, shown
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
@@ -112,6 +112,32 @@ def check_result(
     if not value.data_vars:
         raise ValueError(f"{what} without variables: {expected}")
     return value
+
+
+def check_results(
+    value: Any,
+    what: str,
+    variables: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    source: str = "a function of neolens",
+) -> dict[Any, xr.Dataset]:
+    """One or several results by name, each with what a function needs of it.
+
+    >>> check_results([], "measured", ["patched"], source="neolens.patch")
+    Traceback (most recent call last):
+    TypeError: measured []: expected a mapping from names to results of neolens.patch
+
+    Raises:
+        TypeError: no mapping, or something else than a dataset in it.
+        ValueError: an empty one, or a result without a variable or an axis.
+    """
+    expected = f"expected a mapping from names to results of {source}"
+    check_type(value, what, Mapping, expected.removeprefix("expected "))
+    if not value:
+        raise ValueError(f"{what} {shown(value)}: {expected}, with at least one")
+    return {
+        name: check_result(result, f"{what}[{shown(name)}]", variables, dims, source) for name, result in value.items()
+    }
 
 
 def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:

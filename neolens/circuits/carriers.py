@@ -19,12 +19,11 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation.effects import effect
-from neolens.arguments import check_results
 from neolens.checks import check_bool, check_whole
 from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
 from neolens.near_far import NearFar, near_far
-from neolens.results import check_result
+from neolens.results import check_result, check_results
 from neolens.verdicts import NEEDED, SIGNIFICANT
 
 SOLVED = 0.9

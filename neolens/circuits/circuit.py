@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import xarray as xr
 
 from neolens import results
-from neolens.arguments import check_results
 from neolens.checks import check_choice, check_type
 from neolens.circuits.effects import effects
 from neolens.circuits.published import Compared, Role, compared, published
 from neolens.models import Anatomy
+from neolens.results import check_results
 
 SITES = ("resid_pre", "z", "q", "k", "v")
 """What is patched to find a circuit, each at every named position."""

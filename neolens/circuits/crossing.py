@@ -20,7 +20,6 @@ from jaxtyping import Float
 
 from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
-from neolens.arguments import check_results
 from neolens.checks import check_choice, check_list, check_seed, check_type, check_whole
 from neolens.circuits.random_induction import random_induction
 from neolens.metrics import logit_difference
@@ -28,6 +27,7 @@ from neolens.models import Anatomy, anatomy
 from neolens.network import logits, measurement, residual, weights_of
 from neolens.patching import patch
 from neolens.prompts import PromptPairs, indirect_object, induction, recall
+from neolens.results import check_results
 from neolens.whatif import what_if
 
 Tasks = Mapping[str, tuple[Callable[..., PromptPairs], str, str]]

@@ -14,9 +14,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from neolens.arguments import check_results
 from neolens.checks import check_choice, check_head, check_seed, check_type, check_whole
-from neolens.results import check_result
+from neolens.results import check_result, check_results
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from neolens.arguments import check_records
+from neolens.checks import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
 

@@ -18,7 +18,7 @@ import xarray as xr
 
 from neolens import seeds
 from neolens.ablation.effects import effect
-from neolens.arguments import check_records
+from neolens.checks import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens.arguments import check_records
+from neolens.checks import check_records
 from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
 from neolens.comparison.found import TASK, Found, candidates_of
