@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from neolens.checks import shown
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -104,6 +106,7 @@ def read_json(path: str | Path, what: str = "a JSON object") -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({error.strerror}): expected {what}") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        reason = "a number has too many digits" if "int_max_str_digits" in reason else reason
         raise ValueError(f"{path} is not valid JSON ({reason:.120}): expected {what}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a {type(value).__name__}: expected {what}")
@@ -124,6 +127,8 @@ def writable_folder(path: str | Path) -> Path:
             raise NotADirectoryError(0, "no name")
         if "\0" in str(path):
             raise OSError(0, "its name has a NUL byte")
+        with suppress(FileNotFoundError):
+            os.lstat(folder)  # of a name that is too long, or below a file
         existing = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))
         if existing.is_symlink():
             existing.stat()  # of its target: a link to nowhere or to itself ends here
@@ -134,7 +139,7 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(
-            f"out folder {str(path)!r} cannot be written to ({reason}): give a folder that can be"
+            f"out folder {shown(str(path), 120)} cannot be written to ({reason}): give a folder that can be"
         ) from error
     if folder.is_dir():
         _remove_partial_files(folder)

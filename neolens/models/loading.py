@@ -69,10 +69,14 @@ def fetch(name: str | Path, *, revision: str | None = None, ignore_fields: str |
     """The folder of a model, its weights fetched into the cache if they are not there yet; arguments as in `load`.
 
     Raises:
-        ValueError: no such model, not handled, or the hub cannot be reached.
+        ValueError: no such model, not handled, without weights or with others than its config's, or the hub cannot be
+            reached.
     """
+    from neolens.models.weight_files import check_weight_files
+
     source = resolve(name, revision)
-    supported_config(source.config, source.name, _listed(ignore_fields))
+    config = supported_config(source.config, source.name, _listed(ignore_fields))
+    check_weight_files(source.folder, config, source.name)
     return source.folder
 
 
