@@ -50,6 +50,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.ablation
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.whole
+	$(BIN)/python -m benchmarks.checks
+	$(BIN)/python -m benchmarks.interrupted
 
 # Strictly, with nothing to say, and then looked at in a browser without a network. The variable: Material for MkDocs
 # prints a note about its successor, which is not about these pages.
