@@ -296,9 +296,7 @@ def test_what_a_page_asks_is_the_docstring_without_its_question(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", EXPERIMENTS, ids=lambda page: page.stem)
-def test_what_a_page_of_an_experiment_quotes_is_what_the_experiment_prints(page, tmp_path, request):
-    if "slow" not in request.config.option.markexpr:
-        pytest.skip("takes up to two minutes: pytest -m slow")
+def test_what_a_page_of_an_experiment_quotes_is_what_the_experiment_prints(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     quoted = re.findall(r"^> ?(.*)$", text, flags=re.MULTILINE)
     quotes = [" ".join(part.split()) for part in "\n".join(quoted).split("\n\n")]

@@ -80,10 +80,17 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+def listen_to_signals():
+    """In a new process: a shell that runs tests in the background makes them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(arguments, at):
     """A command, when its standard error holds a text, or after some seconds where `at` is a number."""
     outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, *arguments], **outputs, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], **outputs, start_new_session=True, preexec_fn=listen_to_signals
+    )
     if isinstance(at, float):
         time.sleep(at)
         return process
@@ -107,15 +114,27 @@ CASES = {
 }
 
 
+def test_ctrl_c_ends_compare_in_one_line_without_a_process_left(tmp_path):
+    check_interrupted(*CASES["while workers start"], os.killpg, tmp_path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [True, False], ids=["all processes", "the first"])
-@pytest.mark.parametrize(("arguments", "at", "number", "message"), CASES.values(), ids=CASES)
-def test_a_signal_ends_a_command_in_one_line_without_a_process_left(arguments, at, number, message, group, tmp_path):
-    out = [str(tmp_path / "out")] if arguments[-1] == "--out" else []
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["all processes", "the first"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_signal_ends_a_command_in_one_line_without_a_process_left(case, send, tmp_path):
+    check_interrupted(*case, send, tmp_path)
+
+
+def check_interrupted(arguments, at, number, message, send, folder):
+    """A signal to all processes of a command, or to the first: one line, the exit code of a signal, no process left."""
+    out = [str(folder / "out")] if arguments[-1] == "--out" else []
     process = started([*arguments, *out], at)
     children = psutil.Process(process.pid).children(recursive=True)
-    (os.killpg if group else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=20)
+    send(process.pid, number)
+    try:
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     lines = [line for line in errors.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
     assert process.returncode == 128 + number
     assert len(lines) == 1, errors
