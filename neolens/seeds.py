@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy import stats
+
+from neolens.checks import check_number, check_text, check_type, check_whole, shown
 
 CORRECTION = "Benjamini and Hochberg"
 
@@ -25,7 +28,12 @@ FEW = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, with its 95 % interval; NaN where there are too few seeds for one."""
+    """A mean over seeds, with its 95 % interval; NaN where there are too few seeds for one.
+
+    Raises:
+        TypeError: a field that is not a number.
+        ValueError: a p outside 0 to 1, or a negative number of seeds.
+    """
 
     mean: float
     low: float
@@ -35,6 +43,33 @@ class Estimate:
     """Two-sided, of a mean of 0."""
     values: tuple[float, ...] = field(default=(), compare=False)
     """Of the seeds, where they are known."""
+
+    def __post_init__(self) -> None:
+        check_whole(self.n, "n of an Estimate", 0, unit="seeds")
+        for name in ("mean", "low", "high", "p"):
+            if not isinstance(value := getattr(self, name), float) or np.isfinite(value):
+                check_number(value, f"{name} of an Estimate", *((0, 1) if name == "p" else ()))
+
+
+def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float, float]:
+    """The lowest and the highest value that is possible, either of them infinite or not.
+
+    >>> check_bounds((1, 0))
+    Traceback (most recent call last):
+    ValueError: bounds (1, 0): expected the lowest and the highest possible value, such as (0, 1)
+
+    Raises:
+        TypeError: no pair of numbers.
+        ValueError: the lowest is not below the highest.
+    """
+    expected = f"{what} {shown(bounds)}: expected the lowest and the highest possible value, such as (0, 1)"
+    try:
+        low, high = (float(end) for end in bounds if not isinstance(end, str | bytes | bool))
+    except (TypeError, ValueError):
+        raise TypeError(expected) from None
+    if not low < high:
+        raise ValueError(expected)
+    return low, high
 
 
 def estimate(values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
@@ -51,9 +86,16 @@ def estimate(values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[fl
         bounds: the lowest and the highest value that is possible, such as (0, 1) for a share.
 
     Raises:
+        TypeError: values that are not numbers.
         ValueError: more than one value a seed.
     """
-    found = np.asarray(values, dtype=float)
+    bounds = check_bounds(bounds)
+    try:
+        found = np.asarray(values, dtype=None if isinstance(values, str | bytes | xr.Dataset) else float)
+        if found.dtype != float:
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(f"values {shown(values)}: expected an array of numbers, one per seed") from None
     if found.ndim != 1:
         raise ValueError(f"values have shape {found.shape}: expected one a seed")
     found = found[np.isfinite(found)]
@@ -78,21 +120,47 @@ def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float, float]
         one: by `seed`.
         other: by `seed`; seeds that both have are compared.
         bounds: of the values; their difference lies within (low - high, high - low).
+
+    Raises:
+        TypeError: no DataArray.
+        ValueError: one without the axis `seed`.
     """
+    bounds = check_bounds(bounds)
+    for name, values in (("one", one), ("other", other)):
+        if "seed" not in check_type(values, name, xr.DataArray, "a DataArray of one value per seed").dims:
+            raise ValueError(f"{name} has the axes {values.dims}: expected a value per seed, with the axis seed")
     one, other = xr.align(one, other, join="inner")
     return estimate(one - other, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
 
 
 def corrected(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     """The p of each estimate, corrected for all of them; NaN where it has none, which are not counted."""
+    check_type(estimates, "estimates", Mapping, "a mapping from names to Estimate")
+    for name, one in estimates.items():
+        check_type(one, f"estimates[{shown(name)}]", Estimate, "an Estimate, as neolens.seeds.estimate returns them")
     tested = {name: one.p for name, one in estimates.items() if np.isfinite(one.p)}
     adjusted = stats.false_discovery_control(list(tested.values())) if tested else []
     found = dict(zip(tested, map(float, adjusted), strict=True))
     return {name: found.get(name, np.nan) for name in estimates}
 
 
+def check_form(one: Any, form: Any) -> None:
+    """Check what an estimate is written with.
+
+    Raises:
+        TypeError: no estimate, or no text.
+        ValueError: a form that does not write a number.
+    """
+    check_type(one, "one", Estimate, "an Estimate, as neolens.seeds.estimate returns them")
+    try:
+        format(0.0, check_text(form, "form", empty=True, example=".2f"))
+    except ValueError:
+        raise ValueError(f"form {shown(form)}: expected a format of numbers, such as '.2f'") from None
+
+
 def in_words(one: Estimate, form: str = ".2f") -> str:
     """`0.93 (95 %: 0.90 to 0.96, n = 3)`, with the sign of both ends; n alone where there is no interval."""
+    check_form(one, form)
     if not np.isfinite(one.mean):
         return "no value"
     if not np.isfinite(one.low):
@@ -102,4 +170,5 @@ def in_words(one: Estimate, form: str = ".2f") -> str:
 
 def each_seed(one: Estimate, form: str = ".2f") -> str:
     """`0.91, 0.93, 0.95`: the values of two or three seeds, which say more than an interval; nothing of more seeds."""
+    check_form(one, form)
     return ", ".join(f"{value:{form}}" for value in one.values) if 1 < len(one.values) <= FEW else ""

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import seeds, verdicts
+from neolens.checks import check_choice, check_records, check_text, check_type, shown
 from neolens.models import Anatomy
 from neolens.seeds import UNBOUNDED, Estimate
 from neolens.verdicts import Levels, Scale
@@ -19,7 +20,12 @@ Values = Callable[[xr.Dataset], xr.DataArray | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number a network."""
+    """One number a network.
+
+    Raises:
+        TypeError: a field of another type.
+        ValueError: empty text, another scale, or bounds that are not the lowest and the highest value.
+    """
 
     title: str
     unit: str
@@ -36,13 +42,36 @@ class Measure:
     fixed: str = "0"
     """The value that an architecture fixes."""
 
+    def __post_init__(self) -> None:
+        for name in ("title", "unit", "fixed"):
+            check_text(getattr(self, name), f"{name} of a Measure")
+        for name in ("of", "end", "deviation"):
+            if not callable(function := getattr(self, name)) and (name == "of" or function is not None):
+                raise TypeError(f"{name} of a Measure {shown(function)}: expected a function{_OPTIONAL[name]}")
+        check_choice(self.scale, "scale of a Measure", ("loss", "accuracy"))
+        seeds.check_bounds(self.bounds, "bounds of a Measure")
+
+
+_OPTIONAL = {"of": " that reads a value by seed", "end": ", or None", "deviation": ", or None"}
+
 
 @dataclass(frozen=True)
 class Arm:
-    """What was found in one arm: all of its networks, by seed."""
+    """What was found in one arm: all of its networks, by seed.
+
+    Raises:
+        TypeError: no anatomy, or no dataset.
+    """
 
     facts: Anatomy
     result: xr.Dataset
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        check_type(
+            self.facts, f"facts of {kind}", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')"
+        )
+        check_type(self.result, f"result of {kind}", xr.Dataset, "a dataset of all networks, by seed")
 
     @property
     def name(self) -> str:
@@ -56,7 +85,7 @@ class Arm:
 
     def values(self, measure: Measure) -> xr.DataArray | None:
         """A measure by seed; None where the arm does not have it."""
-        return measure.of(self.result)
+        return check_type(measure, "measure", Measure, "a neolens.contrasts.Measure").of(self.result)
 
     def estimate(self, measure: Measure) -> Estimate:
         """Its mean over seeds."""
@@ -65,6 +94,7 @@ class Arm:
 
     def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
         """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""
+        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
         ends = None if measure.end is None else measure.end(self.result)
         if ends is None:
             return None
@@ -73,12 +103,14 @@ class Arm:
 
     def fixes(self, measure: Measure) -> bool:
         """Whether the architecture fixes the value of a measure."""
+        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
         return measure.deviation is not None and measure.deviation(self) is not None
 
 
 def limit_in_words(levels: Levels | None) -> str:
     """`at chance level in 2 of 3 networks`, `at ceiling`; nothing where no value is at a limit."""
-    if levels is None or not any(levels.limits):
+    expected = "Levels, as Arm.levels returns them, or None"
+    if levels is None or not any(check_type(levels, "levels", Levels, expected).limits):
         return ""
     count, all_of = sum(one is not None for one in levels.limits), len(levels.limits)
     kinds = " or ".join(dict.fromkeys(one for one in levels.limits if one is not None))
@@ -87,5 +119,9 @@ def limit_in_words(levels: Levels | None) -> str:
 
 def without_candidates(arms: Sequence[Arm]) -> list[str]:
     """A warning for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
-    unknown = [one for one in arms if "candidates" not in one.result.attrs]
+    unknown = [
+        one
+        for one in check_records(arms, "arms", Arm, "neolens.comparison.numbers")
+        if "candidates" not in one.result.attrs
+    ]
     return [verdicts.unknown_candidates(one.name, one.candidates) for one in unknown]

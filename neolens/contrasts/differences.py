@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import seeds, verdicts
+from neolens.checks import check_choice, check_records, check_type
 from neolens.contrasts.arms import Arm, Measure
 from neolens.models import Anatomy
 from neolens.models.describe import differences
@@ -60,7 +61,8 @@ class Contrast:
 
 def kind(facts: Anatomy, question: str) -> str:
     """What an architecture answers to a question: the kind of its positions, or the kinds of its layers."""
-    if question == "position":
+    check_type(facts, "facts", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')")
+    if check_choice(question, "question", sorted(KINDS)) == "position":
         return facts.position.kind
     return " and ".join(sorted({span.kind for span in facts.attention}))
 
@@ -73,10 +75,10 @@ def contrasts(arms: Sequence[Arm], measures: Mapping[str, Measure], question: st
     without an interval.
 
     Raises:
+        TypeError: arms or measures of another type.
         ValueError: a question other than "attention" and "position".
     """
-    if question not in KINDS:
-        raise ValueError(f"no question {question!r}: expected {' or '.join(sorted(KINDS))}")
+    check_asked(arms, measures, question)
     untested: list[tuple[str, Measure, Arm, Arm, Estimate, Verdict | None]] = []
     for one, other in _pairs(arms, question):
         for name, measure in measures.items():
@@ -98,8 +100,22 @@ def contrasts(arms: Sequence[Arm], measures: Mapping[str, Measure], question: st
     ]
 
 
+def check_asked(arms: Any, measures: Any, question: Any) -> None:
+    """Check what arms are compared by.
+
+    Raises:
+        TypeError: no list of arms, or no mapping from names to measures.
+        ValueError: no such question.
+    """
+    check_records(arms, "arms", Arm, "neolens.comparison.numbers")
+    for name, measure in check_type(measures, "measures", Mapping, "a mapping from names to Measure").items():
+        check_type(measure, f"measures[{name!r}]", Measure, "a neolens.contrasts.Measure")
+    check_choice(question, "question", sorted(KINDS))
+
+
 def recorded(one: Contrast) -> dict[str, Any]:
     """A contrast as plain values, for a record."""
+    check_type(one, "one", Contrast, "a Contrast, as neolens.contrasts.contrasts returns them")
     return {
         "measure": one.measure,
         "one": one.one.name,

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from neolens.checks import check_records
 from neolens.circuits.words import listed
 from neolens.contrasts.arms import Arm, Measure, limit_in_words
-from neolens.contrasts.differences import Contrast, kind
+from neolens.contrasts.differences import Contrast, check_asked, kind
 from neolens.seeds import Estimate, each_seed, in_words
 from neolens.verdicts import Verdict
 
@@ -67,6 +68,7 @@ def measure_table(arms: Sequence[Arm], measures: Mapping[str, Measure], question
     """Header and a row a measure: its mean over seeds and 95 % interval in each arm, two or three seeds one by one, the
     number of seeds where not all have it, and whether it ends at chance level or at its ceiling; blank where none has
     it."""
+    check_asked(arms, measures, question)
     rows: list[Row] = []
     for measure in measures.values():
         cells: list[str | int | float | None] = [_cell(one, measure) for one in arms]
@@ -79,7 +81,7 @@ def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
     claimed or why nothing was tested, and confounds."""
     header = ["measure", "arms", "difference", "low", "high", "seeds", "seed by seed", "corrected p", "verdict"]
     rows: list[Row] = []
-    for one in compared:
+    for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"):
         its = one.difference
         besides = "; ".join(line.partition(":")[0] for line in one.differ_in) or "nothing"
         arms = f"{one.one.name} less {one.other.name}"
@@ -132,13 +134,13 @@ def _with_reason(verdict: Verdict) -> str:
 
 def _by_pair(compared: Sequence[Contrast]) -> list[list[Contrast]]:
     pairs: dict[tuple[str, str], list[Contrast]] = {}
-    for one in compared:
+    for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"):
         pairs.setdefault((one.one.name, one.other.name), []).append(one)
     return list(pairs.values())
 
 
 def _tested(compared: Sequence[Contrast]) -> int:
-    return sum(one.tested for one in compared)
+    return sum(one.tested for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"))
 
 
 def _many(count: int, what: str) -> str:

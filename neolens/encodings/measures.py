@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from neolens.checks import check_list, check_type
 from neolens.contrasts import Arm, Contrast, Measure
 from neolens.contrasts import contrasts as of_arms
+from neolens.results import check_result
 from neolens.verdicts import ROUNDING
 
 
@@ -21,6 +24,30 @@ class Encoding(Arm):
     def kind(self) -> str:
         """The kind of its positions: absolute, rotary or none."""
         return self.facts.position.kind
+
+
+def check_encoding(one: Any, what: str = "one", variables: Sequence[str] = ()) -> Encoding:
+    """An encoding with the axis of seeds and these variables.
+
+    Raises:
+        TypeError: something else.
+        ValueError: one whose result is not that of `probe.over_seeds`.
+    """
+    check_type(one, what, Encoding, "an Encoding, as experiments.rotary_vs_absolute.run returns them")
+    check_result(one.result, f"result of {what}", variables, ["seed"], "neolens.encodings.over_seeds")
+    found: Encoding = one
+    return found
+
+
+def check_encodings(found: Any, variables: Sequence[str] = ()) -> list[Encoding]:
+    """A list of encodings, each with these variables.
+
+    Raises:
+        TypeError: no list, or something else in it.
+        ValueError: one whose result is not that of `probe.over_seeds`.
+    """
+    encodings = check_list(found, "found", "Encoding", example="those that experiments.rotary_vs_absolute.run returns")
+    return [check_encoding(one, f"found[{at}]", variables) for at, one in enumerate(encodings)]
 
 
 def _farthest(result: xr.Dataset) -> xr.DataArray | None:
@@ -89,6 +116,9 @@ def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
 
 _ABOVE_NOISE = "mean over heads with variance above noise"
 
+PROBED = ("copied_loss", "toeplitz_share", "score", "role_more")
+"""What measures read of every network; what else they read, not every architecture has."""
+
 MEASURES: Mapping[str, Measure] = {
     "shift": Measure(
         "logits moved by the farthest shift",
@@ -134,4 +164,4 @@ MEASURES: Mapping[str, Measure] = {
 def contrasts(found: Sequence[Encoding]) -> list[Contrast]:
     """Every measure of every two arms that differ in their positions alone; of all whose positions differ, where there
     is no such pair (see `neolens.contrasts.contrasts`)."""
-    return of_arms(found, MEASURES, "position")
+    return of_arms(check_encodings(found, PROBED), MEASURES, "position")

@@ -15,8 +15,9 @@ from torch import Tensor
 from neolens import position, results
 from neolens.ablation import effect
 from neolens.ablation.groups import Head
-from neolens.checks import check_list, check_type
+from neolens.checks import check_list, check_seed, check_tokens, check_type, check_whole, check_whole_numbers
 from neolens.circuits.copying import LEAST
+from neolens.network.weights import check_model
 from neolens.position.reading import losses
 from neolens.prompts import longest_repeat, random_repeats, random_tokens, token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
@@ -43,6 +44,11 @@ class Texts:
     shifts: tuple[int, ...]
     """By how much position indices move: 1, 2, 4, ... and all that the context has room for."""
 
+    def __post_init__(self) -> None:
+        for name in ("repeats", "random", "longer"):
+            check_tokens(getattr(self, name), f"{name} of Texts", "[prompt, pos]")
+        check_whole_numbers(self.shifts, "shifts of Texts", 0)
+
 
 def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) -> Texts:
     """The random prompts that a model is asked, in tokens of its vocabulary.
@@ -56,6 +62,8 @@ def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) 
     Raises:
         ValueError: no BOS to begin with, or a context of fewer than 32 tokens.
     """
+    check_model(model)
+    prompts, seed = check_whole(prompts, "prompts", 1, 100_000), check_seed(seed)
     facts = model.anatomy
     if facts.context < 32:
         raise ValueError(f"{facts.name} has a context of {facts.context} tokens: expected at least 32 to move in")
@@ -95,6 +103,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
     What a network does not have, such as bands, is left out.
     """
     check_type(asked, "asked", Texts, "Texts, as neolens.encodings.texts returns them")
+    check_model(model)
     kind = model.anatomy.position.kind
     found = _heads(model, asked) | _toeplitz(model, asked) | {"copied_loss": _copied_loss(model, asked)}
     if kind != "none":
@@ -117,11 +126,13 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
     """The networks of an arm as one result with a `seed` axis; provenance is that of the first, but for the
     fingerprints, which are all there."""
-    if not check_list(networks, "networks", "results of neolens.encodings.probe") or len(networks) != len(seeds):
+    networks = check_list(networks, "networks", "results of neolens.encodings.probe")
+    seeds = check_whole_numbers(seeds, "seeds", 0)
+    if not networks or len(networks) != len(seeds):
         raise ValueError(f"{len(networks)} networks and {len(seeds)} seeds: expected as many, and at least one")
     coords = ["attention_kind", "window", "length"]
-    for one in networks:
-        results.check_result(one, "network", coords, ["layer"], "neolens.encodings.probe")
+    for at, one in enumerate(networks):
+        results.check_result(one, f"networks[{at}]", coords, ["layer"], "neolens.encodings.probe")
     each = [one.drop_vars(coords) for one in networks]
     joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
     joined = joined.reset_coords()  # bands and thresholds are an arm's own

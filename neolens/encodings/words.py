@@ -14,7 +14,7 @@ import xarray as xr
 from neolens import contrasts, seeds
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast, Row
-from neolens.encodings.measures import LOSS, MEASURES, Encoding
+from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
 from neolens.seeds import Estimate, in_words
 from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
 
@@ -24,13 +24,13 @@ COPIES = 1.0
 
 def findings(found: Sequence[Encoding], compared: Sequence[Contrast]) -> list[str]:
     """The answer in sentences: what tells arms apart, the shift, rotary bands, and texts beyond the context."""
-    shifts = " ".join(_shifted(one) for one in found if "shift_logits" in one.result)
+    shifts = " ".join(_shifted(one) for one in check_encodings(found) if "shift_logits" in one.result)
     return [*contrasts.told_apart(compared), *([shifts] if shifts else []), *in_detail(found)]
 
 
 def in_detail(found: Sequence[Encoding]) -> list[str]:
     """Which rotary bands heads live on, and what becomes of the loss beyond the context."""
-    bands = " ".join(_bands([one for one in found if one.kind == "rotary"]))
+    bands = " ".join(_bands([one for one in check_encodings(found) if one.kind == "rotary"]))
     beyond = " ".join(_beyond([one for one in found if "loss_beyond" in one.result]))
     return [text for text in (bands, beyond) if text]
 
@@ -38,7 +38,7 @@ def in_detail(found: Sequence[Encoding]) -> list[str]:
 def warnings(found: Sequence[Encoding]) -> list[str]:
     """What keeps a number from meaning what it seems to mean."""
     said = []
-    for one in found:
+    for one in check_encodings(found, ["copied_loss"]):
         loss = one.result["copied_loss"]
         if lost := [str(int(seed)) for seed in loss["seed"].values if float(loss.sel(seed=seed)) > COPIES]:
             which = f"with seed {listed(lost)} the network" if loss.sizes["seed"] > 1 else "it"
@@ -80,7 +80,7 @@ def _uncontrolled(one: Encoding) -> list[Verdict]:
 
 def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
     """Header and a row a measure: its mean over seeds and 95 % interval in each arm."""
-    return contrasts.measure_table(found, MEASURES, "position")
+    return contrasts.measure_table(check_encodings(found, PROBED), MEASURES, "position")
 
 
 def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
@@ -94,7 +94,7 @@ def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
         "more",
     ]
     rows: list[Row] = []
-    for one in found:
+    for one in check_encodings(found, ["holds", "score"]):
         for seed in one.result["seed"].values.tolist():
             rows += _heads_of(one, one.result.sel(seed=seed), seed)
     return [*header, "corrected p"], rows
@@ -103,14 +103,17 @@ def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
 def band_estimates(one: Encoding) -> dict[int, Estimate]:
     """Band -> the share of the score of previous-token heads that goes with it, the mean over such heads of a network,
     then over seeds that have one."""
-    holds = one.result["holds"].sel(role="previous_token", drop=True) == 1
+    holds = (
+        check_encoding(one, variables=["holds", "taken_away"]).result["holds"].sel(role="previous_token", drop=True)
+        == 1
+    )
     shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
     return {int(band): seeds.estimate(shares.sel(band=band), (-np.inf, 1.0)) for band in shares["band"].values}
 
 
 def shift(one: Encoding) -> Verdict:
     """Whether moving every position index by the farthest shift changes the predictions; KL divergence first."""
-    result = one.result
+    result = check_encoding(one, variables=["shift", "shift_kl", "shift_logits", "shift_exact", "rounding"]).result
     kl = seeds.estimate(result["shift_kl"].isel(shift=-1), LOSS)
     logits = float(result["shift_logits"].isel(shift=-1).mean())
     exact = float(result["shift_exact"].isel(shift=-1).max())
@@ -189,6 +192,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
 
 def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
     """The loss in the last quarter of the context, and of a text twice as long, of an arm with `loss_beyond`."""
+    check_encoding(one, variables=["loss_beyond"])
     inside, beyond = (seeds.estimate(_part(one, "loss_beyond", far), LOSS) for far in (False, True))
     return inside, beyond
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from neolens.checks import check_text, shown
 from neolens.figures import points, style
 from neolens.figures.style import CELL, INK, escape
 from neolens.seeds import CORRECTION, FEW, Estimate, corrected
@@ -23,10 +24,16 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
         quantity: what is estimated, for the title.
 
     Raises:
-        ValueError: nothing to draw, or something else.
+        TypeError: something else.
+        ValueError: nothing to draw.
     """
+    expected = "expected a name -> what neolens.seeds.estimate or neolens.seeds.compared gives, one or more"
+    if not isinstance(found, Mapping):
+        raise TypeError(f"found {shown(found)}: {expected}")
     if not found or not all(isinstance(one, Estimate) for one in found.values()):
-        raise ValueError("expected a name -> what neolens.seeds.estimate or neolens.seeds.compared gives, one or more")
+        raise ValueError(f"found {shown(found)}: {expected}")
+    check_text(quantity, "quantity", example="estimate")
+    check_text(unit, "unit", empty=True)
     adjusted = corrected(found)
     figure = go.Figure([*_seeds(found), _points(found, adjusted)])
     figure.add_vline(x=0, line={"color": INK, "width": 1})
