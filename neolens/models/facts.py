@@ -9,9 +9,10 @@ local layers (counting from 0, layer 0 is global) in the released checkpoints' `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from neolens.checks import check_number, check_whole, shown
+from neolens import checks
+from neolens.checks import check_choice, check_number, check_type, check_whole, shown
 from neolens.models.treatments import Treatment, in_words
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Position:
                 raise ValueError(f"rotary_dims {self.rotary_dims}: expected an even number")
         elif self.rotary_dims or self.base is not None:
             raise ValueError(f"a position of kind {self.kind} has no rotary_dims and no base: leave them out")
+        if self.treatment is not None:
+            check_type(self.treatment, "treatment", get_args(Treatment), "one such as neolens.whatif.Shift(8), or None")
 
     @property
     def frequencies(self) -> tuple[float, ...]:
@@ -90,6 +93,7 @@ class Anatomy:
     the block's input, not the residual stream after attention. `parameters_without_embeddings` leaves out token,
     position and output embeddings. `data` and `tokenizer` are known for catalogue names only.
     `ignored_fields`: unknown fields of the config that the caller has declared to change nothing.
+    Fields of another type, and sizes that no model has, raise TypeError and ValueError.
     """
 
     name: str
@@ -118,6 +122,17 @@ class Anatomy:
     inverse_layer_scale: bool = False
     ignored_fields: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        checks.check_text(self.name, "name of an Anatomy")
+        check_choice(self.family, "family", FAMILY_TITLES)
+        for size in ("layers", "heads", "d_model", "d_head", "d_mlp", "d_vocab", "context", "parameters"):
+            check_whole(getattr(self, size), size, 1)
+        for span in checks.check_list(self.attention, "attention", "AttentionSpan"):
+            check_type(span, "attention", AttentionSpan, "a neolens.AttentionSpan per layer")
+        if len(self.attention) != self.layers:
+            raise ValueError(f"attention of {len(self.attention)} layers: expected one span per layer, {self.layers}")
+        check_type(self.position, "position", Position, "a neolens.Position")
+
     @property
     def windows(self) -> tuple[int, ...]:
         """The distinct windows of the local layers, ascending; empty where every layer is global."""
@@ -126,10 +141,12 @@ class Anatomy:
     def layer_scale(self, layer: int) -> float:
         """What multiplies the scores of a layer: `scale`, divided by layer + 1 where `inverse_layer_scale` (GPT-2 with
         `scale_attn_by_inverse_layer_idx`)."""
+        checks.check_index(layer, "layer", self.layers, self.name)
         return self.scale / float(layer + 1) if self.inverse_layer_scale else self.scale
 
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
+        check_choice(kind, "kind of attention", ("global", "local"))
         return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
 
 
