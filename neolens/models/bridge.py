@@ -17,7 +17,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from neolens.checks import check_whole
+from neolens.checks import check_list, check_whole, shown
 from neolens.models.components import (
     CloningHookPoint,
     EditableHookPoint,
@@ -33,7 +33,7 @@ from neolens.models.components import (
 )
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
-from neolens.models.inputs import check_input
+from neolens.models.inputs import check_hooks, check_input, check_options, check_sampling
 from neolens.models.live_config import LiveConfig, complete_cfg
 from neolens.models.modifications import inspect
 from neolens.models.saving import pickled
@@ -113,6 +113,8 @@ class Bridge(TransformerBridge):
         Raises:
             ValueError: no tokenizer, a text without tokens, `prepend_bos=True` without a BOS, or nothing to pad with.
         """
+        if not isinstance(input, str):
+            check_list(input, "input", "texts", example="['a', 'b']")
         if self.tokenizer is None:
             raise ValueError(
                 "the model has no tokenizer, so it takes no text: pass tokens, or load(..., tokenizer=...)"
@@ -150,21 +152,25 @@ class Bridge(TransformerBridge):
 
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        if not isinstance(name, str) and not callable(name):
+            raise TypeError(f"name {shown(name)}: expected that of a hook point, one of model.hook_dict, or a filter")
         self._check_names([name])
         super().add_hook(name, *args, **kwargs)
 
     def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        fwd_hooks, bwd_hooks = check_hooks(fwd_hooks, "fwd_hooks"), check_hooks(bwd_hooks, "bwd_hooks")
         self._check_names([name for name, _ in (*fwd_hooks, *bwd_hooks)])
-        return super().hooks(list(fwd_hooks), list(bwd_hooks), *args, **kwargs)
+        return super().hooks(fwd_hooks, bwd_hooks, *args, **kwargs)
 
     def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
+        fwd_hooks, bwd_hooks = check_hooks(fwd_hooks, "fwd_hooks"), check_hooks(bwd_hooks, "bwd_hooks")
         names = [name for name, _ in (*fwd_hooks, *bwd_hooks)]
         self._check_names(names)
         self._check_layers_run(names, kwargs.get("start_at_layer"), kwargs.get("stop_at_layer"))
         with self._neolens_state.hold("run_with_hooks", exclusive=True), self._removing_hooks():
-            return super().run_with_hooks(input, list(fwd_hooks), list(bwd_hooks), *args, **kwargs)
+            return super().run_with_hooks(input, fwd_hooks, bwd_hooks, *args, **kwargs)
 
     def run_with_cache(
         self,
@@ -229,6 +235,7 @@ class Bridge(TransformerBridge):
         """
         if kwargs.get("start_at_layer") is None:  # from there on, the input is a residual stream
             check_input(args[0] if args else kwargs.get("input"), self.anatomy)
+        check_options(kwargs, self.anatomy)
         for point in self._points():
             if point.never_fires is not None and (point._forward_hooks or point._backward_hooks):
                 raise HookNameError(point.never_fires)
@@ -238,7 +245,8 @@ class Bridge(TransformerBridge):
     def generate(self, input: Any = "", max_new_tokens: int = 10, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; tokens outside the vocabulary are refused."""
         check_input(input, self.anatomy)
-        return super().generate(input, check_whole(max_new_tokens, "max_new_tokens", 0), *args, **kwargs)
+        check_sampling(kwargs)
+        return super().generate(input, check_whole(max_new_tokens, "max_new_tokens", 1), *args, **kwargs)
 
     def _points(self) -> list[EditableHookPoint]:
         """Every hook point once, those that do not fire included."""
