@@ -65,7 +65,7 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
         ValueError: a negative number of draws, or a negative seed.
     """
     facts = _facts(model)
-    draws, seed = check_whole(draws, "draws", 0), check_seed(seed)
+    draws, seed = check_whole(draws, "draws", 0, 10_000), check_seed(seed)
     kinds = {kind: _of_layers(facts, facts.layers_of_kind(kind)) for kind in ("local", "global")}
     groups = {kind: heads for kind, heads in kinds.items() if heads}
     if len(groups) < 2:
@@ -89,7 +89,7 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     """
     facts = _facts(model)
     chosen = check_heads(heads, facts)
-    draws, seed = check_whole(draws, "draws", 1), check_seed(seed)
+    draws, seed = check_whole(draws, "draws", 1, 10_000), check_seed(seed)
     by_layer = {layer: [head for its, head in chosen if its == layer] for layer, _ in chosen}
     for layer, its in by_layer.items():
         if 2 * len(its) > facts.heads:

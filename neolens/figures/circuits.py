@@ -95,6 +95,8 @@ def _matrix(value: Any, what: str, source: str) -> Float[Tensor, "row column"]:
         raise TypeError(f"{what} {shown(value)}: expected a matrix of real numbers, such as {source}")
     if matrix.ndim != 2:
         raise ValueError(f"{what} of shape {tuple(matrix.shape)}: expected a matrix, such as {source}")
+    if not bool(matrix.isfinite().all()):
+        raise ValueError(f"{what} of shape {tuple(matrix.shape)} with NaN or infinite values: expected finite numbers")
     return matrix.detach()
 
 

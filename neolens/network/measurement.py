@@ -22,7 +22,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neolens.checks import check_bool
+from neolens.checks import check_bool, did_you_mean
 from neolens.models.ambient import plain_torch
 from neolens.models.state import state_of
 from neolens.network.agreement import check_unchanged
@@ -71,6 +71,12 @@ def measurement(
 
         @functools.wraps(instrument)
         def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            if unknown := [name for name in kwargs if name not in signature.parameters]:
+                names = [name for name in signature.parameters if name != "model"]
+                hint = did_you_mean(unknown[0], names)
+                raise TypeError(
+                    f"{instrument.__name__} has no argument {unknown[0]!r}: {hint}it has {', '.join(names)}"
+                )
             arguments = signature.bind(*args, **kwargs).arguments
             model = next(iter(arguments.values()))
             check_model(model, expected=expected or "a model from neolens.load")

@@ -50,6 +50,8 @@ def top_head(score: xr.DataArray) -> tuple[str, str, float]:
     if set(check_type(score, "score", xr.DataArray, expected).dims) != {"prompt", "layer", "head"}:
         raise ValueError(f"score with the axes {tuple(map(str, score.dims))}: expected {expected}")
     means = score.mean("prompt")
+    if not bool(means.notnull().any()):
+        raise ValueError(f"score of shape {score.shape} has no value in any head: expected {expected}")
     layer, head = np.unravel_index(int(means.fillna(-np.inf).values.argmax()), means.shape)
     cell = means.isel(layer=layer, head=head)
     return f"{int(cell['layer'])}.{int(cell['head'])}", str(cell["attention_kind"].values), float(cell)
