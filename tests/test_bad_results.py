@@ -1,6 +1,9 @@
 """Functions of circuits and comparisons refuse what is no result, or another one, in one line."""
 
+import dataclasses
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,3 +90,67 @@ def test_what_is_no_result_or_another_one_is_refused_in_one_line(function, value
 
 def test_the_table_has_100_rows():
     assert len(CASES) >= 100
+
+
+# Records and lists of records ---------------------------------------------------------------------------------------
+
+
+def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
+    from neolens import ablation, contrasts, encodings, figures, seeds
+
+    facts = neolens.anatomy("lab/gpt-neo")
+    estimate = seeds.Estimate(1.0, 0.0, 2.0, 3)
+    return {
+        "arms that are none": (lambda: contrasts.contrasts([3], {}, "position"), "expected a Arm"),
+        "measures that are none": (lambda: contrasts.contrasts([], {"a": 3}, "position"), "neolens.contrasts.Measure"),
+        "a question": (lambda: contrasts.kind(facts, "positions"), "did you mean position"),
+        "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.contrasts.contrasts"),
+        "bounds": (lambda: contrasts.Measure("a", "b", len, (2, 1)), "(2, 1): expected the lowest and the highest"),
+        "an arm of text": (lambda: contrasts.Arm("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
+        "encodings that are none": (lambda: encodings.findings([3], []), "expected an Encoding"),
+        "texts of text": (lambda: encodings.Texts("a", "b", "c", (1,)), "tokenize text first"),
+        "values of text": (lambda: seeds.estimate(np.array(["a"])), "one per seed"),
+        "an estimate of text": (lambda: seeds.Estimate("a", 0.0, 2.0, 3), "expected a number"),
+        "a p above 1": (lambda: seeds.Estimate(1.0, 0.0, 2.0, 3, p=2.0), "from 0 to 1"),
+        "a form": (lambda: seeds.in_words(estimate, "zz"), "such as '.2f'"),
+        "a figure of a number": (lambda: figures.estimates(3), "neolens.seeds.estimate"),
+        "no layers": (lambda: dataclasses.replace(facts, layers=0), "layers 0: expected a whole number of at least 1"),
+        "a kind of layers": (lambda: facts.layers_of_kind("gobal"), "did you mean global"),
+        "a scale of a layer": (lambda: facts.layer_scale(9), "layers are 0 to 3"),
+        "a treatment": (lambda: neolens.Position("absolute", treatment=3), "neolens.whatif.Shift"),
+        "draws without end": (lambda: ablation.by_kind("lab/gpt-neo", draws=10**9), "10000"),
+    }
+
+
+@pytest.mark.parametrize("name", [*_refused_records()])
+def test_records_of_another_kind_are_refused_in_one_line_that_says_what_was_expected(name):
+    call, expected = _refused_records()[name]
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        call()
+    assert expected in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda model, tokens: model(tokens, return_type="logit"), "did you mean logits"),
+        (lambda model, tokens: model(tokens, stop_at_layer="a"), "stop_at_layer 'a': expected a whole number"),
+        (lambda model, tokens: model(tokens, attention_mask="x"), "attention_mask 'x': expected a tensor"),
+        (lambda model, tokens: model(tokens, position_ids=tokens + 10**6), "learned positions 0 to 127"),
+        (lambda model, tokens: model.generate(tokens, temperature=float("nan")), "temperature nan"),
+        (lambda model, tokens: model.generate(tokens, top_k=0), "top_k 0: expected a whole number"),
+        (lambda model, tokens: model.generate(tokens, top_p=2), "top_p 2: expected a number above 0, at most 1"),
+        (lambda model, tokens: model.run_with_hooks(tokens, fwd_hooks=3), "fwd_hooks 3: expected a list"),
+        (lambda model, tokens: model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", 3)]), "expected a pair"),
+        (lambda model, tokens: model.add_hook(None, print), "name None: expected that of a hook point"),
+        (lambda model, tokens: model.to_tokens(3), "input 3: expected a list of texts"),
+        (lambda model, tokens: neolens.attention(model, tokens, score=["sink"]), "did you mean scores"),
+    ],
+)
+def test_options_of_the_model_itself_are_refused_before_it_runs(call, expected):
+    model = neolens.load("lab/gpt-neo")
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        call(model, torch.tensor([[1, 2, 3]]))
+    assert expected in str(refusal.value)
+    assert "\n" not in str(refusal.value)
