@@ -33,6 +33,7 @@ test: $(READY)
 
 typed: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) --jaxtyping-packages=neolens,beartype.beartype
+	$(BIN)/python -m pytest $(WORKERS) -m untyped
 
 # With the attention of Stanford's GPT-2 runs: scores divided by layer + 1, in float32.
 stanford: $(READY)

@@ -123,10 +123,10 @@ def check_seed(value: Any, what: str = "seed") -> int:
 def check_number(
     value: Any,
     what: str,
-    least: float | None = None,
-    most: float | None = None,
+    least: float | int | None = None,
+    most: float | int | None = None,
     *,
-    above: float | None = None,
+    above: float | int | None = None,
     remedy: str = "",
 ) -> float:
     """A finite number of any real type.
@@ -415,7 +415,7 @@ def check_tokens(value: Any, what: str, axes: str, d_vocab: int | None = None, o
     return value
 
 
-def _range(least: float | None, most: float | None, unit: str = "") -> str:
+def _range(least: float | int | None, most: float | int | None, unit: str = "") -> str:
     low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in (least, most))
     if least is not None and most is not None:
         return f" from {low} to {high}"

@@ -18,11 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests that need minutes, unless `-m` names them."""
-    if "slow" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="needs minutes: pytest -m slow"))
+    """Skip tests that need minutes, unless `-m` names them, and tests of wrong types where beartype refuses those."""
+    skipped = {} if "slow" in config.option.markexpr else {"slow": "needs minutes: pytest -m slow"}
+    if config.option.jaxtyping_packages:
+        skipped["untyped"] = "passes wrong types to checked annotations"
+    for item in items:
+        for marker in skipped.keys() & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.skip(reason=skipped[marker]))
 
 
 @pytest.fixture(autouse=True)

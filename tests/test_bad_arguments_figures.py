@@ -19,6 +19,8 @@ from neolens.ablation import effect
 from neolens.checks import shown
 from neolens.contrasts import Measure
 
+pytestmark = pytest.mark.untyped
+
 HOME = str(Path(neolens.__file__).parent)
 NAN = float("nan")
 

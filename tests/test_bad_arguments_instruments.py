@@ -21,6 +21,8 @@ from neolens import ablation, metrics, network, patching, position, prompts, rep
 from neolens.models.bridge import Bridge
 from neolens.prompts import PromptPairs
 
+pytestmark = pytest.mark.untyped
+
 HOME = Path(neolens.__file__).parent
 LONGEST = 330
 """Characters of an error."""

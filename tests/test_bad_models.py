@@ -23,6 +23,8 @@ from neolens.models import describe
 from neolens.models.checkpoints import checkpoints, step_of
 from neolens.models.tokenizers import read_tokenizer
 
+pytestmark = pytest.mark.untyped
+
 REFUSALS = (ValueError, TypeError, OSError)
 
 

@@ -17,6 +17,8 @@ from experiments import command_line
 from forked import run_script
 from neolens.lab import folder as lab_folder
 
+pytestmark = pytest.mark.untyped
+
 EXPERIMENTS = (
     "ioi", "induction", "head_ablation", "local_vs_global", "window_reach", "rotary_vs_absolute", "compare",
 )  # fmt: skip

@@ -15,6 +15,8 @@ from neolens import circuits, encodings
 from neolens.circuits.effects import of_head
 from neolens.comparison import compared, mixed
 
+pytestmark = pytest.mark.untyped
+
 NOTHING = xr.Dataset()
 OTHER = xr.Dataset({"sink": (("layer", "head"), np.ones((2, 2)))})
 PATCHED = xr.Dataset(

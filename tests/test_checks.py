@@ -9,6 +9,8 @@ import torch
 
 from neolens import checks
 
+pytestmark = pytest.mark.untyped
+
 WHOLE = [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)]
 NOT_WHOLE = [3.0, "3", b"3", True, np.True_, None, [3], (3,), {3: 3}, torch.tensor(3.0), torch.tensor([3]), 3j,
              torch.tensor(True), np.array([3]), ...]  # fmt: skip

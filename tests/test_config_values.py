@@ -13,6 +13,8 @@ import tiny
 from neolens.models import weight_files
 from neolens.models.config_values import check_values
 
+pytestmark = pytest.mark.untyped
+
 WRONG = {
     "whole": ["x", "", None, -5, 0, 2.5, True, 10**30, math.nan, math.inf, [], [1], {"a": 1}, "1"],
     "layers": ["x", None, -5, 0, 2.5, True, 10**30, 10**9, math.nan, [], {"a": 1}],

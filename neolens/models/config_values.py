@@ -39,7 +39,7 @@ def _whole(least: int, most: int = _LARGEST) -> _Kind:
     return _Kind(f"a whole number from {least} to {most}", lambda value: _is_whole(value) and least <= value <= most)
 
 
-def _number(least: float, most: float, example: str) -> _Kind:
+def _number(least: float | int, most: float | int, example: str) -> _Kind:
     def accepts(value: Any) -> bool:
         return (_is_whole(value) or isinstance(value, float)) and least <= value <= most
 
