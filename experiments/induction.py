@@ -5,8 +5,8 @@ An induction head looks at what followed an earlier copy of its token (Elhage et
 2209.11895). On [BOS, r, r], r of n random tokens, the answer to every prediction stands n - 1 tokens back: a layer of
 window w sees it up to n = w and from n = w + 1 not at all. At repeat lengths on both sides, every head is scored, those
 that look there are ablated, each alone beside heads of its layer that do not and all at once beside as many heads that
-do not (heads
-back each other up: one alone often costs little), and how much of the second copy is predicted is measured.
+do not (heads back each other up: one alone often costs little), and how much of the second copy is predicted is
+measured.
 
 A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
 tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and

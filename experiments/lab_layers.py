@@ -1,10 +1,11 @@
 """Which layers carry an answer from beyond the window?
 
 The lab's GPT-Neo arm answers questions whose answer stands farther back than its local layers see. Under the same
-weights some layers are narrowed to the window and others widened to everything, and the same questions are asked
-again: what a narrowed layer loses, it carried. Takes two to three minutes of one core. Finds that beyond the window
-every answer comes through the global layer 2, that the indirect object needs the global layer 0 besides, and that
-widening a local layer adds nothing.
+weights some layers are restricted to the window and others widened to everything, and the same questions are asked
+again, in accuracy. Takes two to three minutes of one core. Finds, in means over 16 to 64 tokens, that every answer
+needs the global layer 2, that the indirect object needs the global layer 0 besides, and that widening a local layer
+adds nothing. Means over distances hide that induction needs layer 0 as well at 64 tokens: `experiments.window_reach`
+measures each distance by itself, in logits.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ becomes of the loss as a text runs past the context?
 Public checkpoints differ in everything at once. The lab's arms lab/gpt2 and lab/pythia-sequential differ in their
 positions alone, lab/pythia also in its parallel block, and lab/nope has no positions. Each is asked with all its seeds,
 which are the sample: intervals are Student's over seeds, arms are compared seed by seed, p is corrected for every
-measure of every pair (Benjamini and Hochberg 1995). Takes half a minute of one core for the lab's twelve networks; in
+measure of every pair that is tested (Benjamini and Hochberg 1995); what is exact by construction, or ends at chance
+level or at ceiling, is not. Takes half a minute of one core for the lab's twelve networks; in
 large models rounding is judged by a copy of the weights in float64. Expect that shifts move absolute models and no
 rotary one; that in the first layer of a rotary network scores, averaged over tokens, are a function of distance; and
 that both encodings come to previous-token and induction heads that matter.
