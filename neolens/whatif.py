@@ -32,6 +32,7 @@ from neolens.models.treatments import (
     WithoutBands,
     Zero,
 )
+
 __all__ = [
     "Freeze",
     "Mean",
