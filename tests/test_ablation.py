@@ -527,9 +527,12 @@ def test_random_heads_like_others_are_of_the_same_layers_and_none_of_them(bridge
 
 BAD_GROUPS = {
     "too many": (lambda facts: random_like(facts, [(1, 0), (1, 1), (1, 2)]), "3 of the 4 heads of layer 1 are in the"),
-    "no draws": (lambda facts: random_like(facts, [(1, 0)], draws=0), "draws 0: expected a whole number of at least 1"),
+    "no draws": (
+        lambda facts: random_like(facts, [(1, 0)], draws=0),
+        "draws 0: expected a whole number from 1 to 10000",
+    ),
     "seed": (lambda facts: by_kind(facts, seed=-1), "seed -1: expected a whole number of at least 0"),
-    "draws": (lambda facts: by_kind(facts, draws=-2), "draws -2: expected a whole number of at least 0"),
+    "draws": (lambda facts: by_kind(facts, draws=-2), "draws -2: expected a whole number from 0 to 10000"),
     "head": (lambda facts: random_like(facts, [(1, 4)]), "no head 4 in layer 1 of .*: heads are 0 to 3"),
 }
 
@@ -596,7 +599,7 @@ BAD = {
         TypeError,
     ),
     "a name": ({"groups": {3: [(0, 0)]}}, "name of a group 3: expected a string such as 'mine'", TypeError),
-    "no name": ({"groups": {"": [(0, 0)]}}, "a group is named '': expected a string such as 'mine'", TypeError),
+    "no name": ({"groups": {"": [(0, 0)]}}, "name of a group '': expected a string such as 'mine'"),
     "how": (
         {"how": "meen"},
         "no way to ablate 'meen': did you mean mean.*ways are zero, mean, mean_all_positions, resample, Beyond",

@@ -593,7 +593,9 @@ def test_figures_show_scores_causes_and_formation():
     )
     with pytest.raises(ValueError, match="no result has training checkpoints"):
         figures.formation_by_step({"lab/gpt-neo": made().joined})
-    with pytest.raises(ValueError, match="wrong: expected what neolens.circuits.induction joins"):
+    with pytest.raises(
+        ValueError, match=r"results\['wrong'\] without .*expected the result of neolens.circuits.induction"
+    ):
         figures.induction_by_length({"wrong": xr.Dataset()})
 
 
@@ -671,9 +673,13 @@ def test_the_finding_of_the_cause_is_a_paired_t_test_of_the_saved_numbers(result
             f"at n = {distance + 1} it adds {float(at['together'].mean()):.2f} nats a token, more than as many random "
             f"heads by {needed.mean():.2f} (95 %: {low:.2f} to {high:.2f}, n = 3 seeds), corrected p = " in said
         )
-        holds = int((at["induction"].mean("prompt") >= 0.4).sum())
+        holds = at["induction"].mean("prompt") >= 0.4
+        compared = holds & at["more"].notnull()
         sure_alone = int(((at["p_adjusted"] < 0.05) & (at["more"] > 0)).sum())
-        assert f"{sure_alone} of {holds} heads at n = {distance + 1}" in said
+        assert f"{sure_alone} of {int(compared.sum())} heads at n = {distance + 1}" in said
+        without = int(holds.sum() - compared.sum())
+        assert without > 0
+        assert f"{without} of {int(holds.sum())} at n = {distance + 1}" in said
 
 
 def test_p_are_corrected_for_all_that_is_tested(result, record):
