@@ -22,7 +22,7 @@ from neolens.checks import check_text, check_type, did_you_mean, shown
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts
 from neolens.models.treatments import in_words
-from neolens.network.fingerprint import fingerprint
+from neolens.network.checksum import fingerprint
 from neolens.network.weights import dtype_of
 
 AXES = (

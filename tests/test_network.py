@@ -12,7 +12,7 @@ import oracles
 import tiny
 from neolens.models.facts import AttentionSpan
 from neolens.network import attend, fingerprint, head_patterns, logits, patterns, residual, visible, weights_of
-from neolens.network.fingerprint import _multilinear
+from neolens.network.checksum import _multilinear
 
 
 @pytest.fixture(scope="module")

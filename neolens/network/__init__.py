@@ -3,7 +3,7 @@
 from neolens.models.spans import visible
 from neolens.network.agreement import check_unchanged, hooks_on, verify
 from neolens.network.blockwise import Edit, Observer, PatternBlock, attend
-from neolens.network.fingerprint import fingerprint
+from neolens.network.checksum import fingerprint
 from neolens.network.forward import logits, residual
 from neolens.network.measurement import measurement
 from neolens.network.patterns import head_patterns, patterns
