@@ -537,6 +537,7 @@ def _file(out):
     return out
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(("call", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
 def test_an_argument_that_cannot_be_meant_is_refused_before_anything_is_written(call, message, tmp_path):
     with pytest.raises((TypeError, ValueError)) as error:
