@@ -95,14 +95,20 @@ def test_all_heads_of_a_role_are_ablated_at_once(result):
 
 
 def test_a_rotary_network_is_said_to_stay_and_an_absolute_one_to_move(record, result):
-    (said,) = [text for text in record["findings"] if text.startswith("With every position index moved by 63")]
-    absolute, rotary = (part for part in said.split("With every position index")[1:])
-    moved = result["shift_logits"].sel(model="lab/gpt2", shift=63)
-    low, high = stats.ttest_1samp(moved, 0).confidence_interval()
-    assert f"that moves most moves by {float(moved.mean()):.2f} (95 %: {low:.2f} to {high:.2f}, n = 3)" in absolute
+    (said,) = [text for text in record["findings"] if text.startswith("Moving every position index by 63")]
+    absolute, rotary = said.split("Moving every position index")[1:]
+    kl = result["shift_kl"].sel(model="lab/gpt2", shift=63)
+    low, high = stats.ttest_1samp(kl, 0).confidence_interval()
+    assert (
+        f"KL divergence {float(kl.mean()):.2f} nats per token (95 %: {max(low, 0):.2f} to {high:.2f}, n = 3)"
+        in absolute
+    )
+    moved = float(result["shift_logits"].sel(model="lab/gpt2", shift=63).mean())
+    assert f"the largest change of a logit is {moved:.2f} of the range of the logits" in absolute
     exact = float(result["shift_exact"].sel(model="lab/pythia-sequential", shift=63).max())
     assert exact < 1e-12
-    assert f"which is rounding: computed in float64 throughout it is at most {exact:.1g}" in rotary
+    assert "changes nothing in lab/pythia-sequential" in rotary
+    assert f"are rounding: in float64 at most {exact:.1g}" in rotary
     assert "rounding" not in absolute
 
 

@@ -7,13 +7,12 @@ chance level or at its ceiling.
 
 from neolens.contrasts.arms import Arm, Measure, Values, limit_in_words, without_candidates
 from neolens.contrasts.differences import Contrast, contrasts, kind, recorded
-from neolens.contrasts.words import Row, contrast_table, in_short, measure_table, told_apart
+from neolens.contrasts.words import contrast_table, in_short, measure_table, told_apart
 
 __all__ = [
     "Arm",
     "Contrast",
     "Measure",
-    "Row",
     "Values",
     "contrast_table",
     "contrasts",

@@ -13,7 +13,8 @@ import xarray as xr
 
 from neolens import contrasts, seeds
 from neolens.circuits.words import listed
-from neolens.contrasts import Contrast, Row
+from neolens.contrasts import Contrast
+from neolens.contrasts.words import Row
 from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
 from neolens.seeds import Estimate, in_words
 from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
