@@ -51,7 +51,7 @@ class Estimate:
                 check_number(value, f"{name} of an Estimate", *((0, 1) if name == "p" else ()))
 
 
-def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float, float]:
+def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float | int, float | int]:
     """The lowest and the highest value that is possible, either of them infinite or not.
 
     >>> check_bounds((1, 0))
@@ -72,7 +72,9 @@ def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float, float]:
     return low, high
 
 
-def estimate(values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
+def estimate(
+    values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[float | int, float | int] = UNBOUNDED
+) -> Estimate:
     """The mean of a value that every seed has one of: mean +- t(0.975, n - 1) s / sqrt(n), and the p of the t test.
 
     Seeds without a finite value are left out. Where all values are equal the interval has no width, and p is 0, or 1
@@ -113,7 +115,7 @@ def estimate(values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[fl
     return Estimate(mean, low, high, n, float(2 * stats.t.sf(abs(mean) / error, n - 1)), tuple(found.tolist()))
 
 
-def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
+def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float | int, float | int] = UNBOUNDED) -> Estimate:
     """How much larger a value is in one arm than in another, seed by seed.
 
     Args:

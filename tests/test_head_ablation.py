@@ -107,7 +107,9 @@ def test_a_model_of_one_kind_is_asked_for_the_layers_and_the_random_heads_of_the
     assert len(groups["global"]) == 4
 
 
-@pytest.mark.parametrize("mixed", [None, replace(MIXED, heads=3), replace(MIXED, layers=3)])
+@pytest.mark.parametrize(
+    "mixed", [None, replace(MIXED, heads=3), replace(MIXED, layers=3, attention=(GLOBAL, LOCAL, GLOBAL))]
+)
 def test_a_model_of_one_kind_without_a_like_one_has_no_controls(mixed):
     groups = needs.asked_groups(PLAIN, mixed)
     assert [name for name in groups if "random" in name or "layers" in name] == []

@@ -198,7 +198,7 @@ OTHERS = {
     "gpt-neo of the same shape": neolens.anatomy("gpt-neo-125M"),
     "the lab's": neolens.anatomy("lab/gpt2"),
     "random weights of the shape of gpt2": SHAPED,
-    "a folder of that name with another shape": replace(SHAPED, name="gpt2", layers=6),
+    "a folder of that name with another shape": replace(SHAPED, name="gpt2", layers=6, attention=SHAPED.attention[:6]),
 }
 
 

@@ -142,6 +142,7 @@ def file(folder):
     return folder / "file"
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
 def test_a_wrong_argument_ends_in_one_line_and_writes_nothing(call, message, tmp_path):
     with pytest.raises((TypeError, ValueError, OSError)) as error:

@@ -160,8 +160,9 @@ def _one_kind(found: Needs) -> str:
 def _group(found: Needs, group: str) -> str:
     """One group under each condition, then as many random heads."""
     rows = {row.condition: row for row in found.compared if row.group == group}
-    heads = found.facts.heads * len(found.facts.layers_of_kind(group))
-    what = f"all {heads} {group} heads" if group in KINDS else group
+    what = group
+    if group in KINDS:
+        what = f"all {found.facts.heads * len(found.facts.layers_of_kind(group))} {group} heads"
     moved = listed([f"{_moved(rows[name])} {at}" for name, at in where(found).items()])
     said = (
         f"Without {what} it is {moved}; with only what they read from {found.near_far.beyond} cut off, "

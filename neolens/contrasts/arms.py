@@ -31,7 +31,7 @@ class Measure:
     unit: str
     of: Values
     """By seed; None where the result of an arm does not have it."""
-    bounds: tuple[float, float] = UNBOUNDED
+    bounds: tuple[float | int, float | int] = UNBOUNDED
     """The lowest and the highest value that is possible."""
     end: Values | None = None
     """The loss or accuracy at which the effect ends, by seed; None where no guess and no ceiling limits the measure."""

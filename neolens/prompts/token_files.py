@@ -22,6 +22,8 @@ from neolens.prompts.text import check_file, read_text
 from neolens.prompts.tokens import check_anatomy, check_vocabulary
 
 _INTEGER = re.compile(r"-?[0-9]+")
+_LONGEST = 40
+"""Digits; Python converts no number of thousands of them."""
 
 
 def read_tokens(path: str | Path, anatomy: Facts) -> list[Int[Tensor, " _"]]:
@@ -60,7 +62,12 @@ def _lines(text: str, what: str, anatomy: Facts) -> list[Int[Tensor, " _"]]:
         if not words:
             continue
         for word in words:
-            if not _INTEGER.fullmatch(word) or len(word) > 20:
+            if len(word) > _LONGEST and _INTEGER.fullmatch(word):
+                raise ValueError(
+                    f"{what}, line {number} holds token {word:.40}...: {anatomy.name} has 0 to {anatomy.d_vocab - 1}; "
+                    "tokenize with the model's own tokenizer"
+                )
+            if not _INTEGER.fullmatch(word):
                 raise ValueError(
                     f"{what}, line {number} holds {word!r:.40}: expected integers separated by spaces or commas"
                 )
