@@ -153,7 +153,7 @@ def test_the_shift_test_and_toeplitz_shares():
     found = measured("shift_by_distance")[ABSOLUTE]
     share = (found["logits"] / found["spread"]).sel(shift=8)
     (row,) = cells("shift_by_distance", series=ABSOLUTE, every_position=8).to_dict("records")
-    drawn_as = [row[name] for name in ("largest change of a logit (share of their spread)", "low", "high")]
+    drawn_as = [row[name] for name in ("largest change of a logit (share of their range)", "low", "high")]
     assert drawn_as == [near(share.mean()), near(share.min()), near(share.max())]
     level = measured("shift_by_distance")[ROTARY]
     assert one(cells("shift_by_distance", series=f"rounding of {ROTARY}"), "largest") == near(

@@ -408,7 +408,7 @@ def test_heads_can_be_ablated_in_other_ways(tmp_path):
 BAD = {
     "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
-    "another way": (["--how", "median"], "no way to ablate 'median': expected zero, mean, "),
+    "another way": (["--how", "median"], "no way to ablate 'median': did you mean mean? expected zero, mean, "),
     "one prompt": (["--prompts", "1"], "prompts 1: expected a whole number from 2"),
     "no draws": (["--draws", "0"], "draws 0: expected a whole number from 1"),
     "short prompts": (["--length", "4"], "length 4: expected a whole number from 8"),

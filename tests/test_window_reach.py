@@ -365,7 +365,7 @@ def test_figures_show_the_shares_of_each_model_layer_and_distance():
     np.testing.assert_allclose(maps[2].z, [[0] * 3] * 3 + [[1] * 3])
     recall = figures.recall_by_distance({name: {"recall": result} for name, result in held.items()})
     assert [list(trace.y) for trace in recall.data[:2]] == [[1, 1, 1], [1, 0, 0]]
-    with pytest.raises(ValueError, match=r"wrong: expected what neolens.circuits.at_distances gives"):
+    with pytest.raises(ValueError, match=r"results\['wrong'\] without .*result of neolens.circuits.at_distances"):
         figures.places_by_distance({"wrong": xr.Dataset()})
 
 
