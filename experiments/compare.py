@@ -25,7 +25,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,9 +60,6 @@ from neolens.scores import shown_patterns
 
 LONGEST = 128
 """Tokens of a repeated sequence whose patterns are shown; where it is longer, text that crosses the window is."""
-
-LATER = ("tokens", "ignore_fields")
-"""Settings that older results do not have."""
 
 
 @dataclass(frozen=True)
@@ -246,12 +243,6 @@ def shown(model: Any, scores: xr.Dataset, asked: Questions) -> xr.Dataset:
     return shown_patterns(model, prompt, chosen)
 
 
-def settled(config: Config) -> str:
-    """The settings that a network's results come from, as JSON; those of older results have no entry for `LATER`."""
-    settings = {name: value for name, value in asdict(config).items() if name != "out"}
-    return json.dumps({name: value for name, value in settings.items() if name not in LATER or value is not None})
-
-
 def keep(network: str, asked: Questions, config: Config, path: Path) -> None:
     """Measure one network, and keep what was found."""
     keeping.write(measure(network, asked, config), path, stamp(config, asked))
@@ -261,19 +252,11 @@ def stamp(config: Config, asked: Questions) -> keeping.Stamp:
     """What must be the same for results to be those of this run, weights aside."""
     text = hashlib.sha256(asked.tokens.text.numpy().tobytes()).hexdigest()
     versions = json.dumps(results.versions())
-    return {"settings": settled(config), "text": text, "versions": versions, "asked_window": asked.window}
-
-
-def recorded_stamp(noted: Mapping[str, Any], config: Config, model: str, network: str) -> keeping.Stamp:
-    """What must be the same for results to be those that a record tells of; less where the record is older."""
-    text = noted.get("inputs", {}).get(model, {}).get("text")
-    window = noted["asked"].get("window")
     return {
-        "settings": settled(config),
-        "versions": json.dumps(noted["versions"]),
-        "fingerprint": noted["fingerprints"][network],
-        **({} if text is None else {"text": text["sha256"]}),
-        **({} if window is None else {"asked_window": window}),
+        "settings": comparison_record.settings_text(config),
+        "text": text,
+        "versions": versions,
+        "asked_window": asked.window,
     }
 
 
@@ -356,16 +339,7 @@ def redraw(folder: Path, out: Path) -> tuple[dict[str, Any], Path]:
     """
     noted, config = comparison_record.read(folder, Config)
     command_line.one_thread()
-    found = read(
-        folder,
-        {
-            name: {
-                network: recorded_stamp(noted, config, name, key)
-                for network, key in comparison_record.fingerprint_keys(name, several).items()
-            }
-            for name, several in noted["asked"]["networks"].items()
-        },
-    )
+    found = read(folder, comparison_record.stamps(noted, config))
     page = comparison_page.page(found, noted, command_line.command("compare", config))
     return noted, report.write(files.claim_folder(out) / "report.html", page)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NotRequired, TypedDict, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
@@ -11,9 +13,12 @@ from typing import Any, NotRequired, TypedDict, TypeVar, get_args, get_origin, g
 from experiments import command_line
 from neolens import files
 from neolens.checks import did_you_mean, shown
-from neolens.comparison import OPTIONAL
+from neolens.comparison import OPTIONAL, keeping
 
 Config = TypeVar("Config")
+
+LATER = ("tokens", "ignore_fields")
+"""Settings that older results do not have."""
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
@@ -75,7 +80,29 @@ def read(folder: Path, config: type[Config]) -> tuple[dict[str, Any], Config]:
     return record, settings
 
 
-def fingerprint_keys(model: str, networks: Sequence[str]) -> dict[str, str]:
+def settings_text(config: Any) -> str:
+    """The settings that a network's results come from, as JSON; those of older results have no entry for `LATER`."""
+    fields = {name: value for name, value in asdict(config).items() if name != "out"}
+    return json.dumps({name: value for name, value in fields.items() if name not in LATER or value is not None})
+
+
+def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, keeping.Stamp]]:
+    """Model -> network -> what its results must come from to be those of a record; less where the record is older."""
+    window = record["asked"].get("window")
+    shared = {"settings": settings_text(config), "versions": json.dumps(record["versions"])}
+    shared |= {} if window is None else {"asked_window": window}
+    by_model: dict[str, dict[str, keeping.Stamp]] = {}
+    for model, networks in record["asked"]["networks"].items():
+        text = record.get("inputs", {}).get(model, {}).get("text")
+        of_model = shared | ({} if text is None else {"text": text["sha256"]})
+        by_model[model] = {
+            network: of_model | {"fingerprint": record["fingerprints"][name]}
+            for network, name in _fingerprint_names(model, networks).items()
+        }
+    return by_model
+
+
+def _fingerprint_names(model: str, networks: Sequence[str]) -> dict[str, str]:
     """Network -> its name among the fingerprints of a record."""
     if len(networks) == 1:
         return {networks[0]: model}
@@ -107,7 +134,7 @@ def _check_networks(record: Mapping[str, Any]) -> None:
         raise ValueError(
             f"asked.networks has {len(asked)} models: expected {len(record['config']['models'])} of config"
         )
-    keys = [key for name, several in asked.items() for key in fingerprint_keys(name, several).values()]
+    keys = [key for name, several in asked.items() for key in _fingerprint_names(name, several).values()]
     _check_names(record["fingerprints"], keys, "fingerprints")
     if "inputs" in record:
         _check_names(record["inputs"], list(asked), "inputs")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from neolens import checks
+from neolens.checks import model_parts, values
 
 pytestmark = pytest.mark.untyped
 
@@ -28,7 +29,10 @@ def one_line(raised, *facts):
 
 
 def test_the_examples_of_the_docstrings_run():
-    assert doctest.testmod(checks).failed == 0
+    for module in (values, model_parts):
+        found = doctest.testmod(module)
+        assert found.attempted > 0
+        assert found.failed == 0
 
 
 @pytest.mark.parametrize("value", WHOLE, ids=repr)

@@ -14,7 +14,7 @@ import browser
 import neolens
 import shell
 from browser import Parsed
-from experiments import command_line, comparison_page, local_vs_global
+from experiments import command_line, comparison_page, comparison_record, local_vs_global
 from experiments import compare as job
 from neolens import report, results
 from neolens.comparison import Found, answers, measures, mixed, numbers, words
@@ -303,7 +303,7 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(done, tmp_path, mon
     def keep(network, questions, config, path):
         measured.append(network)
         its = results.load_parts(job.kept(done, network))
-        its["attention"] = its["attention"].assign_attrs(settings=job.settled(config))
+        its["attention"] = its["attention"].assign_attrs(settings=comparison_record.settings_text(config))
         results.save_parts(its, path)
 
     monkeypatch.setattr(job, "keep", keep)
