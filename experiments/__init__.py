@@ -7,7 +7,7 @@ from types import FrameType
 
 
 def _end_import(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"interrupted: nothing is kept, run the command again\n")
+    os.write(2, b"interrupted: no result was saved, run the command again\n")
     os._exit(128 + number)
 
 

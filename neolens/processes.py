@@ -36,7 +36,7 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
-        self.remedy = "nothing is kept, run the command again"
+        self.remedy = "no result was saved, run the command again"
 
     def __str__(self) -> str:
         return self.remedy

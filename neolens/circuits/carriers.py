@@ -30,7 +30,7 @@ SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""
 
 MOVES = 0.5
-"""The share of what is carried that a patched residual stream has to move for the answer to stand there."""
+"""The share of the effect of the source token that a patched residual stream must restore to hold the answer."""
 
 ALL_LOCAL, ALL_GLOBAL = "every layer local", "every layer global"
 
@@ -169,7 +169,7 @@ def each_distance(result: xr.Dataset, window: int) -> dict[int, Side]:
 
 
 def _changed(pooled: xr.Dataset) -> xr.DataArray:
-    """What is carried under each change of windows."""
+    """The effect of the source token under each change of windows."""
     parts = {ALL_LOCAL: pooled["all_local"], ALL_GLOBAL: pooled["all_global"]}
     for variable, kind in (("localised", "local"), ("globalised", "global")):
         for layer in pooled["layer"].values.tolist():

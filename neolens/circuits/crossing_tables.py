@@ -13,7 +13,7 @@ Row = list[str | int | float | None]
 
 def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and task, means over seeds: how well it answers on both sides of the window, and
-    what the source makes of that."""
+    how much of the logit difference is the effect of the source token."""
     near, far = (found[0].near_far.inside, found[0].near_far.beyond) if found else ("inside", "beyond")
     header = ["model, task", f"answer above distractor, {near}", far, f"answer likeliest, {near}", far]
     header += [f"{far}, every layer restricted", f"logit difference, {far}", "of it made by the source"]
@@ -30,8 +30,8 @@ def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
 
 
 def change_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[Row]]:
-    """Header and a row for each model and change of windows: the share of what is carried that it takes away, as a mean
-    inside the window, and by seed at each distance beyond it."""
+    """Header and a row for each model and change of windows: the share of the effect of the source token that
+    it removes, as a mean inside the window, and by seed at each distance beyond it."""
     far = sorted({distance for one in found for distance in one.far[task]})
     inside = found[0].near_far.inside if found else "inside"
     header = ["model, changed", f"taken away {inside}, mean", *(f"{distance} tokens back, by seed" for distance in far)]

@@ -1,4 +1,4 @@
-"""What crosses a window, in sentences: said only as far as the numbers say it.
+"""Which answers arrive from beyond a window, in sentences that state no more than the numbers support.
 
 A sentence names a layer where restricting it to the window removes a tenth or more of the effect of the source token,
 significantly in that network and at that distance (`neolens.verdicts.arrives_through`); seeds and distances that

@@ -1,4 +1,4 @@
-"""Groups of heads beside as many random ones, and what of that can be tested.
+"""Groups of heads compared with as many random heads, and which of these comparisons can be tested.
 
 Masking what lies beyond the window changes nothing in layers that see no farther: that is exact, and not tested. A loss
 at chance level cannot tell how much more would have been lost, and one at its ceiling cannot improve: comparisons that
@@ -32,7 +32,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Compared:
-    """A group of heads beside as many random ones, under one condition: means over prompts, in nats a token."""
+    """A group of heads and as many random heads, under one condition: means over prompts, in nats per token."""
 
     condition: str
     group: str

@@ -1,7 +1,7 @@
-"""Arms compared: one number a network, the mean over the seeds of an arm, and what tells two arms apart.
+"""Variants compared: one number per network, the mean over the seeds of a variant, and where two variants differ.
 
-Two arms that differ in one thing alone, such as their positions or the windows of their layers, are compared seed by
-seed. A difference is significant, not significant, exact by construction, or not tested because an effect ends at
+Two variants that differ in one thing alone, such as their positions or the windows of their layers, are compared seed
+by seed. A difference is significant, not significant, exact by construction, or not tested because an effect ends at
 chance level or at its ceiling.
 """
 

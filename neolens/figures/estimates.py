@@ -1,4 +1,4 @@
-"""Estimates under each other: a mean over seeds with its 95 % interval, filled where it is told apart from 0; two or
+"""Estimates in rows: a mean over seeds with its 95 % interval, filled where it differs significantly from 0; two or
 three seeds are points of their own."""
 
 from __future__ import annotations
