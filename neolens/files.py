@@ -14,8 +14,8 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn what other libraries raise while they write into one OSError; safetensors, tokenizers and HDF5 have errors
+    of their own kinds for a full disk."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        raise OSError(f"{path} cannot be written ({reason}): free some space or choose another folder") from error
 
 
 def with_checksum(content: bytes | memoryview) -> bytes:

@@ -161,7 +161,7 @@ def ship(
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        with _no_bars(), _one_line(folder):
+        with _no_bars(), files.write_errors(folder):
             halves = {name: value.half() for name, value in model.named_parameters()}  # a tied embedding once
             model.save_pretrained(beside, state_dict=halves)
             tokenizer(model.config.max_position_embeddings).save_pretrained(beside)
@@ -198,13 +198,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _one_line(folder: Path) -> Iterator[None]:
-    """Safetensors and tokenizers report a full disk by exceptions of their own."""
-    try:
-        yield
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-        raise OSError(f"{folder} cannot be written ({reason}): free some space or choose another folder") from error

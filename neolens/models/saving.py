@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neolens.checks import shown
-from neolens.files import writable_folder
+from neolens.files import writable_folder, write_errors
 from neolens.models.facts import Anatomy
 from neolens.models.support import first_line, quiet_transformers
 
@@ -50,13 +50,10 @@ def save(model: Any, folder: str | Path) -> Path:
         raise TypeError(f"models.save takes a model from neolens.load, got {shown(model)}")
     path = _new_folder(folder)
     plain = hugging_face_model(model)
-    try:
-        with _beside(path) as new, quiet_transformers():
-            plain.save_pretrained(new)
-            if model.tokenizer is not None:
-                _as_read(model.tokenizer).save_pretrained(new)
-    except Exception as error:  # safetensors and tokenizers raise errors of their own kinds when the disk is full
-        raise OSError(f"{path} cannot be written ({first_line(error)}): free some space or choose another") from error
+    with write_errors(path), _beside(path) as new, quiet_transformers():
+        plain.save_pretrained(new)
+        if model.tokenizer is not None:
+            _as_read(model.tokenizer).save_pretrained(new)
     return path
 
 
