@@ -982,6 +982,13 @@ def token_file() -> Path:
     return path
 
 
+def wrong_answers():
+    """Answers that are no integers, put in after the record was made: run-time type checks would refuse to make it."""
+    asked = metrics.Asked(torch.tensor([1, 2]), None, torch.ones(2, 3).long())
+    object.__setattr__(asked, "answers", torch.tensor([1.5, 2.5]))
+    return asked
+
+
 def measuring() -> list[Call]:
     def answers(kit: Kit) -> metrics.Asked:
         return metrics.Asked(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.ones(2, 3).long(), torch.zeros(2, 1, 9))
@@ -1007,7 +1014,7 @@ def measuring() -> list[Call]:
         [],
         torch.tensor([1, 2]),
         *THINGS,
-        metrics.Asked(torch.tensor([1.5, 2.5]), None, torch.ones(2, 3).long()),
+        wrong_answers(),
         metrics.Asked(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 3]), torch.ones(3, 3).long()),
     )
     outside = metrics.Asked(torch.tensor([1, 99]), torch.tensor([1, 2]), torch.ones(2, 3).long())
