@@ -120,7 +120,8 @@ def plan(config: Config) -> Plan:
     longest = (context - 1) // 2
     if longest <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)
-        raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
+        split = of_anatomies(window, anatomies).name
+        raise ValueError(f"{short} sees {context} tokens, too few to cross {split}: leave it out")
     asked = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
     lengths = tuple(sorted({max(2, min(n, longest)) for n in asked}))
     source = inputs.source(config, anatomies, min(config.length, context))

@@ -40,7 +40,8 @@ from experiments.inputs import Inputs
 from neolens import figures, files, report, results
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
 from neolens.circuits.formation import Formation, formations
-from neolens.circuits.induction import Comparison, Induction, Sure, comparisons, formation_lengths, nearest
+from neolens.circuits.induction import Induction, Sure, formation_lengths, nearest
+from neolens.circuits.induction_comparisons import Comparison, comparisons
 from neolens.cli import run_cleanly
 from neolens.models import Anatomy, fetch
 from neolens.models.checkpoints import Checkpoint, checkpoints
@@ -52,7 +53,8 @@ LENGTHS = (
     "(bootstrap). Heads: those that hold the pattern, with an induction score of at least 0.4 over all prompts, of all "
     "networks. Ablated by their mean over prompts, on the loss of predicting r_2..r_n of the second copy. Random "
     "heads: 19 groups of as many heads of the network that do not hold it, whatever else they do; where a "
-    "previous-token head is among them they cost much, so the difference is on the low side. p is of the difference."
+    "previous-token head is among them they cost much, so the difference is on the low side. p is of the difference; "
+    "none where the loss ends at chance level, where more than measured can be lost."
 )
 HEADS = (
     "Heads that hold the pattern at n = w or the next n, inside and beyond. Alone: what mean ablation of "

@@ -111,7 +111,12 @@ def main(
     result = run(config)
     results.save(result, folder / "result.nc")
     typer.echo(as_text(*table(result)))
-    typer.echo(f"\nMean accuracy over {result.sizes['seed']} seeds. Written: {folder / 'result.nc'}")
+    inside = [str(distance) for distance in config.distances if distance < result.attrs["window"]]
+    beyond = [str(distance) for distance in config.distances if distance >= result.attrs["window"]]
+    typer.echo(
+        f"\nMean accuracy over {result.sizes['seed']} seeds and over the distances {', '.join(inside)} (inside) and "
+        f"{', '.join(beyond)} (beyond). Written: {folder / 'result.nc'}"
+    )
 
 
 if __name__ == "__main__":

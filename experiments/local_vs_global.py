@@ -77,7 +77,8 @@ def plan(config: Config) -> Plan:
     length, beyond = min(config.length, context), min(2 * window, (context - 1) // 2)
     if beyond <= window:
         short = next(facts.name for facts in anatomies if facts.context == context)
-        raise ValueError(f"{short} sees {context} tokens, too few to cross a window of {window}: leave it out")
+        split = of_anatomies(window, anatomies).name
+        raise ValueError(f"{short} sees {context} tokens, too few to cross {split}: leave it out")
     source = inputs.source(config, anatomies, length)
     command_line.fetched(config)
     return Plan(anatomies, source, window, min(max(2, window // 2), beyond), beyond)

@@ -415,7 +415,7 @@ BAD = {
     "no text file": (["--text", "{tmp}/none.txt"], "none.txt' does not exist"),
     "a short text": (["--text", "{tmp}/short.txt"], "fills no 2 prompts of 128 tokens of lab/gpt-neo"),
     "windows that differ": (["--models", "lab/gpt-neo", "gpt-neo-125M"], "has a window of 256, not of 16"),
-    "a context within the window": (["--models", "{tmp}/narrow"], "too few to cross a window of 64"),
+    "a context within the window": (["--models", "{tmp}/narrow"], "too few to cross the window of 64 tokens"),
     "text and tokens": (["--text", "{tmp}/short.txt", "--tokens", "{tmp}/none.npy"], "give one of the two"),
     "no token file": (["--tokens", "{tmp}/none.npy"], "none.npy' does not exist"),
     "few tokens": (

@@ -1,5 +1,6 @@
 """Induction heads: networks planted by hand, results made by hand whose order is known, and the experiment."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -25,7 +26,8 @@ from neolens.ablation import each_head
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
 from neolens.circuits import induction as measures
 from neolens.circuits.formation import formations, sides
-from neolens.circuits.induction import Induction, comparisons, nearest, sure
+from neolens.circuits.induction import Induction, nearest, sure
+from neolens.circuits.induction_comparisons import comparisons
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import random_repeats, repeated
 from neolens.scores import causes
@@ -374,6 +376,12 @@ def test_a_sentence_of_formation_has_its_numbers():
     assert len(said) == 4
 
 
+@pytest.mark.parametrize(("copied", "tested"), [(0.9899, 4), (0.9901, 3)])
+def test_steps_at_which_copying_is_at_its_ceiling_on_both_sides_are_not_tested(copied, tested):
+    one = trained(LOW, LOW, NONE, [0.5, 0.6, 0.7, copied])
+    assert sides([one])[1] == 4 + tested
+
+
 def test_where_nothing_forms_it_is_said_so():
     one = trained(LOW, LOW, NONE, LOW, later=NONE)
     said = formation_words.findings([one], formations([one]))[0]
@@ -388,7 +396,8 @@ def test_where_nothing_forms_it_is_said_so():
 
 def test_the_two_sides_of_the_window_are_set_beside_each_other():
     one = trained(rising(1), rising(1), [np.nan, 2, 2, 2], LOW, beyond=[0.1, 0.3, 0.9, 0.9])
-    found = sides([one])
+    found, tested = sides([one])
+    assert tested == 8
     step, inside, beyond, its = found["lab/gpt2", "induction"]
     assert (step, inside, beyond) == (10, pytest.approx(0.9), pytest.approx(0.3))
     assert its.its.mean == pytest.approx(0.6)
@@ -434,11 +443,13 @@ def test_a_finding_names_the_heads_of_each_seed_and_those_that_are_lost_beyond_t
         "least 0.4) is held by 3 heads: in seed 0 2.1 (0.90) and 1.3 (local, 0.50); in seed 1 2.0 (0.70). At n = 17 by "
         "3 heads, no longer by 1.3 of seed 0 (local), now also by 0.2 of seed 1."
     )
-    # over two seeds t(0.975, 1) = 12.706: local 0.5 and 0 to 0, a change of -0.25 +- 12.706 * 0.25, t = 1, p = 0.5; of
-    # six p (twice 0.04 for the cause, 0.5 for both kinds, 1 and 1) it is the fourth: 0.5 * 6 / 4
+    # over two seeds t(0.975, 1) = 12.706: local 0.5 and 0 to 0, a change of -0.25 +- 12.706 * 0.25, not tested because
+    # the score beyond the window is fixed; global 0.9 and 0.7 to 0.8 and 0.7, -0.05 +- 12.706 * 0.05, t = 1, p = 0.5;
+    # of four p (twice 0.04 for the cause, 0.5, 1 for ablation) it is the third: 0.5 * 4 / 3; copying is at its ceiling
     assert said[3].startswith(
         "lab/gpt-neo from n = 16 to 17: best score in local layers 0.25 to 0.00 (-0.25, 95 %: -3.4 to +2.9, n = 2 "
-        "seeds, corrected p = 0.75); best score in global layers 0.80 to 0.75 (-0.05, 95 %: -0.69 to +0.59, n = 2 "
+        "seeds, not tested: at n = 17 the architecture of lab/gpt-neo fixes the value, so no test applies); best score "
+        "in global layers 0.80 to 0.75 (-0.05, 95 %: -0.69 to +0.59, n = 2 seeds, corrected p = 0.67); "
     )
     assert "copied 100% to 100% (no change in any); all induction heads ablated 4.20 to 4.20 nats a token" in said[3]
     assert said[3].endswith(
@@ -448,7 +459,7 @@ def test_a_finding_names_the_heads_of_each_seed_and_those_that_are_lost_beyond_t
     # 4 and 4.4 less 1: 3.2 +- 12.706 * 0.2
     assert said[4].startswith(
         "Ablating all induction heads of lab/gpt-neo at once: at n = 16 it adds 4.20 nats a token, more than as many "
-        "random heads by 3.20 (95 %: 0.66 to 5.74, n = 2 seeds), corrected p = 0.12: not told apart; at n = 17 it adds "
+        "random heads by 3.20 (95 %: 0.66 to 5.74, n = 2 seeds), corrected p = 0.079: not told apart; at n = 17 it "
     )
     assert said[4].endswith(
         "Alone, 3 of 3 heads at n = 16 and 3 of 3 heads at n = 17 cost more than heads of their layer without the "
@@ -486,23 +497,61 @@ def test_what_does_not_copy_holds_nothing_or_leaves_no_others_is_said():
 
 
 def test_what_changes_at_the_window_comes_first():
-    scores = {(0, 16, 1, 3): 0.5, (0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.9}
+    scores = {(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8, (0, 16, 1, 3): 0.5}
     one = made(scores=scores)
     said = induction_words.findings([one], comparisons([one]))
+    # tested: the cause at 16 and 17, global scores, ablation; the cause at n = 8 has no heads
     assert said[0] == (
-        "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 4 "
-        "changes "
-        "(best score in local and in global layers, copying, ablation of all induction heads, in 1 model) these "
-        "are told "
-        "apart: best score in local layers in lab/gpt-neo (-0.5) (corrected p below 0.05, for 7 tests in all)."
+        "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 2 "
+        "changes (best score in local and in global layers, copying, ablation of all induction heads, in 1 model) "
+        "these are told apart: best score in global layers in lab/gpt-neo (-0.1) (corrected p below 0.05, for 4 tests "
+        "in all). 2 others end at chance level or at a ceiling, or are fixed by the architecture, and are not tested."
     )
 
 
 def test_what_changes_where_every_layer_is_global_is_not_put_down_to_the_window():
     one = made("lab/nope", scores={(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8})
     said = induction_words.findings([one], comparisons([one]))
-    assert said[0].endswith("tests in all). Where every layer is global it changes with n, and not by a window.")
+    assert said[0].endswith(" Where every layer is global it changes with n, and not by a window.")
     assert said[1].startswith("lab/nope (no positions, every layer global; 1 network): ")
+
+
+CHANCE = 0.95 * np.log(202)  # of the vocabulary, where a result does not record its candidates
+
+
+@pytest.mark.parametrize(("loss", "tested"), [(CHANCE - 0.01, True), (CHANCE + 0.01, False)])
+def test_an_ablation_that_ends_at_chance_level_is_not_tested(loss, tested):
+    one = made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in (16, 17)}, effect=loss - 0.1, accuracy=0.7)
+    tests = comparisons([one])
+    for key in (("lab/gpt2", "needed", 16), ("lab/gpt2", "needed", 17), ("lab/gpt2", "together", None)):
+        assert np.isfinite(tests[key].p_adjusted) == tested == (tests[key].untested is None)
+    verdict = induction_words.cause(one, 16, tests)
+    assert verdict.status == ("supported" if tested else "not measured")
+    assert ("chance level" in verdict.reason) != tested
+    said = " ".join(induction_words.findings([one], tests))
+    assert ("not tested: ends at chance level in the loss without induction heads (" in said) != tested
+    assert ("is higher all the same, by at least 3.95" in said) != tested
+
+
+def test_the_chance_level_is_that_of_the_tokens_that_sequences_are_drawn_from():
+    one = made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in (16, 17)}, effect=4.0, accuracy=0.7)
+    few = dataclasses.replace(one, result=one.result.assign_attrs(candidates=70))  # 0.95 ln 70 = 4.04 < 4.1
+    assert comparisons([one])["lab/gpt2", "needed", 16].untested is None
+    assert comparisons([few])["lab/gpt2", "needed", 16].untested is not None
+
+
+@pytest.mark.parametrize(("accuracy", "tested"), [(0.9899, True), (0.9901, False), (0.054, False), (0.055, True)])
+def test_copying_at_its_ceiling_or_at_chance_level_is_not_tested(accuracy, tested):
+    # chance level of 202 tokens: at most 1 / 202 + 0.05 (1 - 1 / 202) = 0.0547
+    changes = comparisons([made("lab/gpt2", accuracy=accuracy)])["lab/gpt2", "accuracy", None]
+    assert (changes.untested is None) == tested == np.isfinite(changes.p_adjusted)
+
+
+def test_the_score_of_local_layers_beyond_their_window_is_exact_and_not_tested():
+    scores = {(0, 16, 1, 3): 0.5}
+    assert comparisons([made(scores=scores)])["lab/gpt-neo", "local", None].untested.status == "exact"
+    broken = made(scores=scores | {(0, 17, 1, 3): 0.1})
+    assert comparisons([broken])["lab/gpt-neo", "local", None].untested.status == "contradicted"
 
 
 def test_the_law_is_checked_and_a_broken_one_is_shouted():
@@ -683,20 +732,30 @@ def test_the_finding_of_the_cause_is_a_paired_t_test_of_the_saved_numbers(result
 
 
 def test_p_are_corrected_for_all_that_is_tested(result, record):
-    p = []
+    """Chance level is ln 193 for the words that sequences are drawn from; copying is at its ceiling; the score of local
+    layers beyond the window is fixed."""
+    chance, p = 0.95 * np.log(193), {}
     for name in ("lab/gpt-neo", "lab/gpt-neo-global"):
         one = result.sel(model=name)
-        p += list(stats.ttest_1samp((one["together"] - one["others"]).mean("prompt"), 0).pvalue)
-        scores = one["induction"].mean("prompt")
-        kinds = ([1, 3], [0, 2]) if name == "lab/gpt-neo" else ([0, 1, 2, 3],)
-        each = [scores.sel(layer=layers).max(("layer", "head")) for layers in kinds]
-        each += [one["accuracy"].mean("prompt"), one["together"].mean("prompt")]
-        changes = [(its.sel(distance=16) - its.sel(distance=15)).values for its in each]
-        p += [1.0 if (change == 0).all() else stats.ttest_1samp(change, 0).pvalue for change in changes]
+        assert (one["accuracy"].mean("prompt") > 0.99).any("seed").all()
+        end, needed = (one["loss"] + one["together"]).mean("prompt"), (one["together"] - one["others"]).mean("prompt")
+        at_chance = (end >= chance).any("seed").sel(distance=[15, 16])
+        p |= {
+            (name, d): stats.ttest_1samp(needed.sel(distance=d), 0).pvalue
+            for d in (15, 16)
+            if not at_chance.sel(distance=d)
+        }
+        layers = [0, 2] if name == "lab/gpt-neo" else [0, 1, 2, 3]
+        each = {"global": one["induction"].mean("prompt").sel(layer=layers).max(("layer", "head"))}
+        each |= {} if at_chance.any() else {"together": one["together"].mean("prompt")}
+        for measure, its in each.items():
+            change = (its.sel(distance=16) - its.sel(distance=15)).values
+            p[name, measure] = 1.0 if (change == 0).all() else stats.ttest_1samp(change, 0).pvalue
     assert f"for {len(p)} tests in all" in record["findings"][0]
-    adjusted = stats.false_discovery_control(p)
+    adjusted = dict(zip(p, stats.false_discovery_control(list(p.values())), strict=True))
     (said,) = [text for text in record["findings"] if text.startswith("Ablating all induction heads of lab/gpt-neo at")]
-    assert [f"{value:.2g}" for value in adjusted[:2]] == re.findall(r"corrected p = ([\d.]*\d)", said)
+    expected = [adjusted[key] for key in (("lab/gpt-neo", 15), ("lab/gpt-neo", 16)) if key in adjusted]
+    assert [f"{value:.2g}" for value in expected] == re.findall(r"corrected p = ([\d.]*\d)", said)
 
 
 def test_the_order_of_formation_is_that_of_the_saved_curves(result, record):

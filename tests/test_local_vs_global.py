@@ -144,7 +144,7 @@ def test_findings_are_silent_about_what_was_not_measured():
 
 def test_a_context_that_does_not_cross_the_window_is_refused_before_anything_is_loaded(capsys, tmp_path):
     assert call("--models", "gpt-neo-125M", "lab/gpt2", "--out", tmp_path) == 2
-    assert "lab/gpt2 sees 128 tokens, too few to cross a window of 256" in capsys.readouterr().err
+    assert "lab/gpt2 sees 128 tokens, too few to cross the window of 256 tokens" in capsys.readouterr().err
 
 
 def test_a_text_that_does_not_cross_the_window_is_warned_about(tmp_path):

@@ -16,7 +16,8 @@ from neolens.circuits.crossing import (
 )
 from neolens.circuits.effects import Input, effects, inputs, ranked
 from neolens.circuits.formation import Formation, Milestone, formations
-from neolens.circuits.induction import Induction, Sure, comparisons
+from neolens.circuits.induction import Induction, Sure
+from neolens.circuits.induction_comparisons import comparisons
 from neolens.circuits.published import PUBLISHED, ROLES, Compared, Role, compared, published
 from neolens.circuits.random_induction import random_induction
 from neolens.circuits.words import finding, head_table, published_table, solves, task_table, warnings

@@ -21,6 +21,7 @@ from neolens import results
 from neolens.ablation.groups import Head
 from neolens.models import anatomy
 from neolens.position.reading import losses
+from neolens.prompts.drawing import token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import effects_beside_controls, together
@@ -67,6 +68,9 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
           n; all but `alone` are NaN where every head of the layer holds the pattern, so that there is no control;
         - `together`, `others` by prompt: what ablating all of them at once adds, and as many random others; NaN where
           there are none.
+
+        The attribute `candidates` is the number of tokens that random sequences are drawn from, which fixes the chance
+        level.
     """
     found = []
     for n, prompts in repeats.items():
@@ -154,7 +158,8 @@ def _at_once(
 def _by_distance(model: Any, repeats: Repeats, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     joined = _joined(parts, "distance", [n - 1 for n in repeats]).drop_attrs()
     places = {"n": ("distance", list(repeats)), "length": ("distance", [2 * n + 1 for n in repeats])}
-    return joined.assign_coords(places).assign_attrs(results.provenance(model, anatomy(model)))
+    provenance = results.provenance(model, anatomy(model))
+    return joined.assign_coords(places).assign_attrs(provenance, candidates=len(token_pool(model)))
 
 
 def _joined(parts: Sequence[xr.Dataset], axis: str, values: Sequence[int]) -> xr.Dataset:

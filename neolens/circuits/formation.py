@@ -18,6 +18,7 @@ import xarray as xr
 from neolens.checks import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
+from neolens.verdicts import limit
 
 COPIES = 0.5
 """The share of the second copy that is predicted from which on a network copies."""
@@ -132,9 +133,14 @@ Change = tuple[int, float, float, Sure]
 """A step, what was measured there just inside and just beyond the window, and how much more inside."""
 
 
-def sides(found: Sequence[Induction]) -> dict[tuple[str, str], Change | None]:
+def sides(found: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | None], int]:
     """Model and one of `SIDED` -> the step at which it differs most between just inside and just beyond the window;
-    None where no step is told apart. All of them, in all models and steps, are corrected together."""
+    None where no step is told apart. All of them, in all models and steps, are corrected together, without the steps at
+    which copying is at the same limit on both sides, chance level or ceiling.
+
+    Returns:
+        These, and the number of differences that were tested.
+    """
     values: dict[tuple[str, str, int], tuple[xr.DataArray, xr.DataArray]] = {}
     for one in found:
         if one.training is not None:
@@ -142,15 +148,20 @@ def sides(found: Sequence[Induction]) -> dict[tuple[str, str], Change | None]:
                 measured = _there(_SCORES[name](one.training))
                 near, far = (measured.sel(distance=n - 1, drop=True) for n in one.nearest)
                 for step in one.training["step"].values.tolist():
-                    values[one.name, name, step] = near.sel(step=step, drop=True), far.sel(step=step, drop=True)
+                    pair = near.sel(step=step, drop=True), far.sel(step=step, drop=True)
+                    limits = [limit(float(side.mean()), "accuracy", one.candidates) for side in pair]
+                    if name != "copying" or limits[0] is None or limits[0] != limits[1]:
+                        values[one.name, name, step] = pair
     tested = sure({key: near - far for key, (near, far) in values.items()})
-    largest: dict[tuple[str, str], Change | None] = {(model, name): None for model, name, _ in values}
+    largest: dict[tuple[str, str], Change | None] = {
+        (one.name, name): None for one in found if one.training is not None for name in SIDED
+    }
     for (model, name, step), its in tested.items():
         before = largest[model, name]
         if its.tells and (before is None or abs(its.its.mean) > abs(before[3].its.mean)):
             inside, beyond = (float(side.mean()) for side in values[model, name, step])
             largest[model, name] = step, inside, beyond, its
-    return largest
+    return largest, len(values)
 
 
 def passes(name: str, its: Sure) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, SIDED, THRESHOLDS, Formation, sides
+from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, THRESHOLDS, Formation, sides
 from neolens.circuits.induction import Induction
 from neolens.circuits.induction_words import number, p_of, told
 from neolens.circuits.words import listed
@@ -124,8 +124,7 @@ def _both_sides(by_model: Sequence[Sequence[Formation]]) -> str:
 
 def _most_apart(found: Sequence[Induction]) -> str:
     """Where scores and copying differ most between just inside and just beyond the window."""
-    changes, parts = sides(found), []
-    steps = [one.training.sizes["step"] for one in found if one.training is not None]
+    (changes, tested), parts = sides(found), []
     for (model, name), change in changes.items():
         if change is not None:
             step, near, far, its = change
@@ -134,7 +133,7 @@ def _most_apart(found: Sequence[Induction]) -> str:
     others = [f"{MILESTONES[name]} in {model}" for (model, name), change in changes.items() if change is None]
     return (
         f"Over the training the nearest lengths on both sides differ most in {'; in '.join(parts) or 'nothing'}. At no "
-        f"step told apart: {listed(others) if others else 'none'} ({len(SIDED) * sum(steps)} differences were tested)."
+        f"step told apart: {listed(others) if others else 'none'} ({tested} differences were tested)."
     )
 
 

@@ -3,7 +3,7 @@
 Where a model has several seeds they are the sample (`neolens.seeds`); of a single network it is its prompts, and
 intervals are about other prompts of the same network (bootstrap). Everything that is tested in a run is corrected
 together: over seeds by Benjamini and Hochberg 1995, over the prompts of single networks by max-T (Westfall and Young
-1993).
+1993). What ends at chance level or at a ceiling, and what the architecture fixes, is not tested (`neolens.verdicts`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import xarray as xr
 
 from neolens import seeds
 from neolens.ablation.effects import effect
-from neolens.checks import check_records
 from neolens.circuits.copying import HOLDS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.seeds import Estimate
+from neolens.verdicts import Verdict
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -71,10 +71,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 )
 """Name -> what it is."""
 
-CROSSING = ("local", "global", "accuracy", "together")
-"""Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its
-random heads are others."""
-
 
 @dataclass(frozen=True)
 class Sure:
@@ -83,6 +79,8 @@ class Sure:
     its: Estimate
     over: Literal["seeds", "prompts"]
     p_adjusted: float = np.nan
+    untested: Verdict | None = None
+    """Why there is no p, where the comparison ends at a limit or the architecture fixes it."""
 
     @property
     def tells(self) -> bool:
@@ -133,6 +131,12 @@ class Induction:
     def holds(self, n: int) -> xr.DataArray:
         """By seed, layer and head, whether a head holds the pattern."""
         return self.result["induction"].sel(distance=n - 1).mean("prompt") >= HOLDS
+
+    @property
+    def candidates(self) -> int:
+        """How many tokens the random sequences are drawn from; the vocabulary where a result of an earlier version does
+        not record it."""
+        return int(self.result.attrs.get("candidates", self.facts.d_vocab))
 
     def sure(self, measure: str, n: int) -> Sure | None:
         """Its mean and interval; None where a model has nothing of the kind."""
@@ -185,13 +189,19 @@ def formation_lengths(lengths: Sequence[int], window: int) -> list[int]:
     return sorted({min(lengths), *nearest(lengths, window)})
 
 
-def sure(values: Mapping[Key, xr.DataArray]) -> dict[Key, Sure]:
-    """Means with intervals, and p of a mean of 0 corrected for all that are given; those without a value have n = 0.
+def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = MappingProxyType({})) -> dict[Key, Sure]:
+    """Means with intervals, and p of a mean of 0 corrected for all that are tested; those without a value have n = 0.
 
     Args:
         values: by prompt, and by seed where there are several networks, which then are the sample. All single networks
             have as many prompts.
+        untested: those that have no p and do not count for the correction of the others.
     """
+    if untested:
+        tested = sure({key: value for key, value in values.items() if key not in untested})
+        bare = sure({key: values[key] for key in untested})
+        tested |= {key: replace(one, p_adjusted=np.nan, untested=untested[key]) for key, one in bare.items()}
+        return {key: tested[key] for key in values}
     several = {key: one for key, one in values.items() if one.sizes.get("seed", 1) > 1}
     estimates = {key: seeds.estimate(one.mean("prompt")) for key, one in several.items()}
     adjusted = seeds.corrected({str(number): one for number, one in enumerate(estimates.values())})
@@ -218,23 +228,3 @@ def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:
         key: Sure(Estimate(mean, low, high, n, p), "prompts", adjusted)
         for key, mean, low, high, p, adjusted in zip(values, *numbers, strict=True)
     }
-
-
-Comparison = tuple[str, str, int | None]
-"""Model, measure, and repeat length; None for its change across the window."""
-
-
-def comparisons(found: Sequence[Induction]) -> dict[Comparison, Sure]:
-    """All that is tested in a run: at each repeat length how much more ablating all induction heads costs than as many
-    random ones, and what changes from the last length inside the window to the first beyond it."""
-    values: dict[Comparison, xr.DataArray] = {}
-    for one in check_records(found, "found", Induction, "experiments.induction.run"):
-        for n in one.lengths:
-            needed = one.values("needed", n)
-            assert needed is not None
-            values[one.name, "needed", n] = needed
-        for measure in CROSSING:
-            inside, beyond = (one.values(measure, n) for n in one.nearest)
-            if inside is not None and beyond is not None:
-                values[one.name, measure, None] = beyond - inside
-    return sure(values)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from neolens.circuits.formation import MILESTONES, Formation, Milestone
-from neolens.circuits.induction import MEASURES, Comparison, Induction, Sure
+from neolens.circuits.induction import MEASURES, Induction, Sure
+from neolens.circuits.induction_comparisons import Comparison
 from neolens.circuits.induction_words import number, p_of
 
 Row = list[str | int | float | None]

@@ -14,7 +14,8 @@ import xarray as xr
 
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import COPIES
-from neolens.circuits.induction import CROSSING, MEASURES, Comparison, Induction, Sure
+from neolens.circuits.induction import MEASURES, Induction, Sure
+from neolens.circuits.induction_comparisons import CROSSING, Comparison
 from neolens.circuits.words import listed
 from neolens.near_far import NearFar, of_anatomies
 from neolens.verdicts import Verdict, more_than_controls
@@ -67,7 +68,9 @@ def told(its: Sure, form: str = ".2f") -> str:
 
 
 def p_of(its: Sure) -> str:
-    """`corrected p = 0.001`."""
+    """`corrected p = 0.001`, or why there is none."""
+    if its.untested is not None:
+        return f"not tested: {its.untested.reason}"
     return f"corrected p = {its.p_adjusted:.2g}" if np.isfinite(its.p_adjusted) else "no p"
 
 
@@ -87,7 +90,11 @@ def percent(share: float) -> str:
 def _at_the_window(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -> str:
     """Of every measure, the models in which it changes at the window."""
     inside, beyond = found[0].nearest
-    changes = {key: its for key, its in tests.items() if key[2] is None and its.its.n}
+    every = {key: its for key, its in tests.items() if key[2] is None and its.its.n}
+    changes = {key: its for key, its in every.items() if its.untested is None}
+    left_out = f" {len(every) - len(changes)} others end at chance level or at a ceiling, or are fixed by the "
+    left_out = f"{left_out}architecture, and are not tested." if len(every) > len(changes) else ""
+    tested = sum(bool(np.isfinite(its.p_adjusted)) for its in tests.values())
     without = {one.name for one in found if not one.facts.windows}
     some = any(its.tells and name in without for (name, *_), its in changes.items())
     length = " Where every layer is global it changes with n, and not by a window." if some else ""
@@ -100,7 +107,7 @@ def _at_the_window(found: Sequence[Induction], tests: Mapping[Comparison, Sure])
         f"From n = {inside} to n = {beyond} the answer moves from {inside - 1} to {beyond - 1} tokens back, across "
         f"{_split(found).name}. Of {len(changes)} changes (best score in local and in global layers, copying, "
         f"ablation of all induction heads, in {_count(len(found), 'model')}) these are told apart: "
-        f"{'; '.join(parts) or 'none'} (corrected p below 0.05, for {len(tests)} tests in all).{length}"
+        f"{'; '.join(parts) or 'none'} (corrected p below 0.05, for {tested} tests in all).{left_out}{length}"
     )
 
 
@@ -167,9 +174,11 @@ def _needed(one: Induction, tests: Mapping[Comparison, Sure]) -> str:
         else:
             which = "less" if its.its.mean < 0 else "more"
             size = _sample(its, ".2f")
+            size = size if its.untested is None else f"{size}, {p_of(its)}"
             sure = ": not told apart" if verdict.status == "not significant" else ""
             by = f"{number(abs(its.its.mean))} ({size})" if which == "more" else f"{number(its.its.mean)} ({size})"
-            causes.append(f"{start}, {which} than as many random heads by {by}, {p_of(its)}{sure}")
+            p = f", {p_of(its)}" if its.untested is None else ""
+            causes.append(f"{start}, {which} than as many random heads by {by}{p}{sure}")
     return f"Ablating all induction heads of {one.name} at once: {'; '.join(causes)}.{_alone(one)}"
 
 
@@ -178,6 +187,8 @@ def cause(one: Induction, n: int, tests: Mapping[Comparison, Sure]) -> Verdict:
     that has the most induction heads."""
     count = int(one.holds(n).sum(("layer", "head")).max())
     its, effect = tests[one.name, "needed", n], one.sure("together", n)
+    if its.untested is not None:
+        return its.untested
     added = effect.its.mean if effect is not None else np.nan
     heads, controls = f"all induction heads of {one.name} at n = {n}", one.facts.layers * one.facts.heads - count
     if its.its.n:
