@@ -15,7 +15,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.checks import check_bool, check_choice, check_text, check_type, did_you_mean, shown
+from neolens.checks import (
+    check_bool,
+    check_choice,
+    check_floats,
+    check_function,
+    check_text,
+    check_tokens,
+    check_type,
+    did_you_mean,
+    holds_tokens,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,10 @@ class Asked:
     clean: Float[Tensor, "row read d_vocab"] | None = None
     """Logits of the clean run at the positions that are read, for a metric that asks for them."""
 
+    def __post_init__(self) -> None:
+        _check_targets(self, "run", "[run, pos, d_vocab]")
+        check_tokens(self.tokens, "tokens of Asked", "[run, pos]")
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -38,6 +53,9 @@ class Expected:
     distractors: Int[Tensor, " item"] | None = None
     clean: Float[Tensor, "item d_vocab"] | None = None
     """Logits of the clean run (of an ablation, the run as it is) there, for a metric that asks for them."""
+
+    def __post_init__(self) -> None:
+        _check_targets(self, "item", "[item, d_vocab]")
 
     @property
     def columns(self) -> Int[Tensor, "item column"]:
@@ -70,7 +88,7 @@ class Metric:
     def __post_init__(self) -> None:
         check_text(self.name, "name of a metric", example="margin")
         for name, function in (("of", self.of), *([] if self.of_token is None else [("of_token", self.of_token)])):
-            _check_function(function, f"{name} of metric {self.name}")
+            check_function(function, f"{name} of metric {self.name}", "logits")
         check_choice(self.reads, "reads", ("last", "every"))
         check_choice(self.columns, "columns", ("answers", "all"))
         check_bool(self.against_clean, "against_clean")
@@ -85,9 +103,11 @@ class Metric:
                 one number a run.
         """
         _check_logits(self, logits, asked)
-        values = self.of(logits, asked)
-        if not isinstance(values, Tensor) or values.shape != (logits.shape[0],):
-            given = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        values = self.of(_columns_read(self, logits, asked), asked)
+        whole = isinstance(values, Tensor) and values.layout == torch.strided and not values.is_meta
+        if not whole or values.is_complex() or values.shape != (logits.shape[0],):
+            given = f"{shown(values)} of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
+            given = f"shape {tuple(values.shape)}" if whole and not values.is_complex() else given
             raise ValueError(
                 f"metric {self.name} gives {given} for {logits.shape[0]} runs: expected a tensor with one number a run"
             )
@@ -95,34 +115,62 @@ class Metric:
 
     def of_every(self, logits: Float[Tensor, "row pos d_vocab"], asked: Asked) -> Float[Tensor, " row"]:
         """The metric of each run from all of its logits, of which it is handed what it reads."""
+        _check_logits(self, logits, asked)
         if self.reads == "last":
             logits = logits[:, -1:]
             asked = replace(asked, clean=None if asked.clean is None else asked.clean[:, -1:])
         return self(logits, asked)
 
 
-def _check_function(value: Any, what: str) -> None:
-    if not callable(value):
-        raise TypeError(f"{what} {shown(value)}: expected a function of logits")
+def _check_targets(targets: Asked | Expected, each: str, axes: str) -> None:
+    """Check the tokens and the logits that predictions are compared with."""
+    of = type(targets).__name__
+    for name in ("answers", "distractors"):
+        tokens = getattr(targets, name)
+        if name == "answers" or tokens is not None:
+            if not holds_tokens(tokens) or tokens.ndim != 1:
+                raise TypeError(f"{name} {shown(tokens)} of {of}: expected an integer tensor [{each}], in memory")
+            if len(tokens) != len(targets.answers):
+                raise ValueError(f"{len(tokens)} {name} for {len(targets.answers)} answers: expected as many")
+    if targets.clean is not None:
+        check_floats(targets.clean, f"clean of {of}", axes)
 
 
 def _check_logits(metric: Metric, logits: Any, asked: Any) -> None:
     """Check that there are logits of each run, and what the metric compares them with."""
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise TypeError(f"logits {shown(logits)}: expected a tensor of floats [run, pos, column]")
-    if logits.ndim != 3 or not logits.numel():
-        raise ValueError(f"logits of shape {tuple(logits.shape)}: expected [run, pos, column], at least one of each")
+    check_floats(logits, "logits", "[run, pos, column]")
     check_type(asked, "asked", Asked, "a neolens.metrics.Asked, with answers of each run")
     for name in ("answers", "distractors"):
         tokens = getattr(asked, name)
         if tokens is None and name == "distractors" and not metric.needs_distractors:
             continue
-        if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+        if not holds_tokens(tokens):
             raise TypeError(f"{name} {shown(tokens)}: metric {metric.name} needs an integer tensor [run]")
         if tokens.shape != logits.shape[:1]:
             raise ValueError(f"{name} of shape {tuple(tokens.shape)} for {len(logits)} runs: expected one token each")
     if metric.against_clean and asked.clean is None:
         raise ValueError(f"asked.clean None: metric {metric.name} needs the logits of the clean run")
+    if metric.against_clean and asked.clean.shape[::2] != logits.shape[::2]:
+        shapes = f"{tuple(asked.clean.shape)} for logits of shape {tuple(logits.shape)}"
+        raise ValueError(f"asked.clean of shape {shapes}: expected as many runs and tokens")
+
+
+def _columns_read(metric: Metric, logits: Tensor, asked: Asked) -> Tensor:
+    """The logits of the answer and the distractor alone, where a metric reads no others."""
+    needed = 2 if metric.needs_distractors else 1
+    if logits.shape[2] < needed:
+        raise ValueError(f"logits of shape {tuple(logits.shape)}: metric {metric.name} needs {needed} columns")
+    if metric.columns == "all" or logits.shape[2] <= 2:
+        return logits
+    columns = Expected(asked.answers, asked.distractors).columns
+    _check_columns(columns, logits.shape[2])
+    return logits.gather(2, columns[:, None].expand(-1, logits.shape[1], -1).to(torch.int64))
+
+
+def _check_columns(tokens: Tensor, count: int) -> None:
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < count:
+        wrong = next(token for token in tokens.flatten().tolist() if not 0 <= token < count)
+        raise ValueError(f"answers hold token {wrong}: expected 0 to {count - 1}, as the logits have columns")
 
 
 def _logit_difference(logits: Tensor, expected: Expected) -> Tensor:
@@ -136,10 +184,8 @@ def _log_probability(logits: Tensor, expected: Expected) -> Tensor:
 
 
 def _answer_logits(logits: Tensor, expected: Expected) -> Float[Tensor, "item 1"]:
-    answers = expected.answers
-    if answers.numel() and not 0 <= int(answers.min()) <= int(answers.max()) < logits.shape[1]:
-        wrong = next(token for token in answers.tolist() if not 0 <= token < logits.shape[1])
-        raise ValueError(f"answers hold token {wrong}: expected 0 to {logits.shape[1] - 1}, as the logits have columns")
+    answers = expected.answers.to(torch.int64)
+    _check_columns(answers, logits.shape[1])
     return logits.gather(1, answers[:, None])
 
 
@@ -173,6 +219,9 @@ def _at_last(of_token: OfToken) -> Callable[[Tensor, Asked], Tensor]:
 
 
 def _mean_loss(logits: Tensor, asked: Asked) -> Tensor:
+    if asked.tokens.shape != logits.shape[:2] or logits.shape[1] < 2:
+        shapes = f"{tuple(asked.tokens.shape)} for logits of shape {tuple(logits.shape)}"
+        raise ValueError(f"tokens of shape {shapes}: metric loss needs a token for each position, of at least two")
     following = asked.tokens[:, 1:]
     return _loss(logits[:, :-1].flatten(0, 1), Expected(following.flatten())).view(following.shape).mean(1)
 
@@ -218,7 +267,7 @@ def of_function(function: Callable[[Tensor], Tensor]) -> Metric:
     Raises:
         TypeError: no function.
     """
-    _check_function(function, "metric")
+    check_function(function, "metric", "logits")
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(name, lambda logits, asked: function(logits), reads="every")
 
@@ -247,7 +296,9 @@ def _metric(metric: Any) -> Metric:
         return metric
     if isinstance(metric, str):
         if metric not in METRICS:
-            raise ValueError(f"no metric {metric!r}: {did_you_mean(metric, METRICS)}metrics are {', '.join(METRICS)}")
+            raise ValueError(
+                f"no metric {shown(metric)}: {did_you_mean(metric, METRICS)}metrics are {', '.join(METRICS)}"
+            )
         return METRICS[metric]
     if callable(metric):
         return of_function(metric)

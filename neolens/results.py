@@ -18,9 +18,9 @@ import numpy as np
 import xarray as xr
 
 from neolens import netcdf
-from neolens.checks import check_text, check_type, did_you_mean, shown
+from neolens.checks import check_indices, check_layers, check_list, check_text, check_type, did_you_mean, shown
 from neolens.models.facts import Anatomy
-from neolens.models.foreign import Facts
+from neolens.models.foreign import Facts, check_anatomy
 from neolens.models.treatments import in_words
 from neolens.network.checksum import fingerprint
 from neolens.network.weights import dtype_of
@@ -42,16 +42,36 @@ def build(
 ) -> xr.Dataset:
     """A checked dataset; axes `layer` and `head` get their numbers (by default all of the model's), layers their
     `attention_kind` and `window`."""
-    labels, dims = dict(coords or {}), {dim for names, _ in variables.values() for dim in names}
+    check_anatomy(anatomy)
+    expected = "a mapping from names to (axes, array), such as {'loss': (('prompt',), losses)}"
+    dims: set[str] = set()
+    for name, value in check_type(variables, "variables", Mapping, expected).items():
+        check_text(name, "name of a variable", example="loss")
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise TypeError(f"variables[{shown(name)}] {shown(value)}: expected (axes, array), a tuple of two")
+        axes = [value[0]] if isinstance(value[0], str) else check_list(value[0], "axes", "names", example="['pos']")
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"variables[{shown(name)}] has the axes {shown(axes)}: expected each once")
+        dims |= {check_text(axis, "axis", example="pos") for axis in axes}
+    labels = {**check_type({} if coords is None else coords, "coords", Mapping, "a mapping from names to labels")}
+    noted = {**check_type({} if attrs is None else attrs, "attrs", Mapping, "a mapping from names to values")}
+    for name in (*labels, *noted):
+        check_text(name, "name of a coordinate or an attribute", example="length")
     if "layer" in dims:
-        numbers = np.arange(anatomy.layers) if layers is None else np.asarray(layers)
+        count, of = anatomy.layers, anatomy.name
+        numbers = np.arange(count) if layers is None else np.array(check_layers(layers, count, of))
         spans = [anatomy.attention[layer] for layer in numbers]
         labels["layer"] = numbers
         labels["attention_kind"] = ("layer", [span.kind for span in spans])
         labels["window"] = ("layer", [np.nan if span.window is None else float(span.window) for span in spans])
     if "head" in dims:
-        labels["head"] = np.arange(anatomy.heads) if heads is None else np.asarray(heads)
-    return check(xr.Dataset(dict(variables), coords=labels, attrs=dict(attrs or {})))
+        labels["head"] = np.arange(anatomy.heads) if heads is None else check_indices(heads, "head", anatomy.heads)
+    try:
+        result = xr.Dataset(dict(variables), coords=labels, attrs=noted)
+    except Exception as error:  # xarray raises errors of many kinds
+        reason = " ".join(str(error).split())
+        raise ValueError(f"variables cannot be labelled ({reason:.120}): expected {expected}") from error
+    return check(result)
 
 
 def check(result: xr.Dataset) -> xr.Dataset:
@@ -152,11 +172,21 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
             raise ValueError(
                 f"result of {shown(name)} has no coordinate {missing[0]}: expected results of one measure of neolens"
             )
+    first = next(iter(by_model))
+    for name, result in by_model.items():
+        if not {*result.data_vars} & {*by_model[first].data_vars}:
+            raise ValueError(f"results of {shown(first)} and {shown(name)} share no variable: expected one measure")
+        if twice := [axis for axis, labels in result.indexes.items() if not labels.is_unique]:
+            raise ValueError(f"result of {shown(name)} has a {twice[0]} twice: expected each once")
     parts = [part.reset_coords(["attention_kind", "window", "length"]) for part in by_model.values()]
     axes = {name: part[name] for part in parts for name in part.indexes}
     parts = [part.assign_coords({name: at for name, at in axes.items() if name not in part.indexes}) for part in parts]
     names = xr.DataArray(list(by_model), dims="model", name="model")
-    both = xr.concat(parts, dim=names, join="outer", data_vars="all", combine_attrs="drop")
+    try:
+        both = xr.concat(parts, dim=names, join="outer", data_vars="all", combine_attrs="drop")
+    except Exception as error:  # xarray raises errors of many kinds
+        reason = " ".join(str(error).split())
+        raise ValueError(f"by_model cannot be stacked ({reason:.120}): expected results of one measure") from error
     both["attention_kind"] = both["attention_kind"].fillna("").astype(str)
     both.attrs = {"provenance": json.dumps({name: dict(part.attrs) for name, part in by_model.items()}, default=str)}
     return check(both.set_coords(["attention_kind", "window", "length"]))
@@ -164,6 +194,7 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 def provenance(model: Any, anatomy: Facts, **more: Any) -> dict[str, Any]:
     """Where a result comes from: model, weights, versions, dtype and device, ready for a netCDF attribute each."""
+    check_anatomy(anatomy)
     treatment = anatomy.position.treatment if isinstance(anatomy, Anatomy) else None
     ignored = getattr(anatomy, "ignored_fields", ())
     return {

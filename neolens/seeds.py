@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy import stats
+from torch import Tensor
 
-from neolens.checks import check_number, check_text, check_type, check_whole, shown
+from neolens.checks import check_list, check_number, check_text, check_type, check_whole, shown
 
 CORRECTION = "Benjamini and Hochberg"
 
@@ -47,8 +49,14 @@ class Estimate:
     def __post_init__(self) -> None:
         check_whole(self.n, "n of an Estimate", 0, unit="seeds")
         for name in ("mean", "low", "high", "p"):
-            if not isinstance(value := getattr(self, name), float) or np.isfinite(value):
+            value = getattr(self, name)
+            infinite = isinstance(value, float) and (np.isnan(value) or (name in ("low", "high") and np.isinf(value)))
+            if not infinite:
                 check_number(value, f"{name} of an Estimate", *((0, 1) if name == "p" else ()))
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} of an Estimate: expected at most high, {self.high:g}")
+        values = check_list(self.values, "values of an Estimate", "numbers, one per seed", example="(0.5, 0.75)")
+        object.__setattr__(self, "values", tuple(check_number(value, "value of an Estimate") for value in values))
 
 
 def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float | int, float | int]:
@@ -64,8 +72,9 @@ def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float | int, float 
     """
     expected = f"{what} {shown(bounds)}: expected the lowest and the highest possible value, such as (0, 1)"
     try:
-        low, high = (float(end) for end in bounds if not isinstance(end, str | bytes | bool))
-    except (TypeError, ValueError):
+        ends = check_list(bounds, what, "two numbers")
+        low, high = (float(end) for end in ends if not isinstance(end, str | bytes | bool | np.bool_))
+    except Exception:  # torch raises others for a tensor that holds no numbers
         raise TypeError(expected) from None
     if not low < high:
         raise ValueError(expected)
@@ -93,10 +102,14 @@ def estimate(
     """
     bounds = check_bounds(bounds)
     try:
-        found = np.asarray(values, dtype=None if isinstance(values, str | bytes | xr.Dataset) else float)
-        if found.dtype != float:
+        given = values if isinstance(values, xr.DataArray) else check_list(values, "values", "numbers")
+        raw = np.asarray(given)
+        if raw.dtype.kind not in "iuf" and not all(isinstance(x, Number | Tensor) for x in raw.flat):
             raise TypeError
-    except (TypeError, ValueError):
+        if raw.dtype.kind == "c":
+            raise TypeError
+        found = raw.astype(float)
+    except Exception:  # NumPy and torch raise errors of many kinds for what is no array of numbers
         raise TypeError(f"values {shown(values)}: expected an array of numbers, one per seed") from None
     if found.ndim != 1:
         raise ValueError(f"values have shape {found.shape}: expected one a seed")
@@ -131,7 +144,15 @@ def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float | int, 
     for name, values in (("one", one), ("other", other)):
         if "seed" not in check_type(values, name, xr.DataArray, "a DataArray of one value per seed").dims:
             raise ValueError(f"{name} has the axes {values.dims}: expected a value per seed, with the axis seed")
-    one, other = xr.align(one, other, join="inner")
+        if values.dtype.kind not in "iufb":
+            raise TypeError(f"{name} holds {values.dtype}: expected numbers, one per seed")
+        if values.indexes.get("seed") is not None and not values.indexes["seed"].is_unique:
+            raise ValueError(f"{name} has a seed twice: expected each once")
+    try:
+        one, other = xr.align(one, other, join="inner")
+    except Exception as error:  # xarray raises errors of many kinds
+        reason = " ".join(str(error).split())
+        raise ValueError(f"one and other cannot be compared ({reason:.100}): expected a value per seed") from error
     return estimate(one - other, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
 
 

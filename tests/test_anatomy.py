@@ -96,7 +96,7 @@ def test_pythia_turns_a_quarter_of_each_head():
 
 def test_neox_without_rotated_dimensions_has_no_position():
     config = tiny.config("neox-sequential", rotary_pct=0.0)
-    assert neolens.models.facts.from_config(config, "nope").position == Position("none")
+    assert neolens.models.config_facts.from_config(config, "nope").position == Position("none")
 
 
 @pytest.mark.parametrize("name", ["GPT2", "gpt-NEO-125m", "eleutherai/PYTHIA-70M-deduped", "LAB/gpt-neo"])

@@ -16,7 +16,7 @@ from browser import Parsed
 from experiments import ioi as job
 from neolens import circuits, results
 from neolens.lab import folder
-from neolens.models.facts import from_config
+from neolens.models.config_facts import from_config
 from neolens.prompts import indirect_object
 
 POSITIONS = ("io", "s1", "s2", "end")

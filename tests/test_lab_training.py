@@ -475,7 +475,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(change, message):
 def test_a_folder_that_cannot_be_written_is_refused_before_the_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     killed_at(0, monkeypatch)
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(ValueError, match=r"out folder .*file' cannot be written to \(Not a directory\): give a folder"):
         training.train("gpt2", tmp_path / "file", recipe=TINY)
 
 

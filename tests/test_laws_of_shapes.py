@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import neolens
 import tiny
 from neolens.models.bridge import build_bridge
-from neolens.models.facts import from_config
+from neolens.models.config_facts import from_config
 from neolens.network import logits, residual, weights_of
 from neolens.prompts import repeated
 from neolens.scores import induction_out_of_reach, mass_out_of_reach, window_difference

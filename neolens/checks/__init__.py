@@ -7,15 +7,15 @@ from neolens.checks.model_parts import (
     check_indices,
     check_layer,
     check_layers,
-    check_tokens,
-    holds_tokens,
 )
+from neolens.checks.records import check_fields, check_records
+from neolens.checks.tensors import check_floats, check_tokens, holds_tokens
 from neolens.checks.values import (
     check_bool,
     check_choice,
+    check_function,
     check_list,
     check_number,
-    check_records,
     check_seed,
     check_text,
     check_type,
@@ -29,6 +29,9 @@ __all__ = [
     "Head",
     "check_bool",
     "check_choice",
+    "check_fields",
+    "check_floats",
+    "check_function",
     "check_head",
     "check_index",
     "check_indices",

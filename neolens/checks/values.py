@@ -22,7 +22,10 @@ def shown(value: Any, most: int = 60) -> str:
     >>> shown([1.5, 2])
     '[1.5, 2]'
     """
-    shape = getattr(value, "shape", None)
+    try:
+        shape = getattr(value, "shape", None)
+    except Exception:  # of a nested tensor
+        shape = None
     if isinstance(shape, tuple) and math.prod(shape) != 1:
         dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
         return f"{type(value).__name__} of shape {tuple(shape)}{dtype and f' and dtype {dtype}'}"
@@ -94,7 +97,7 @@ def check_whole(
         if isinstance(value, bool) or getattr(value, "ndim", None) or "bool" in str(getattr(value, "dtype", "")):
             raise TypeError
         whole = operator.index(value)
-    except TypeError:
+    except Exception:  # torch raises others for a tensor that holds no numbers
         raise TypeError(f"{what} {shown(value)}: expected {kind()}") from None
     if (least is not None and whole < least) or (most is not None and whole > most):
         raise ValueError(f"{what} {shown(whole)}: expected {kind(whole)}")
@@ -145,12 +148,12 @@ def check_number(
     try:
         if isinstance(value, bool | str | bytes) or getattr(value, "ndim", None):
             raise TypeError
-        if "bool" in str(getattr(value, "dtype", "")):
+        if any(kind in str(getattr(value, "dtype", "")) for kind in ("bool", "complex")):
             raise TypeError
         number = float(value)
     except OverflowError:
         number = math.inf
-    except (TypeError, ValueError):
+    except Exception:  # torch raises others for a tensor that holds no numbers
         raise TypeError(f"{what} {shown(value)}: expected {kind}") from None
     outside = (least is not None and number < least) or (most is not None and number > most)
     if not math.isfinite(number) or outside or (above is not None and number <= above):
@@ -228,28 +231,36 @@ def check_list(value: Any, what: str, of: str, *, example: str = "") -> list[Any
     Raises:
         TypeError: anything else.
     """
-    wrong = isinstance(value, str | bytes | bytearray | Mapping | Set) or getattr(value, "ndim", 1) == 0
-    if wrong or not isinstance(value, Iterable):
+    try:
+        wrong = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set) or not isinstance(
+            value, Iterable
+        )
+        if wrong or getattr(value, "ndim", 1) == 0 or hasattr(value, "columns") or not _is_in_memory(value):
+            raise TypeError
+        return list(value)
+    except Exception:  # of an iterator of someone else's
         such = f", such as {example}" if example else ""
-        raise TypeError(f"{what} {shown(value)}: expected a list of {of}{such}")
-    return list(value)
+        raise TypeError(f"{what} {shown(value)}: expected a list of {of}{such}") from None
 
 
-def check_records(value: Any, what: str, kind: type, source: str) -> list[Any]:
-    """The items of a list of records of one class.
+def _is_in_memory(value: Any) -> bool:
+    """Whether a value, if it is a tensor, holds its numbers one beside the other."""
+    return str(getattr(value, "layout", "torch.strided")) == "torch.strided" and not getattr(value, "is_meta", False)
 
-    >>> check_records(3, "found", dict, "neolens.circuits.circuit")
+
+def check_function(value: Any, what: str, of: str) -> Any:
+    """A function, or anything else that can be called.
+
+    >>> check_function(3, "observer", "a block of a pattern")
     Traceback (most recent call last):
-    TypeError: found 3: expected a list of dict, as neolens.circuits.circuit returns them
+    TypeError: observer 3: expected a function of a block of a pattern
 
     Raises:
-        TypeError: no list, or something else in it.
+        TypeError: it cannot be called.
     """
-    expected = f"{kind.__name__}, as {source} returns them"
-    return [
-        check_type(item, f"{what}[{at}]", kind, f"a {expected}")
-        for at, item in enumerate(check_list(value, what, expected))
-    ]
+    if not callable(value):
+        raise TypeError(f"{what} {shown(value)}: expected a function of {of}")
+    return value
 
 
 def check_whole_numbers(

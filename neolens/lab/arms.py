@@ -9,9 +9,11 @@ All arms start from the same values (see `start`) and are trained by the same re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from transformers import GPT2Config, GPTNeoConfig, GPTNeoXConfig, PreTrainedConfig
 
+from neolens.checks import check_fields, check_type
 from neolens.lab.words import BOS_ID, VOCABULARY
 
 
@@ -29,6 +31,11 @@ class Size:
     spread: float = 0.08
     """Standard deviation of the starting values."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, {"spread": (1e-9, 1e9)})
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} of a Size: expected a multiple of its {self.heads} heads")
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -39,6 +46,10 @@ class Arm:
     scores_scaled: bool
     """Whether the class divides scores by the square root of the head's width. Where it does not, queries and
     keys start smaller by the fourth root and learn at a rate as much lower: under Adam the same thing."""
+
+
+def _check_size(size: Any) -> Size:
+    return check_type(size, "size", Size, "a neolens.lab.arms.Size")
 
 
 def _shared(size: Size) -> dict[str, object]:
@@ -53,18 +64,21 @@ def _shared(size: Size) -> dict[str, object]:
 
 def gpt2_config(size: Size) -> PreTrainedConfig:
     """All layers global, learned absolute positions, attention before MLP."""
+    _check_size(size)
     shape = {"n_layer": size.layers, "n_head": size.heads, "n_embd": size.width, "n_positions": size.context}
     return GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **shape, **_shared(size))
 
 
 def gpt_neo_config(size: Size) -> PreTrainedConfig:
     """Global and local layers in turn, the first global; otherwise as GPT-2."""
+    if _check_size(size).layers % 2:
+        raise ValueError(f"{size.layers} layers of a Size: expected an even number, half of them local")
     return _gpt_neo_config(size, [[["global", "local"], size.layers // 2]])
 
 
 def gpt_neo_global_config(size: Size) -> PreTrainedConfig:
     """As `gpt_neo_config`, every layer global."""
-    return _gpt_neo_config(size, [[["global"], size.layers]])
+    return _gpt_neo_config(size, [[["global"], _check_size(size).layers]])
 
 
 def _gpt_neo_config(size: Size, attention_types: list) -> PreTrainedConfig:
@@ -81,7 +95,7 @@ def _gpt_neo_config(size: Size, attention_types: list) -> PreTrainedConfig:
 
 def _neox_config(size: Size, *, rotary: float, parallel: bool) -> PreTrainedConfig:
     return GPTNeoXConfig(
-        num_hidden_layers=size.layers,
+        num_hidden_layers=_check_size(size).layers,
         num_attention_heads=size.heads,
         hidden_size=size.width,
         intermediate_size=4 * size.width,

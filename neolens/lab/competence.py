@@ -5,17 +5,20 @@ it, and beyond any distance of training. Induction is also asked in its purest f
 the only way to be right about the second copy is to find the same word in the first and to say what followed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from transformers import PreTrainedModel
 
+from neolens.checks import check_choice, check_list, check_type, check_whole, shown
+from neolens.lab.grammar import MOST
 from neolens.lab.language import EVALUATION, FARTHEST, KINDS, NEAR, SHORTEST, repeated
-from neolens.lab.planted import NEAREST, TASKS, farthest, planted
+from neolens.lab.planted import NEAREST, TASKS, check_prompts, farthest, planted
 
 DISTANCES = (4, 8, 12, 15, 16, 20, 24, 32, 48, 64, 72, 88, 104)
 """Distances at which the tasks are asked, where they can be."""
@@ -32,6 +35,7 @@ _planted = lru_cache(maxsize=64)(planted)
 
 def reach(distance: int) -> str:
     """Where a distance lies: `inside` the window, `beyond` it, or `unseen` in training."""
+    distance = check_whole(distance, "distance", 0)
     return "inside" if distance < NEAR else "beyond" if distance <= FARTHEST else "unseen"
 
 
@@ -41,8 +45,27 @@ REACHES: Mapping[str, tuple[int, ...]] = MappingProxyType(
 """The distances of `DISTANCES` by where they lie."""
 
 
+def _check_network(model: Any) -> PreTrainedModel:
+    """The network itself, if it is an ordinary Hugging Face model."""
+    expected = "a Hugging Face model, such as transformers.AutoModelForCausalLM gives of neolens.lab.folder('gpt2')"
+    return check_type(model, "model", PreTrainedModel, expected)
+
+
 def predicted(model: PreTrainedModel, tokens: Int[np.ndarray, "prompt pos"]) -> Int[np.ndarray, "prompt pos"]:
-    """The likeliest next token after each position."""
+    """The likeliest next token after each position.
+
+    Raises:
+        TypeError, ValueError: no Hugging Face model, or no tokens of its vocabulary that fit its context.
+    """
+    config = _check_network(model).config
+    array = check_type(tokens, "tokens", np.ndarray, "an integer array [prompt, pos]")
+    if array.dtype.kind not in "iu" or array.ndim != 2 or not array.size:
+        raise ValueError(f"tokens {shown(array)}: expected an integer array [prompt, pos], of at least one token")
+    if array.min() < 0 or array.max() >= config.vocab_size:
+        wrong = next(token for token in array.flat if not 0 <= token < config.vocab_size)
+        raise ValueError(f"tokens hold {wrong}: the model has 0 to {config.vocab_size - 1}")
+    if array.shape[1] > config.max_position_embeddings:
+        raise ValueError(f"tokens of {array.shape[1]} positions: the model has {config.max_position_embeddings}")
     with torch.no_grad():
         return model(torch.from_numpy(tokens).to(model.device)).logits.argmax(-1).cpu().numpy()
 
@@ -51,13 +74,21 @@ def accuracy(
     model: PreTrainedModel, tokens: Int[np.ndarray, "prompt pos"], asked: Bool[np.ndarray, "prompt pos"]
 ) -> float:
     """Share of the tokens marked in `asked` that the network predicts from what stands before them."""
+    expected = "a boolean array [prompt, pos], true for at least one token after the first"
+    if check_type(asked, "asked", np.ndarray, expected).dtype != bool or asked.shape != np.shape(tokens):
+        raise ValueError(f"asked {shown(asked)} for tokens of shape {np.shape(tokens)}: expected {expected}")
+    if not asked[:, 1:].any():
+        raise ValueError(f"asked is false everywhere after the first token: expected {expected}")
     right = predicted(model, tokens)[:, :-1] == tokens[:, 1:]
     return float(right[asked[:, 1:]].mean())
 
 
 def at_distance(model: PreTrainedModel, task: str, distance: int, *, prompts: int = 64, seed: int = 0) -> float:
     """Accuracy on a task whose answer stands `distance` tokens back, in prompts as long as the context."""
-    asked = _planted(task, distance, length=model.config.max_position_embeddings, prompts=prompts, seed=seed)
+    context = _check_network(model).config.max_position_embeddings
+    check_choice(task, "task", TASKS)
+    distance, prompts, seed = check_whole(distance, "distance"), check_prompts(prompts), check_whole(seed, "seed", 0)
+    asked = _planted(task, distance, length=context, prompts=prompts, seed=seed)
     queries = asked.positions["query"]
     order, right = np.argsort(queries, kind="stable"), 0
     for rows in np.split(order, range(_BATCH, prompts, _BATCH)):  # no token after the last query is needed
@@ -74,7 +105,12 @@ def by_distance(
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Task -> distance -> accuracy, at those distances that the task and the context have room for."""
-    context, distances = model.config.max_position_embeddings, list(distances)
+    context = _check_network(model).config.max_position_embeddings
+    prompts, seed = check_prompts(prompts), check_whole(seed, "seed", 0)
+    several = sorted(distances) if isinstance(distances, Set) else distances
+    distances = [
+        check_whole(distance, "distance") for distance in check_list(several, "distances", "numbers", example="[4, 16]")
+    ]
     return {
         task: {
             str(d): at_distance(model, task, d, prompts=prompts, seed=seed)
@@ -88,7 +124,9 @@ def by_distance(
 def by_reach(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Task -> `inside`, `beyond`, `unseen` -> mean over the distances of `by_distance` that lie there, if any do."""
     table: dict[str, dict[str, float]] = {}
-    for task, found in accuracies.items():
+    expected = "a mapping from tasks to accuracies by distance, as by_distance returns it"
+    for task, found in check_type(accuracies, "accuracies", Mapping, expected).items():
+        check_type(found, f"accuracies[{task!r}]", Mapping, "a mapping from distances to accuracies")
         for name, distances in REACHES.items():
             if values := [found[str(d)] for d in distances if str(d) in found]:
                 table.setdefault(task, {})[name] = float(np.mean(values))
@@ -97,13 +135,17 @@ def by_reach(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, dict[st
 
 def induction(model: PreTrainedModel, length: int, *, prompts: int = 64, seed: int = 0) -> float:
     """Accuracy on r_2..r_n of the second copy in [BOS, r, r], n = `length`; chance is one in 202 words."""
-    tokens = repeated(length, prompts=prompts, seed=seed)
+    _check_network(model)
+    tokens = repeated(length, prompts=check_prompts(prompts), seed=seed)
     asked = np.broadcast_to(np.arange(tokens.shape[1]) > length + 1, tokens.shape)
     return accuracy(model, tokens, asked)
 
 
 def solved(model: PreTrainedModel, kind: str, *, length: int = 128, prompts: int = 32, seed: int = 0) -> float:
     """Accuracy on the tokens that fresh documents of one kind, `length` tokens long, ask for."""
+    _check_network(model)
+    check_choice(kind, "kind of document", KINDS)
+    prompts, seed, length = check_prompts(prompts), check_whole(seed, "seed", 0), check_whole(length, "length", 1, MOST)
     drawn = [
         KINDS[kind](np.random.default_rng((EVALUATION, seed, prompt, length)), length) for prompt in range(prompts)
     ]
@@ -112,7 +154,8 @@ def solved(model: PreTrainedModel, kind: str, *, length: int = 128, prompts: int
 
 def competence(model: PreTrainedModel, *, prompts: int = 64, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy by distance, by reach, by length of a pure repeat, and by kind of document."""
-    was_training, context = model.training, model.config.max_position_embeddings
+    prompts, seed = check_prompts(prompts), check_whole(seed, "seed", 0)
+    was_training, context = _check_network(model).training, model.config.max_position_embeddings
     model.eval()
     distances = by_distance(model, prompts=prompts, seed=seed)
     table = {

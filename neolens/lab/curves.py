@@ -1,13 +1,14 @@
 """How the shipped networks learned: the curves that their trainings wrote, as one labelled result."""
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from neolens.checks import check_list, shown
+from neolens.checks import check_list, check_text, check_type, shown
 from neolens.lab import NAMES, folder
 from neolens.lab.planted import TASKS
 from neolens.models import anatomy, lab_seeds
@@ -19,9 +20,11 @@ def read_curve(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: no such file, or no row in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: expected the curve.csv that a training of the lab wrote")
+    path = Path(check_type(path, "path", (str, Path), "the path of a curve.csv"))
+    if not os.path.isfile(path):  # also where the name itself is impossible
+        raise ValueError(
+            f"{shown(str(path), 200)}: no such file: expected the curve.csv that a training of the lab wrote"
+        )
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -30,10 +33,14 @@ def read_curve(path: Path) -> dict[str, np.ndarray]:
         found = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
         if wrong := [name for name in ("step", "loss") if name not in found]:
             raise ValueError(f"no column {wrong[0]}: expected the curve.csv that a training of the lab wrote")
+        if odd := [name for name, values in found.items() if not np.isfinite(values).all()]:
+            raise ValueError(f"column {odd[0]} is not finite: train the network again")
+        if (found["step"] % 1).any():
+            raise ValueError("column step holds fractions: train the network again")
     except (TypeError, csv.Error, OSError) as error:
         raise ValueError(f"{path}: a row that is no row of numbers: train the network again") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}; expected the curve.csv that a training of the lab wrote") from error
     return found
 
 
@@ -45,7 +52,10 @@ def curves(names: Iterable[str] = NAMES) -> xr.Dataset:
     Raises:
         ValueError: no such arm.
     """
-    names = check_list(names, "names", "arms", example="['lab/gpt2']")
+    arms = check_list(names, "names", "arms", example="['lab/gpt2']")
+    names = [check_text(name, "name", example="lab/gpt2") for name in arms]
+    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise ValueError(f"names hold {shown(twice[0])} twice: expected each once")
     if not names:
         raise ValueError(f"names {shown(names)}: expected at least one arm, such as ['lab/gpt2']")
     return xr.concat([_of_arm(name) for name in names], dim=xr.DataArray(names, dims="model", name="model"))

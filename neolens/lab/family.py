@@ -4,20 +4,20 @@ Each training is a task of its own in a process of its own, one thread each, so 
 many run at a time; a task that is done is not done again.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from neolens.checks import check_list, check_whole, shown
+from neolens.checks import check_list, check_text, check_type, check_whole, shown
 from neolens.files import writable_folder
 from neolens.lab.recipe import Recipe
-from neolens.lab.training import check_device, terms_of, train
+from neolens.lab.training import check_device, check_steps, terms_of, train
 from neolens.processes import remedy, run_tasks, worker_number
 
-MOST_THREADS = 1024
+MOST_THREADS = MOST_JOBS = 1024
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_whole(self.threads, "threads", 1, MOST_THREADS)
+        check_type(self.recipe, "recipe", Recipe, "a neolens.lab.recipe.Recipe")
+        check_steps(self.checkpoints)
         check_device(self.device)
         writable_folder(self.out)
 
@@ -49,26 +51,27 @@ def train_family(arms: Iterable[str], seeds: Iterable[int], plan: Plan, *, jobs:
             is trained; or what `train` refuses.
         OSError: `plan.out` cannot be written.
     """
+    check_type(plan, "plan", Plan, "a neolens.lab.family.Plan")
     tasks = [
         (plan, arm, seed)
-        for seed in _each_once(seeds, "seed", "[0, 1]")
-        for arm in _each_once(arms, "arm", "['gpt2', 'nope']")
+        for seed in _each_once(seeds, "seed", check_whole, "[0, 1]")
+        for arm in _each_once(arms, "arm", check_text, "['gpt2', 'nope']")
     ]
     for _, arm, seed in tasks:
         terms_of(arm, seed, plan.recipe)
-    if check_whole(jobs, "jobs") < 1:
-        raise ValueError(f"{jobs} trainings at a time: expected at least 1")
+    if check_whole(jobs, "jobs", most=MOST_JOBS) < 1:
+        raise ValueError(f"{shown(jobs)} trainings at a time: expected at least 1")
     with remedy(f"trainings are kept in {plan.out} up to the last 50 steps, run the command again to continue"):
         yield from run_tasks(_trained, tasks, jobs)
 
 
-def _each_once(values: Iterable[Any], what: str, example: str) -> list[Any]:
+def _each_once(values: Iterable[Any], what: str, check: Callable[[Any, str], Any], example: str) -> list[Any]:
     """A list without repetitions.
 
     Raises:
         TypeError, ValueError: something else, or one of them twice.
     """
-    found = check_list(values, f"{what}s", "values", example=example)
+    found = [check(value, what) for value in check_list(values, f"{what}s", "values", example=example)]
     if twice := [value for at, value in enumerate(found) if value in found[:at]]:
         raise ValueError(f"{what} {shown(twice[0])} is given twice: give it once")
     if not found:

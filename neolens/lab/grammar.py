@@ -8,10 +8,12 @@ documents by itself and as filler of any length between two parts of a task. No 
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from neolens.checks import check_type, check_whole
 from neolens.lab.words import ids
 
 GRAMMAR_SEED = 5
@@ -19,6 +21,9 @@ GRAMMAR_SEED = 5
 
 GROUP = 3
 """So many verbs (prepositions) in a row of their class act alike: to sell, buy or trade is the same here."""
+
+MOST = 2**24
+"""Sentences, prompts, and tokens of a document, that are drawn at a time."""
 
 FOLLOWS = np.array([False, False, True, False, True, True, True])
 """Which words of a sentence follow from those before them."""
@@ -35,10 +40,20 @@ def grammar() -> Mapping[str, Int[np.ndarray, "earlier later"]]:
     return MappingProxyType({name: draw.choice(ids(name), shape) for name, shape in shapes.items()})
 
 
+def check_rng(value: Any) -> None:
+    """Check that a value is a NumPy generator of random numbers.
+
+    Raises:
+        TypeError: it is not.
+    """
+    check_type(value, "rng", np.random.Generator, "a generator such as numpy.random.default_rng(0)")
+
+
 def sentences(rng: np.random.Generator, n: int) -> Int[np.ndarray, "sentence word"]:
     """`n` sentences: subject, verb, object, preposition, place, time, full stop. Subject, verb and
     preposition are drawn evenly, the others follow (see `grammar`)."""
-    table = grammar()
+    check_rng(rng)
+    n, table = check_whole(n, "n", 0, MOST), grammar()
     subject, verb, preposition = (rng.choice(ids(name), n) for name in ("trade", "verb", "preposition"))
     verb_group = (verb - ids("verb")[0]) // GROUP
     preposition_group = (preposition - ids("preposition")[0]) // GROUP
@@ -51,4 +66,5 @@ def sentences(rng: np.random.Generator, n: int) -> Int[np.ndarray, "sentence wor
 
 def filler(rng: np.random.Generator, n: int) -> Int[np.ndarray, " word"]:
     """`n` words of background that end with a full stop; the first sentence lacks its beginning."""
+    n = check_whole(n, "n", 0, MOST)
     return sentences(rng, -(-n // len(FOLLOWS))).ravel()[-n:] if n else np.empty(0, dtype=int)

@@ -10,13 +10,15 @@ the other is to be named (Wang et al. 2022, arXiv 2211.00593). No answer stands 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from neolens.checks import check_whole
-from neolens.lab.grammar import FOLLOWS, filler, sentences
+from neolens.checks import check_choice, check_number, check_type, check_whole, shown
+from neolens.lab.grammar import FOLLOWS, MOST, check_rng, filler, sentences
 from neolens.lab.words import BOS_ID, VOCABULARY, ids
 
 CONTENT = np.array([*ids("name", "trade", "verb", "object", "preposition", "place", "time")])
@@ -32,6 +34,11 @@ FARTHEST = 64
 """Largest distance in training from the token that predicts back to the nearest token that holds the answer."""
 
 NOWHERE = -1
+
+SHORTEST = MappingProxyType(
+    {"background": 2, "periodic": 5, "distant": 2 * NEAR + 3, "spaced": 5, "recall": 9, "indirect_object": 16}
+)
+"""Kind of document -> tokens that it needs, BOS among them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,28 @@ class Draft:
         return start
 
 
+Draw = Callable[[np.random.Generator, int], Document]
+
+
+def _checked(draw: Draw) -> Draw:
+    """A kind of document whose arguments are checked."""
+
+    @wraps(draw)
+    def checked(rng: np.random.Generator, length: int) -> Document:
+        check_rng(rng)
+        return draw(rng, _check_length(length, draw.__name__))
+
+    return checked
+
+
+def _check_length(length: Any, kind: str) -> int:
+    length = check_whole(length, "length", most=MOST, unit="tokens")
+    if length < SHORTEST[kind]:
+        raise ValueError(f"no {kind} document has {shown(length)} tokens: at least {SHORTEST[kind]}")
+    return length
+
+
+@_checked
 def background(rng: np.random.Generator, length: int) -> Document:
     """Sentences up to `length` tokens, the last cut short."""
     n = -(-(length - 1) // len(FOLLOWS))
@@ -97,16 +126,19 @@ def _over_and_over(rng: np.random.Generator, kind: str, length: int, n: int) -> 
     return Document(kind, tokens, np.where(at > n + 1, at - n, NOWHERE))
 
 
+@_checked
 def periodic(rng: np.random.Generator, length: int) -> Document:
     """A segment of different words, over and over up to `length` tokens; the last copy may be cut short."""
     return _over_and_over(rng, "periodic", length, log_uniform(rng, 2, min(FARTHEST, (length - 1) // 2)))
 
 
+@_checked
 def distant(rng: np.random.Generator, length: int) -> Document:
     """As `periodic`, with a segment of more than `NEAR` words, its length drawn evenly."""
     return _over_and_over(rng, "distant", length, int(rng.integers(NEAR + 1, min(FARTHEST, (length - 1) // 2) + 1)))
 
 
+@_checked
 def spaced(rng: np.random.Generator, length: int) -> Document:
     """A segment of different words, then unrelated words, then the segment, and so on; the gaps are of random
     length and may be empty. No word of the segment stands in a gap."""
@@ -137,6 +169,7 @@ def fact(name: int, thing: int) -> tuple[int, ...]:
     return (FOR, name, thing, COMMA)
 
 
+@_checked
 def recall(rng: np.random.Generator, length: int) -> Document:
     """A list of up to ten keys and their values, "for Mary corn , for John bread ,", in which each key is asked
     again and again at random, background sentences between. The value of a key stays the same."""
@@ -172,6 +205,7 @@ def gift(giver: int, thing: int, receiver: int) -> tuple[int, ...]:
     return (giver, GAVE, THE, thing, TO, receiver, STOP)
 
 
+@_checked
 def indirect_object(rng: np.random.Generator, length: int) -> Document:
     """Stories "when Mary and John went to the market , John gave the corn to Mary .", with background of random
     length before the gift and between stories; no name is in two stories."""
@@ -190,7 +224,7 @@ def indirect_object(rng: np.random.Generator, length: int) -> Document:
     return Document("indirect_object", draft.tokens, draft.source)
 
 
-KINDS: Mapping[str, Callable[[np.random.Generator, int], Document]] = MappingProxyType(
+KINDS: Mapping[str, Draw] = MappingProxyType(
     {
         "background": background,
         "periodic": periodic,
@@ -202,10 +236,22 @@ KINDS: Mapping[str, Callable[[np.random.Generator, int], Document]] = MappingPro
 )
 """Kind of document -> how to draw one of a given length."""
 
-SHORTEST = MappingProxyType(
-    {"background": 2, "periodic": 5, "distant": 2 * NEAR + 3, "spaced": 5, "recall": 9, "indirect_object": 16}
-)
-"""Kind of document -> tokens that it needs, BOS among them."""
+
+def check_mix(mix: Any) -> dict[str, float]:
+    """Kinds of documents and their shares, which need not add up to 1.
+
+    Raises:
+        TypeError: no mapping from words to numbers.
+        ValueError: an unknown kind, a negative share, or no share at all.
+    """
+    expected = "a mapping from kinds of documents to shares, such as {'recall': 1.0}"
+    shares = {
+        check_choice(kind, "kind of document", KINDS): check_number(share, f"share of {kind}", 0)
+        for kind, share in check_type(mix, "mix", Mapping, expected).items()
+    }
+    if not sum(shares.values()):
+        raise ValueError(f"mix {shown(mix)}: expected {expected}")
+    return shares
 
 
 def document(rng: np.random.Generator, length: int, mix: Mapping[str, float]) -> Document:
@@ -214,12 +260,10 @@ def document(rng: np.random.Generator, length: int, mix: Mapping[str, float]) ->
     Raises:
         ValueError: an unknown kind, or a length in which a kind of the mix has no room.
     """
-    if unknown := set(mix) - set(KINDS):
-        raise ValueError(f"no kind of document {sorted(unknown)}: kinds are {sorted(KINDS)}")
+    check_rng(rng)
+    shares = np.array(list(check_mix(mix).values()))
     for kind in mix:
-        if length < SHORTEST[kind]:
-            raise ValueError(f"no {kind} document has {length} tokens: at least {SHORTEST[kind]}")
-    shares = np.array(list(mix.values()))
+        _check_length(length, kind)
     kind = list(mix)[rng.choice(len(shares), p=shares / shares.sum())]
     return KINDS[kind](rng, length)
 
@@ -230,10 +274,10 @@ def repeated(length: int, *, prompts: int = 48, seed: int = 0) -> Int[np.ndarray
     Raises:
         ValueError: a length that is not between 2 and the number of these words.
     """
-    check_whole(prompts, "prompts", 1)
-    seed, length = check_whole(seed, "seed", 0), check_whole(length, "length")
+    prompts, seed = check_whole(prompts, "prompts", 1, MOST), check_whole(seed, "seed", 0)
+    length = check_whole(length, "length")
     if not 2 <= length <= len(CONTENT):
-        raise ValueError(f"repeat length {length}: the language has words for 2 to {len(CONTENT)}")
+        raise ValueError(f"repeat length {shown(length)}: the language has words for 2 to {len(CONTENT)}")
     rng = np.random.default_rng((EVALUATION, seed, length))
     segments = np.stack([rng.choice(CONTENT, length, replace=False) for _ in range(prompts)])
     return np.concatenate([np.full((prompts, 1), BOS_ID), segments, segments], axis=1)

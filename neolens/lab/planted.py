@@ -7,12 +7,13 @@ The distance is that from the token that is to predict the answer (`query`) to t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from neolens.checks import check_whole
-from neolens.lab.grammar import filler
+from neolens.checks import check_choice, check_whole, shown
+from neolens.lab.grammar import MOST, filler
 from neolens.lab.language import CLAUSE, CONTENT, EVALUATION, clause, fact, gift
 from neolens.lab.words import BOS_ID, ids
 
@@ -106,6 +107,8 @@ NEAREST = MappingProxyType({task: nearest for task, (nearest, _) in _TASKS.items
 
 def farthest(task: str, length: int) -> int:
     """The longest distance that has room in prompts of `length` tokens."""
+    check_choice(task, "task", TASKS)
+    length = check_whole(length, "length", 1)
     before = {"induction": SEGMENT, "recall": 4 * FACTS - 1, "indirect_object": 4}[task]
     shorter = min(SEGMENT - 2, (length - 3) // 2) if task == "induction" else 0  # segments of distance + 1 words
     return max(length - 2 - before, shorter)
@@ -114,14 +117,15 @@ def farthest(task: str, length: int) -> int:
 MOST_PROMPTS = 1_000_000
 
 
-def check_prompts(prompts: int) -> None:
-    """Check that there is a prompt.
+def check_prompts(prompts: Any) -> int:
+    """The number of prompts.
 
     Raises:
-        ValueError: there is none.
+        TypeError, ValueError: no whole number, or none of 1 or more.
     """
-    if check_whole(prompts, "prompts", most=MOST_PROMPTS) < 1:
-        raise ValueError(f"{prompts} prompts: at least 1 is needed")
+    if (prompts := check_whole(prompts, "prompts", most=MOST_PROMPTS)) < 1:
+        raise ValueError(f"{shown(prompts)} prompts: at least 1 is needed")
+    return prompts
 
 
 def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, seed: int = 0) -> Planted:
@@ -131,16 +135,14 @@ def planted(task: str, distance: int, *, length: int = 128, prompts: int = 64, s
     Raises:
         ValueError: an unknown task, a distance that the task or the length has no room for, or no prompts.
     """
-    length, distance = check_whole(length, "length"), check_whole(distance, "distance")
-    seed = check_whole(seed, "seed", 0)
-    if not isinstance(task, str) or task not in _TASKS:
-        raise ValueError(f"no task {task!r}: tasks are {', '.join(TASKS)}")
-    check_prompts(prompts)
+    check_choice(task, "task", TASKS)
+    length, distance = check_whole(length, "length", 1, MOST), check_whole(distance, "distance")
+    prompts, seed = check_prompts(prompts), check_whole(seed, "seed", 0)
     if farthest(task, length) < NEAREST[task]:
         raise ValueError(f"{task} cannot be asked in {length} tokens: give prompts of more")
     if not NEAREST[task] <= distance <= farthest(task, length):
         raise ValueError(
-            f"{task} at distance {distance}: in {length} tokens it can be asked at {NEAREST[task]} to "
+            f"{task} at distance {shown(distance)}: in {length} tokens it can be asked at {NEAREST[task]} to "
             f"{farthest(task, length)}"
         )
     drawn = [

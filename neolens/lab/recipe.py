@@ -8,13 +8,14 @@ every position is trained from the start.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from neolens.checks import check_number, check_whole
+from neolens.checks import check_fields, check_index, check_list, check_number, check_type, check_whole, shown
 from neolens.lab.arms import Size
-from neolens.lab.language import SHORTEST, TEXTS, document
+from neolens.lab.language import SHORTEST, TEXTS, check_mix, document
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Stage:
     """Share of the steps at which the stage ends."""
     mix: Mapping[str, float]
     """Kind of document -> its share."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"until": (1e-9, 1)})
+        check_mix(self.mix)
 
 
 NEAR_MIX: Mapping[str, float] = {
@@ -85,14 +90,24 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        check_whole(self.steps, "steps", most=MOST_STEPS)
-        for name, least in (("tokens", 1), ("warm", 0)):
-            check_whole(getattr(self, name), name, least)
+        if check_whole(self.steps, "steps", most=MOST_STEPS) < 1:
+            raise ValueError(f"{shown(self.steps)} steps: a training has at least 1")
         for name in ("rate", "clip"):
             check_number(getattr(self, name), name, above=0)
-        check_number(self.cool, "cool", 0, 1)
-        if self.steps < 1:
-            raise ValueError(f"{self.steps} steps: a training has at least 1")
+        bounds = dict.fromkeys(("rate", "clip"), (1e-30, 1e30)) | {"tokens": (1, 2**31 - 1), "warm": (0, 2**31 - 1)}
+        check_fields(self, bounds)
+        check_type(self.size, "size", Size, "a neolens.lab.arms.Size")
+        betas = [check_number(beta, "betas", 0, 1 - 1e-9) for beta in check_list(self.betas, "betas", "two numbers")]
+        if len(betas) != 2:
+            raise ValueError(f"betas {shown(self.betas)}: expected two numbers, such as (0.9, 0.98)")
+        for stage in check_list(self.curriculum, "curriculum", "Stage"):
+            check_type(stage, "curriculum", Stage, "a list of neolens.lab.recipe.Stage")
+        object.__setattr__(self, "betas", tuple(betas))
+        object.__setattr__(self, "curriculum", tuple(self.curriculum))
+        self._check_curriculum()
+
+    def _check_curriculum(self) -> None:
+        ends = [stage.until for stage in self.curriculum]
         if longest := [stage.length for stage in self.curriculum if stage.length > self.size.context]:
             raise ValueError(f"documents of {longest[0]} tokens in a context of {self.size.context}")
         for stage in self.curriculum:
@@ -102,8 +117,10 @@ class Recipe:
                         f"no {kind} document has {stage.length + 1} tokens: a stage with them is at least "
                         f"{SHORTEST[kind] - 1} long"
                     )
-        if [stage.until for stage in self.curriculum][-1] != 1.0:
+        if ends[-1:] != [1.0]:
             raise ValueError("the curriculum's last stage must last until 1.0")
+        if ends != sorted(ends):
+            raise ValueError(f"the curriculum's stages end at {ends}: expected them to ascend")
 
     def as_json(self) -> dict[str, object]:
         """The recipe in the terms of JSON."""
@@ -122,7 +139,8 @@ class Batch:
 
 def batch(recipe: Recipe, seed: int, step: int) -> Batch:
     """The documents of one step, each at a random place of the context."""
-    rng = np.random.default_rng((TEXTS, seed, step))
+    _check_step(recipe, step)
+    rng = np.random.default_rng((TEXTS, check_whole(seed, "seed", 0), step))
     stage = next(stage for stage in recipe.curriculum if step < stage.until * recipe.steps)
     length, n = stage.length, max(1, recipe.tokens // stage.length)
     tokens = np.stack([document(rng, length + 1, stage.mix).tokens for _ in range(n)])
@@ -130,7 +148,13 @@ def batch(recipe: Recipe, seed: int, step: int) -> Batch:
     return Batch(tokens, starts + np.arange(length))
 
 
+def _check_step(recipe: Any, step: Any) -> None:
+    check_type(recipe, "recipe", Recipe, "a neolens.lab.recipe.Recipe")
+    check_index(step, "step", recipe.steps)
+
+
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Share of the highest rate at a step: rises in a line, stays, falls in a line."""
+    _check_step(recipe, step)
     left = 1 - step / recipe.steps
-    return min(1.0, (step + 1) / recipe.warm, max(0.02, left / recipe.cool))
+    return min(1.0, (step + 1) / max(1, recipe.warm), max(0.02, left / recipe.cool) if recipe.cool else 1.0)

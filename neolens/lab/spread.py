@@ -1,14 +1,14 @@
 """What the arms can do, over their seeds: the competence table of `neolens lab check`."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import AutoConfig
 
-from neolens.checks import check_list, check_text, check_whole
+from neolens.checks import check_bool, check_list, check_number, check_text, check_type, check_whole
 from neolens.lab import NAMES, folder
 from neolens.lab.competence import REACHES, by_distance, by_reach
 from neolens.lab.planted import TASKS, check_prompts
@@ -16,11 +16,15 @@ from neolens.lab.words import VOCABULARY
 from neolens.models import anatomy, lab_seeds
 from neolens.models.describe import as_text
 from neolens.models.folders import resolve
+from neolens.models.lab_models import card_part
 from neolens.models.weights import read_model
 from neolens.processes import run_tasks
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 """Task -> `inside`, `beyond`, `unseen` -> accuracy of each seed."""
+
+
+MOST_PROCESSES = 1024
 
 
 def spread(
@@ -36,8 +40,8 @@ def spread(
     Raises:
         ValueError: no such model, one that does not speak the lab's language, or fewer than one prompt.
     """
-    check_prompts(prompts)
-    seed, processes = check_whole(seed, "seed", 0), check_whole(processes, "processes", 1)
+    prompts, progress = check_prompts(prompts), check_bool(progress, "progress")
+    seed, processes = check_whole(seed, "seed", 0), check_whole(processes, "processes", 1, MOST_PROCESSES)
     given = NAMES if names is None else check_list(names, "names", "lab names or folders", example="['lab/gpt2']")
     groups = {name: _members(check_text(name, "name", example="lab/gpt2")) for name in given or NAMES}
     networks = list(dict.fromkeys(member for members in groups.values() for member in members))
@@ -68,12 +72,25 @@ def _reached(name: str, prompts: int, seed: int) -> tuple[str, dict[str, dict[st
 
 def shipped() -> dict[str, Accuracies]:
     """Arm -> accuracies of each of its seeds, as the cards of the shipped networks tell them."""
-    return {
-        name: _of_seeds(
-            [json.loads((folder(seed) / "card.json").read_text())["competence"]["reach"] for seed in lab_seeds(name)]
-        )
-        for name in NAMES
-    }
+    return {name: _of_seeds([_told_by_card(folder(seed)) for seed in lab_seeds(name)]) for name in NAMES}
+
+
+def _told_by_card(network: Path) -> dict[str, dict[str, float]]:
+    """The accuracies on a network's card.
+
+    Raises:
+        ValueError: a card that is damaged, or has none.
+    """
+    found = card_part(network, "competence", "reach")
+    try:
+        return {
+            task: {reach: check_number(value, reach, 0, 1) for reach, value in found[task].items()} for task in TASKS
+        }
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise ValueError(
+            f"{network / 'card.json'}: competence.reach holds something else than accuracies: expected the card of a "
+            "training; train the network anew"
+        ) from None
 
 
 def _of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
@@ -85,6 +102,14 @@ def _of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
 
 def rows(found: Mapping[str, Accuracies]) -> list[list[str]]:
     """A row for each arm and task: arm, task, and for each reach `mean (lowest to highest)`."""
+    expected = "what neolens.lab.spread.spread returns"
+    for name, accuracies in check_type(found, "found", Mapping, expected).items():
+        check_text(name, "name in found", example="lab/gpt2")
+        for task in TASKS:
+            reaches = check_type(accuracies, f"found[{name!r}]", Mapping, expected).get(task)
+            for reach, values in check_type(reaches, f"found[{name!r}][{task!r}]", Mapping, expected).items():
+                for value in check_list(values, f"{task} {reach}", "accuracies"):
+                    check_number(value, f"{task} {reach}", 0, 1)
     return [
         [name, task.replace("_", " "), *(_cell(accuracies[task].get(reach, ())) for reach in REACHES)]
         for name, accuracies in found.items()

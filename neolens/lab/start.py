@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import NewGELUActivation
 
+from neolens.checks import check_type, check_whole
 from neolens.lab.arms import Arm, Size
 from neolens.lab.language import START
 
@@ -29,6 +30,8 @@ def starting_values(size: Size, seed: int) -> dict[str, Float[np.ndarray, "out i
     Normal with deviation `size.spread`; what writes to the residual stream is divided by the root of the
     number of writes, so that the stream starts at one size (Radford et al. 2019, section 2.3).
     """
+    check_type(size, "size", Size, "a neolens.lab.arms.Size")
+    seed = check_whole(seed, "seed", 0)
     rng, d = np.random.default_rng((START, seed, 0)), size.width
     writes = np.sqrt(2 * size.layers)
 
@@ -172,6 +175,7 @@ def empty_model(arm: Arm, size: Size) -> PreTrainedModel:
     """A network of this arm's class with the values that the class draws, to be filled by `put`.
 
     The activation is the same function as the class's, in one kernel instead of seven."""
+    check_type(arm, "arm", Arm, "a neolens.lab.arms.Arm, such as ARMS['gpt2']")
     model = AutoModelForCausalLM.from_config(arm.config(size), attn_implementation="eager")
     for module in model.modules():
         if isinstance(module, NewGELUActivation):
@@ -184,6 +188,7 @@ def fresh_model(arm: Arm, size: Size, seed: int) -> PreTrainedModel:
 
     The biases of queries, keys and values stay 0, since one family has none.
     """
+    seed = check_whole(seed, "seed", 0)
     model = empty_model(arm, size)
     values = {name: torch.from_numpy(value) for name, value in starting_values(size, seed).items()}
     if model.config.model_type == "gpt_neox":

@@ -10,11 +10,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
+from neolens.checks import check_whole
 from neolens.lab.words import BOS, UNK, VOCABULARY
 
 
 def tokenizer(context: int) -> PreTrainedTokenizerFast:
     """The tokenizer for a network of `context` positions. BOS also ends a document, as in GPT-2."""
+    context = check_whole(context, "context", 1, 2**31 - 1)
     words = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNK))
     words.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -9,7 +9,7 @@ import hashlib
 import platform
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from neolens import files
-from neolens.checks import check_text, check_whole, check_whole_numbers, shown
+from neolens.checks import check_list, check_text, check_whole, check_whole_numbers, shown
 from neolens.lab.arms import ARMS, DIFFERENCES
 from neolens.lab.competence import by_distance, competence
 from neolens.lab.keeping import (
@@ -71,16 +71,22 @@ def train(
 
     Raises:
         TypeError, ValueError: an unknown arm, a seed below 0, another argument that cannot be meant, a GPU where there
-            is none, a folder that holds a training on other terms, or one that another process trains into.
-        OSError: `out` cannot be written.
+            is none, a folder that holds a training on other terms, one that another process trains into, or an `out`
+            that cannot be written to.
+        OSError: `out` cannot be written to any more, for example because the disk is full.
 
     Warns:
         UserWarning: what an earlier run left is damaged, and the training starts anew.
     """
     check_device(device)
-    recipe, every, checkpoints = recipe or Recipe(), check_whole(every, "every", 1), _steps(checkpoints)
+    recipe = Recipe() if recipe is None else recipe
+    every, checkpoints, line = (
+        check_whole(every, "every", 1),
+        check_steps(checkpoints),
+        check_whole(line, "line", 0, 1000),
+    )
     terms = terms_of(name, seed, recipe)
-    folder = Path(out) / f"{name}@{terms['seed']}"
+    folder = files.writable_folder(out) / f"{name}@{terms['seed']}"
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     if not finished(folder, terms):
         unfinished.mkdir(parents=True, exist_ok=True)
@@ -129,17 +135,24 @@ def check_device(device: str) -> None:
     """
     check_text(device, "device", example="cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: torch sees no GPU here; leave it at cpu")
+        raise ValueError(f"device {shown(device)}: torch sees no GPU here; leave it at cpu")
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
         raise ValueError(
-            f"device {device!r}: torch cannot use it here; give cpu, or cuda where there is one"
+            f"device {shown(device)}: torch cannot use it here; give cpu, or cuda where there is one"
         ) from error
 
 
-def _steps(checkpoints: Collection[int]) -> tuple[int, ...]:
-    return check_whole_numbers(checkpoints, "checkpoints", 0, unit="steps") if len(checkpoints) else ()
+def check_steps(checkpoints: Any) -> tuple[int, ...]:
+    """Steps after which a checkpoint is kept, none or several.
+
+    Raises:
+        TypeError, ValueError: no collection of whole numbers, or one of them twice.
+    """
+    steps = sorted(checkpoints) if isinstance(checkpoints, Set) else checkpoints
+    steps = check_list(steps, "checkpoints", "steps", example="[0, 50]")
+    return check_whole_numbers(steps, "checkpoints", 0, unit="steps") if steps else ()
 
 
 def _checkpoint(unfinished: Path, model: PreTrainedModel, state: State) -> None:
@@ -197,7 +210,7 @@ def terms_of(name: str, seed: int, recipe: Recipe) -> dict[str, Any]:
     if name not in ARMS:
         near = get_close_matches(name, ARMS, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"arms are {', '.join(ARMS)}"
-        raise ValueError(f"no arm {name!r}: {hint}")
+        raise ValueError(f"no arm {shown(name)}: {hint}")
     seed = check_whole(seed, "seed")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed {shown(seed)}: seeds are 0 and above, below 2^63")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from neolens.checks import check_text
+
 GPT2_TOKENIZER = "GPT-2 byte-level BPE, 50,257 entries"
 NEOX_TOKENIZER = "GPT-NeoX-20B byte-level BPE, 50,277 entries"
 
@@ -139,4 +141,4 @@ def _by_lower_name() -> dict[str, Entry]:
 
 def find(name: str) -> Entry | None:
     """The entry of a catalogue name or of its hub id, whatever the case of its letters; None if there is none."""
-    return _by_lower_name().get(name.lower())
+    return _by_lower_name().get(check_text(name, "name", empty=True, example="gpt2").lower())

@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from neolens.checks import check_list, check_text, check_whole, shown
-from neolens.files import read_json
+from neolens.checks import check_list, check_text, shown
 from neolens.models.folders import resolve
-from neolens.models.lab_models import lab_revisions
+from neolens.models.lab_models import lab_revisions, last_step
 from neolens.models.loading import anatomy
 
 Checkpoint = tuple[str, str | None]
@@ -68,7 +67,7 @@ def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Check
         anatomy(folder)  # without checkpoints it has to be a model itself
     found: dict[int, Checkpoint] = {step_of(path.name): (str(path), None) for path in kept}
     if found and (folder / "card.json").is_file():  # a training of the lab, whose last step is the folder itself
-        found[_last_step(folder / "card.json")] = (str(folder), None)
+        found[last_step(folder)] = (str(folder), None)
     if not found or not revisions:
         return found
     if missing := [revision for revision in revisions if step_of(revision) not in found]:
@@ -76,10 +75,3 @@ def _in_folder(folder: Path, revisions: Sequence[str] | None) -> dict[int, Check
         there = ", ".join(names.get(step, f"step{step}") for step in sorted(found))
         raise ValueError(f"{folder} has no checkpoint {missing[0]!r}: there are {there}")
     return {step_of(revision): found[step_of(revision)] for revision in revisions}
-
-
-def _last_step(card: Path) -> int:
-    """The number of steps of a training that has ended, from its card."""
-    recipe = read_json(card, "the card of a training").get("recipe")
-    steps = recipe.get("steps") if isinstance(recipe, dict) else None
-    return check_whole(steps, f"{card}: recipe.steps", 0, remedy="train the network anew")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from neolens.checks import check_list, shown
+from neolens.checks import check_list, check_type, shown
 from neolens.models.facts import FAMILY_TITLES, Anatomy
 
 _ROWS: dict[str, Callable[[Anatomy], str]] = {
@@ -45,7 +45,7 @@ _DERIVED = ("family", "parameters", "without embeddings", "d_head")
 
 def spans_in_words(anatomy: Anatomy) -> str:
     """The layers' attention in a few words, such as `global 0, 2 / local (window 16) 1, 3`."""
-    if not anatomy.windows:
+    if not check_type(anatomy, "anatomy", Anatomy, "what neolens.anatomy returns").windows:
         return "global in every layer"
     kinds = [span.kind for span in anatomy.attention]
     windows = "/".join(map(str, anatomy.windows))
@@ -97,13 +97,20 @@ def _check(anatomies: Sequence[Anatomy], question: str = "attention") -> None:
     """Check the arguments of a comparison."""
     if not isinstance(question, str) or question not in _ASKED:
         raise ValueError(f"no question {shown(question)}: expected one of {', '.join(_ASKED)}")
-    for anatomy in check_list(anatomies, "anatomies", "anatomies of models"):
+    items = check_list(anatomies, "anatomies", "anatomies of models")
+    if not items:
+        raise ValueError("anatomies []: expected at least one, of neolens.anatomy")
+    for anatomy in items:
         if not isinstance(anatomy, Anatomy):
             raise TypeError(f"anatomies {shown(anatomies)}: expected a list of what neolens.anatomy returns")
 
 
 def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain-text table, columns aligned."""
+    for what, cells in (("header", header), *(("row", row) for row in check_list(rows, "rows", "lists of strings"))):
+        listed = check_list(cells, what, "strings", example="['a', 'b']")
+        if len(listed) != len(header) or not all(isinstance(cell, str) for cell in listed):
+            raise ValueError(f"{what} {shown(cells)}: expected a string for each column of the header")
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     line = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in (header, *rows)]
     rule = "  ".join("-" * width for width in widths)

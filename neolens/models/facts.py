@@ -9,16 +9,31 @@ local layers (counting from 0, layer 0 is global) in the released checkpoints' `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-from neolens import checks
-from neolens.checks import check_choice, check_number, check_type, check_whole, shown
+from neolens.checks import (
+    check_choice,
+    check_fields,
+    check_index,
+    check_list,
+    check_number,
+    check_text,
+    check_type,
+    check_whole,
+    shown,
+)
+from neolens.models.support import ACTIVATIONS
 from neolens.models.treatments import Treatment, in_words
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
 Family = Literal["gpt2", "gpt_neo", "gpt_neox"]
+
+_BOUNDS = {
+    "scale": (1e-9, 1),
+    "norm_eps": (1e-30, 1),
+    "parameters": (1, 2**62),
+    "parameters_without_embeddings": (0, 2**62),
+}
+"""Of an `Anatomy`'s numbers, where they are not those of `check_fields`."""
 
 FAMILY_TITLES: dict[str, str] = {"gpt2": "GPT-2", "gpt_neo": "GPT-Neo", "gpt_neox": "GPT-NeoX (Pythia)"}
 
@@ -31,7 +46,7 @@ class AttentionSpan:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("global", "local"):
+        if not isinstance(self.kind, str) or self.kind not in ("global", "local"):
             raise ValueError(f"attention kind {shown(self.kind)} is unknown: expected 'global' or 'local'")
         if self.kind == "global" and self.window is not None:
             raise ValueError(f"a global layer has no window, got {shown(self.window)}: pass window=None")
@@ -58,13 +73,14 @@ class Position:
     treatment: Treatment | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("absolute", "rotary", "none"):
+        if not isinstance(self.kind, str) or self.kind not in ("absolute", "rotary", "none"):
             raise ValueError(f"position kind {shown(self.kind)}: expected 'absolute', 'rotary' or 'none'")
         if self.kind == "rotary":
-            check_number(self.base, "base of the rotation", above=0)
-            if check_whole(self.rotary_dims, "rotary_dims", 2) % 2:
+            object.__setattr__(self, "base", check_number(self.base, "base of the rotation", above=0))
+            object.__setattr__(self, "rotary_dims", check_whole(self.rotary_dims, "rotary_dims", 2, 2**31 - 1))
+            if self.rotary_dims % 2:
                 raise ValueError(f"rotary_dims {self.rotary_dims}: expected an even number")
-        elif self.rotary_dims or self.base is not None:
+        elif check_whole(self.rotary_dims, "rotary_dims") or self.base is not None:
             raise ValueError(f"a position of kind {self.kind} has no rotary_dims and no base: leave them out")
         if self.treatment is not None:
             check_type(self.treatment, "treatment", get_args(Treatment), "one such as neolens.whatif.Shift(8), or None")
@@ -123,15 +139,25 @@ class Anatomy:
     ignored_fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks.check_text(self.name, "name of an Anatomy")
+        check_fields(self, _BOUNDS)
         check_choice(self.family, "family", FAMILY_TITLES)
-        for size in ("layers", "heads", "d_model", "d_head", "d_mlp", "d_vocab", "context", "parameters"):
-            check_whole(getattr(self, size), size, 1)
-        for span in checks.check_list(self.attention, "attention", "AttentionSpan"):
+        check_choice(self.activation, "activation", ACTIVATIONS)
+        spans, ignored = check_list(self.attention, "attention", "AttentionSpan"), self.ignored_fields
+        for span in spans:
             check_type(span, "attention", AttentionSpan, "a neolens.AttentionSpan per layer")
-        if len(self.attention) != self.layers:
-            raise ValueError(f"attention of {len(self.attention)} layers: expected one span per layer, {self.layers}")
+        if len(spans) != self.layers:
+            raise ValueError(f"attention of {len(spans)} layers: expected one span per layer, {self.layers}")
         check_type(self.position, "position", Position, "a neolens.Position")
+        if self.heads * self.d_head != self.d_model:
+            raise ValueError(f"{self.heads} heads of d_head {self.d_head}: expected d_model, {self.d_model}, in all")
+        if self.position.rotary_dims > self.d_head:
+            raise ValueError(f"rotary_dims {self.position.rotary_dims}: expected at most d_head, {self.d_head}")
+        if self.parameters_without_embeddings > self.parameters:
+            without = f"parameters_without_embeddings {self.parameters_without_embeddings}"
+            raise ValueError(f"{without}: expected at most parameters, {self.parameters}")
+        object.__setattr__(self, "attention", tuple(spans))
+        fields_ = [check_text(name, "ignored_fields") for name in check_list(ignored, "ignored_fields", "names")]
+        object.__setattr__(self, "ignored_fields", tuple(fields_))
 
     @property
     def windows(self) -> tuple[int, ...]:
@@ -141,117 +167,10 @@ class Anatomy:
     def layer_scale(self, layer: int) -> float:
         """What multiplies the scores of a layer: `scale`, divided by layer + 1 where `inverse_layer_scale` (GPT-2 with
         `scale_attn_by_inverse_layer_idx`)."""
-        checks.check_index(layer, "layer", self.layers, self.name)
-        return self.scale / float(layer + 1) if self.inverse_layer_scale else self.scale
+        layer = check_index(layer, "layer", self.layers, self.name)
+        return self.scale / (layer + 1) if self.inverse_layer_scale else self.scale
 
     def layers_of_kind(self, kind: str) -> tuple[int, ...]:
         """The layers whose attention is `kind` ("global" or "local")."""
         check_choice(kind, "kind of attention", ("global", "local"))
         return tuple(layer for layer, span in enumerate(self.attention) if span.kind == kind)
-
-
-def from_config(
-    config: PretrainedConfig,
-    name: str,
-    *,
-    data: str | None = None,
-    tokenizer: str | None = None,
-    ignored_fields: tuple[str, ...] = (),
-) -> Anatomy:
-    """The anatomy that a (supported) Hugging Face config describes."""
-    facts = _READERS[config.model_type](config)
-    d_model, layers = facts["d_model"], facts["layers"]
-    facts["d_head"] = d_model // facts["heads"]
-    total, inner = _parameter_counts(facts)
-    return Anatomy(
-        name=name,
-        family=config.model_type,
-        parameters=total,
-        parameters_without_embeddings=inner,
-        data=data,
-        tokenizer=tokenizer,
-        ignored_fields=ignored_fields,
-        **{**facts, "attention": tuple(facts["attention"][:layers])},
-    )
-
-
-def _gpt2(config: PretrainedConfig) -> dict:
-    return {
-        "layers": config.n_layer,
-        "heads": config.n_head,
-        "d_model": config.n_embd,
-        "d_mlp": config.n_inner or 4 * config.n_embd,
-        "d_vocab": config.vocab_size,
-        "context": config.n_positions,
-        "attention": [AttentionSpan("global")] * config.n_layer,
-        "position": Position("absolute"),
-        "scale": (config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0,
-        "upcasts_scores": config.reorder_and_upcast_attn,
-        "inverse_layer_scale": config.scale_attn_by_inverse_layer_idx,
-        "parallel": False,
-        "activation": config.activation_function,
-        "norm_eps": config.layer_norm_epsilon,
-        "qkv_bias": True,
-        "tied_embedding": config.tie_word_embeddings,
-        "dropout": max(config.attn_pdrop, config.resid_pdrop, config.embd_pdrop),
-    }
-
-
-def _gpt_neo(config: PretrainedConfig) -> dict:
-    spans = {"global": AttentionSpan("global"), "local": AttentionSpan("local", config.window_size)}
-    return {
-        "layers": config.num_layers,
-        "heads": config.num_heads,
-        "d_model": config.hidden_size,
-        "d_mlp": config.intermediate_size or 4 * config.hidden_size,
-        "d_vocab": config.vocab_size,
-        "context": config.max_position_embeddings,
-        "attention": [spans[kind] for kind in config.attention_layers],
-        "position": Position("absolute"),
-        "scale": 1.0,
-        "upcasts_scores": True,
-        "parallel": False,
-        "activation": config.activation_function,
-        "norm_eps": config.layer_norm_epsilon,
-        "qkv_bias": False,
-        "tied_embedding": config.tie_word_embeddings,
-        "dropout": max(config.attention_dropout, config.resid_dropout, config.embed_dropout),
-    }
-
-
-def _gpt_neox(config: PretrainedConfig) -> dict:
-    d_head = config.hidden_size // config.num_attention_heads
-    rotary_dims = int(d_head * config.rope_parameters["partial_rotary_factor"])
-    base = float(config.rope_parameters["rope_theta"])
-    return {
-        "layers": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "d_model": config.hidden_size,
-        "d_mlp": config.intermediate_size,
-        "d_vocab": config.vocab_size,
-        "context": config.max_position_embeddings,
-        "attention": [AttentionSpan("global")] * config.num_hidden_layers,
-        "position": Position("rotary", rotary_dims, base) if rotary_dims else Position("none"),
-        "scale": d_head**-0.5,
-        "parallel": config.use_parallel_residual,
-        "activation": config.hidden_act,
-        "norm_eps": config.layer_norm_eps,
-        "qkv_bias": True,
-        "tied_embedding": config.tie_word_embeddings,
-        "dropout": max(config.attention_dropout, config.hidden_dropout),
-    }
-
-
-_READERS = {"gpt2": _gpt2, "gpt_neo": _gpt_neo, "gpt_neox": _gpt_neox}
-
-
-def _parameter_counts(facts: dict) -> tuple[int, int]:
-    """Parameters in all, and without token, position and output embeddings."""
-    d, m = facts["d_model"], facts["d_mlp"]
-    attention = 4 * d * d + d + (3 * d if facts["qkv_bias"] else 0)
-    block = attention + 2 * d * m + m + d + 4 * d
-    inner = facts["layers"] * block + 2 * d
-    embeddings = facts["d_vocab"] * d * (1 if facts["tied_embedding"] else 2)
-    if facts["position"].kind == "absolute":
-        embeddings += facts["context"] * d
-    return inner + embeddings, inner

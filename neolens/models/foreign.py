@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from neolens.checks import check_type
 from neolens.models.facts import FAMILY_TITLES, Anatomy, AttentionSpan
 from neolens.models.loading import anatomy
 
@@ -126,3 +127,12 @@ def _whole(config: Any, field: str, name: str) -> int:
             f"{name}: config field {field} is {value!r}: expected a whole number that holds for every layer"
         )
     return value
+
+
+def check_anatomy(anatomy: Any) -> Facts:
+    """The anatomy itself.
+
+    Raises:
+        TypeError: it is none.
+    """
+    return check_type(anatomy, "anatomy", (Anatomy, Foreign), "that of a model, as of neolens.anatomy(model)")

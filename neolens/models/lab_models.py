@@ -6,10 +6,11 @@ after 400 steps, where checkpoints are shipped.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-from neolens.checks import check_text, did_you_mean, shown
+from neolens.checks import check_text, check_whole, did_you_mean, shown
+from neolens.files import read_json
 
 LAB_FOLDER = Path(__file__).resolve().parent.parent / "lab" / "weights"
 
@@ -41,9 +42,29 @@ def lab_revisions(name: str) -> list[str]:
         ValueError: no such model.
     """
     folder = lab_folder(name)[1]
-    last = json.loads((folder / "card.json").read_text(encoding="utf-8"))["recipe"]["steps"]
     kept = sorted(int(path.parent.name.removeprefix("step")) for path in folder.glob("step*/config.json"))
-    return [f"step{step}" for step in [*kept, last]]
+    return [f"step{step}" for step in [*kept, last_step(folder)]]
+
+
+def card_part(folder: Path, *keys: str) -> Any:
+    """What the card of a training has under these keys, one within the other.
+
+    Raises:
+        ValueError: no card, a damaged one, or one that does not have it.
+    """
+    path = folder / "card.json"
+    value: Any = read_json(path, "the card of a training; train the network anew")
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise ValueError(f"{path} has no {'.'.join(keys)}: expected the card of a training; train the network anew")
+        value = value[key]
+    return value
+
+
+def last_step(folder: Path) -> int:
+    """The number of steps of a training that has ended, from its card."""
+    what = f"{folder / 'card.json'}: recipe.steps"
+    return check_whole(card_part(folder, "recipe", "steps"), what, 0, remedy="train the network anew")
 
 
 def lab_folder(name: str, revision: str | None = None) -> tuple[str, Path]:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neolens.checks import check_list, check_text, shown
+from neolens.models.config_facts import from_config
 from neolens.models.config_values import check_values
-from neolens.models.facts import Anatomy, from_config
+from neolens.models.devices import check_device
+from neolens.models.facts import Anatomy
 from neolens.models.folders import Source, resolve
-from neolens.models.support import first_line, ignored_fields, refuse_unsupported, supported_config
+from neolens.models.support import ignored_fields, refuse_unsupported, supported_config
 from neolens.models.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ def load(
 
     if not isinstance(name, (str, Path)):
         return _load_in_memory(name, revision, device, dtype, _listed(ignore_fields), tokenizer)
-    dtype, device, fields = _dtype(dtype), _device(device), _listed(ignore_fields)
+    dtype, device, fields = _dtype(dtype), check_device(device), _listed(ignore_fields)
     chosen = _copied(tokenizer)
     source = resolve(name, revision)
     supported_config(source.config, source.name, fields)
@@ -156,7 +158,7 @@ def _load_in_memory(
         )
     described = anatomy(model, revision=revision, ignore_fields=ignore_fields)
     dtype = _dtype(model.dtype if dtype is None else dtype)
-    device = _device(model.device if device is None else device)
+    device = check_device(model.device if device is None else device)
     chosen = _copied(tokenizer)
     with plain_torch():
         copied = copied_model(model, described.name).to(device=device, dtype=dtype)
@@ -210,23 +212,6 @@ def _source_anatomy(source: Source, config: PretrainedConfig, ignored: tuple[str
         tokenizer="the lab's words" if source.name.startswith("lab/") else entry.tokenizer if entry else None,
         ignored_fields=ignored,
     )
-
-
-def _device(device: torch.device | str | None) -> torch.device:
-    import torch
-
-    if device is not None and (isinstance(device, bool) or not isinstance(device, (str, int, torch.device))):
-        raise TypeError(f"device {shown(device)}: expected a name such as cpu or cuda, or a torch.device")
-    try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device {shown(str(device))} cannot be used here ({first_line(error)}): give cpu, or a GPU that torch sees"
-        ) from error
-    if chosen.type == "meta":
-        raise ValueError(f"device {str(device)!r} cannot be used here (it holds no numbers): give cpu, or a GPU")
-    return chosen
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from neolens.checks import check_type
+from neolens.models.devices import check_device
 from neolens.models.facts import AttentionSpan
 
 
@@ -17,6 +19,10 @@ def visible(
     queries: range, keys: range, span: AttentionSpan, *, device: torch.device | str = "cpu"
 ) -> Bool[Tensor, "query_pos key_pos"]:
     """True where the query at position i sees the key at position j: 0 <= i - j (<= window - 1 in a local layer)."""
+    for what, positions in (("queries", queries), ("keys", keys)):
+        check_type(positions, what, range, "a range of positions, such as range(8)")
+    check_type(span, "span", AttentionSpan, "a neolens.AttentionSpan")
+    device = device if isinstance(device, torch.device) else check_device(device)
     i = torch.arange(queries.start, queries.stop, device=device)
     return seen(i, keys, span)
 

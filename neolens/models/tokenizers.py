@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from neolens.checks import check_whole, shown
 from neolens.models.support import first_line
 from neolens.models.tokenizer_settings import SETTINGS, check_settings
 
@@ -87,6 +88,9 @@ def bos_token(tokenizer: Any, d_vocab: int | None = None) -> int | None:
         The token's id, or None where there is neither. A name that the tokenizer's vocabulary lacks, and so reads as
         the unknown token, does not count.
     """
+    if tokenizer is not None and not hasattr(tokenizer, "convert_ids_to_tokens"):
+        raise TypeError(f"tokenizer {shown(tokenizer)}: expected a Hugging Face tokenizer, or None")
+    d_vocab = None if d_vocab is None else check_whole(d_vocab, "d_vocab", 1)
     names = ("bos_token", "eos_token") if tokenizer is not None else ()
     ids = [getattr(tokenizer, f"{name}_id") for name in names if _has(tokenizer, name)]
     return next((int(token) for token in ids if d_vocab is None or token < d_vocab), None)

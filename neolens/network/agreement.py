@@ -16,7 +16,7 @@ from neolens.checks import check_tokens
 from neolens.models.modifications import hooked_points, inspect, modified_modules
 from neolens.models.state import state_of
 from neolens.network.forward import logits, residual
-from neolens.network.weights import dtype_of, weights_of
+from neolens.network.weights import check_model, dtype_of, weights_of
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 """The largest difference of a logit as a share of the range of the logits that rounding explains, with a margin. Rotary
@@ -26,6 +26,7 @@ angles are taken in float32 even in a float64 model."""
 def hooks_on(model: Any) -> list[str]:
     """The names of all hook points with a forward hook, any of their names, and of all modules with a torch hook, a
     parametrization, or a type that is not the one they were loaded with."""
+    check_model(model)
     return hooked_points(model) + modified_modules(model, state_of(model).structure)
 
 
@@ -40,6 +41,7 @@ def check_unchanged(model: Any, *, by_model: bool = False, otherwise: str = "") 
     Raises:
         ValueError: it does not.
     """
+    check_model(model)
     seen, built = inspect(model), state_of(model).structure
     if seen.dropping:
         raise ValueError("the model is in training mode and drops activations at random: call model.eval() first")

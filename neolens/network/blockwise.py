@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from neolens.checks import check_bool, check_floats, check_function, check_number, check_type, check_whole
 from neolens.models.facts import AttentionSpan
 from neolens.models.spans import visible
 
@@ -84,6 +86,18 @@ def attend(
         nearest: keys nearer than so many tokens are not seen; a query that sees none has z = 0.
         scores_too: whether the observer is handed the scores besides the pattern.
     """
+    _check_qkv(q, k, v)
+    check_type(span, "span", AttentionSpan, "a neolens.AttentionSpan")
+    block, nearest = check_whole(block, "block", 1, unit="queries"), check_whole(nearest, "nearest", 0, 2**31 - 1)
+    layer = check_whole(layer, "layer", 0)
+    scale, upcast, scores_too = (
+        check_number(scale, "scale"),
+        check_bool(upcast, "upcast"),
+        check_bool(scores_too, "scores_too"),
+    )
+    for what, function in (("observer", observer), ("edit", edit)):
+        if function is not None:
+            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
     length = k.shape[2]
     offset, z = length - q.shape[2], q.new_empty(len(q), q.shape[2], q.shape[1], v.shape[3], dtype=v.dtype)
     for first in range(offset, length, block):
@@ -105,6 +119,16 @@ def attend(
             observer(PatternBlock(layer, first, start, pattern, handed))
         z[:, into] = torch.matmul(pattern.to(v.dtype), parts[2]).transpose(1, 2)
     return z.transpose(1, 2)
+
+
+def _check_qkv(q: Any, k: Any, v: Any) -> None:
+    """Check queries, keys and values: of one dtype, as many rows and heads, and a key for each query."""
+    for what, x in (("q", q), ("k", k), ("v", v)):
+        check_floats(x, what, "[prompt, head, pos, d_head]")
+    alike = q.dtype == k.dtype == v.dtype and q.shape[:2] == k.shape[:2] == v.shape[:2]
+    if not alike or k.shape[2] != v.shape[2] or q.shape[2] > k.shape[2] or q.shape[3] != k.shape[3]:
+        shapes = ", ".join(f"{tuple(x.shape)}" for x in (q, k, v))
+        raise ValueError(f"q, k and v of shapes {shapes}: expected one dtype, the same heads, and a key per query")
 
 
 def fused(

@@ -16,12 +16,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from neolens.checks import check_list, check_tokens, check_type
+from neolens.checks import (
+    check_bool,
+    check_floats,
+    check_function,
+    check_layer,
+    check_list,
+    check_tokens,
+    check_type,
+    check_whole,
+    shown,
+)
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
 from neolens.network.products import apply, blocks
-from neolens.network.weights import Layer, Norm, Weights
+from neolens.network.weights import Layer, Norm, Weights, check_weights
 
 
 def residual(
@@ -53,11 +63,16 @@ def residual(
     Raises:
         TypeError, ValueError: no weights, no tokens of their vocabulary, or not one span for each layer.
     """
-    facts = check_type(weights, "weights", Weights, "those of a model, of neolens.network.weights_of(model)").anatomy
+    facts = check_weights(weights).anatomy
     spans = facts.attention if spans is None else check_spans(spans, facts)
     check_tokens(tokens, "tokens", "[prompt, pos]", facts.d_vocab, facts.name)
-    if positions is None:
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
+    positions = torch.arange(tokens.shape[1], device=tokens.device) if positions is None else positions
+    _check_positions(positions, tokens, facts)
+    for what, function in (("observer", observer), ("edit", edit), ("watch", watch)):
+        if function is not None:
+            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
+    block, scores_too = check_whole(block, "block", 1, unit="queries"), check_bool(scores_too, "scores_too")
+    stop_after = None if stop_after is None else check_layer(stop_after, facts.layers, facts.name)
     x = embed(weights, tokens, positions, edit=edit)
     rotation = rotations(weights, positions, x.dtype)
     if rotation is not None and positions.ndim > 1:
@@ -71,6 +86,19 @@ def residual(
         x = at("resid_post", _add_mlp(at, x, attn_out))
         del attn_out  # not to be there beside the next layer's attention
     return x
+
+
+def _check_positions(positions: Any, tokens: Tensor, anatomy: Anatomy) -> None:
+    """Check the position of each token: whole numbers that were learned, or of a rotation any real ones."""
+    learned = anatomy.position.kind == "absolute" and anatomy.position.treatment is None
+    real = isinstance(positions, Tensor) and positions.dtype in (torch.float32, torch.float64)
+    if learned or not real:
+        check_tokens(positions, "positions", "[pos]" if getattr(positions, "ndim", 1) == 1 else "[prompt, pos]")
+    if positions.shape not in (tokens.shape, tokens.shape[1:]) or positions.layout != torch.strided:
+        raise ValueError(f"positions {shown(positions)}: expected one for each token of {tuple(tokens.shape)}")
+    if learned and not 0 <= int(positions.min()) <= int(positions.max()) < anatomy.context:
+        low, high = int(positions.min()), int(positions.max())
+        raise ValueError(f"positions from {low} to {high}: {anatomy.name} learned 0 to {anatomy.context - 1}; cut them")
 
 
 def check_spans(spans: Any, anatomy: Anatomy) -> list[AttentionSpan]:
@@ -89,7 +117,15 @@ def check_spans(spans: Any, anatomy: Anatomy) -> list[AttentionSpan]:
 
 
 def logits(weights: Weights, final: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_vocab"]:
-    """The logits that a final residual stream gives: layer norm, then the unembedding."""
+    """The logits that a final residual stream gives: layer norm, then the unembedding.
+
+    Raises:
+        TypeError, ValueError: no weights, or no stream of their size and dtype.
+    """
+    facts, dtype = check_weights(weights).anatomy, weights.embedding.dtype
+    check_floats(final, "final", "[prompt, pos, d_model]")
+    if final.shape[2] != facts.d_model or final.dtype != dtype:
+        raise ValueError(f"final {shown(final)}: expected d_model {facts.d_model} and the weights' dtype, {dtype}")
     return apply(weights.unembedding, normalise(weights, weights.norm_final, final))
 
 

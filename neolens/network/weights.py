@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neolens.checks import shown
+from neolens.checks import check_type, shown
 from neolens.models.facts import Anatomy, Position
 from neolens.models.loading import anatomy as anatomy_of
 
@@ -67,7 +67,11 @@ class Weights:
 
 def dtype_of(model: Any) -> torch.dtype:
     """The dtype of a model's weights, whatever its config says."""
-    return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
+    expected = "a model, such as one from neolens.load"
+    for weight in check_type(model, "model", nn.Module, expected).parameters():
+        if weight.is_floating_point():
+            return weight.dtype
+    raise ValueError(f"model {shown(model)} has no weights: expected {expected}")
 
 
 def check_model(model: Any, kind: type | None = None, expected: str = "a model from neolens.load") -> None:
@@ -84,6 +88,15 @@ def check_model(model: Any, kind: type | None = None, expected: str = "a model f
     if not isinstance(model, TransformerBridge if kind is None else kind):
         name = f" {shown(model)}" if isinstance(model, str) else ""
         raise TypeError(f"expected {expected}, got {type(model).__name__}{name}")
+
+
+def check_weights(value: Any) -> Weights:
+    """The weights themselves.
+
+    Raises:
+        TypeError: something else.
+    """
+    return check_type(value, "weights", Weights, "those of a model, of neolens.network.weights_of(model)")
 
 
 def weights_of(model: Any) -> Weights:
@@ -108,6 +121,9 @@ def weights_of(model: Any) -> Weights:
 
 def cast(weights: Weights, dtype: torch.dtype) -> Weights:
     """The same weights in another dtype: a copy, unless it is theirs. What is tied stays so."""
+    check_weights(weights)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype {shown(str(dtype))}: expected one of floats, such as torch.float32")
     return weights if weights.embedding.dtype == dtype else _cast(weights, dtype, {})
 
 

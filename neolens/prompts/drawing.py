@@ -23,6 +23,9 @@ from neolens.prompts.pairs import limits
 LARGEST = 2**31 - 1
 """The largest token, length and number of prompts."""
 
+MOST_TOKENS = 2**24
+"""That are drawn at a time."""
+
 
 def token_pool(model: Any) -> list[int]:
     """The tokens that random prompts are drawn from: the model's vocabulary without special tokens, ascending.
@@ -90,6 +93,7 @@ def repeated(
         ValueError: n below 2, no prompts, or fewer than two candidates.
     """
     n, prompts, seed = _check_counts(n, "n", prompts, seed)
+    check_room(prompts, 2 * n + 1)
     bos = None if bos is None else check_whole(bos, "bos", 0, LARGEST)
     several = check_list(candidates, "candidates", "tokens", example="[5, 6, 7]")
     pool = torch.tensor(sorted({check_whole(token, "candidate", 0, LARGEST) for token in several} - {bos}))
@@ -107,6 +111,18 @@ def repeated(
         r = words[:n] if n <= len(words) else words[_recurring(len(words), n, generator)]
         rows.append(torch.cat([first, r, r]))
     return torch.stack(rows)
+
+
+def check_room(prompts: int, length: int) -> None:
+    """Check that so many prompts are not more tokens than are drawn at a time.
+
+    Raises:
+        ValueError: they are.
+    """
+    if prompts * length > MOST_TOKENS:
+        raise ValueError(
+            f"{prompts} prompts of {length} tokens: expected at most {MOST_TOKENS} in all; draw fewer"
+        )
 
 
 def _check_counts(length: Any, what: str, prompts: Any, seed: Any) -> tuple[int, int, int]:
@@ -182,6 +198,7 @@ def random_tokens(
     length, prepend_bos = check_whole(length, "length"), check_bool(prepend_bos, "prepend_bos")
     if not 2 <= length <= context:
         raise ValueError(f"prompts of {shown(length)} tokens: {name} takes 2 to {context} here")
+    check_room(prompts, length)
     bos = chosen_bos(getattr(model, "tokenizer", None), prepend_bos, d_vocab)
     pool, generator = torch.tensor(token_pool(model)), torch.Generator().manual_seed(seed)
     first = torch.empty(prompts, 0, dtype=torch.long) if bos is None else torch.full((prompts, 1), bos)

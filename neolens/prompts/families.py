@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neolens.checks import check_whole
 from neolens.prompts import english_questions as english
 from neolens.prompts import lab_questions as lab
 from neolens.prompts.pairs import PromptPairs, limits
@@ -81,6 +82,7 @@ def induction(
     Raises:
         TypeError, ValueError: as `indirect_object`.
     """
+    distance = check_whole(distance, "distance", 1, 2**31 - 1)
     prompts, seed, distance = check_arguments(corruption, prompts, seed, prepend_bos, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):
@@ -106,6 +108,7 @@ def recall(
     Raises:
         TypeError, ValueError: as `indirect_object`.
     """
+    distance = check_whole(distance, "distance", 1, 2**31 - 1)
     prompts, seed, distance = check_arguments(corruption, prompts, seed, prepend_bos, distance)
     tokenizer = tokenizer_of(model)
     if lab.speaks_lab(tokenizer):

@@ -96,7 +96,10 @@ class PromptPairs:
         for which, words, prompts in sides:
             if words is None:
                 continue
-            lengths = [len(check_list(row, which, "strings")) for row in check_list(words, which, "tuples of strings")]
+            rows = [check_list(row, which, "strings") for row in check_list(words, which, "tuples of strings")]
+            if any(not isinstance(word, str) for row in rows for word in row):
+                raise TypeError(f"{which} {shown(words)}: expected one string for each token of each prompt")
+            lengths = list(map(len, rows))
             if lengths != [*map(len, prompts)]:
                 raise ValueError(f"{which} {shown(words)}: expected one string for each token of each prompt")
         if self.vocabulary is not None:

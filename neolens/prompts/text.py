@@ -14,6 +14,8 @@ from torch import Tensor
 
 from neolens.checks import check_list, check_seed, check_text, check_type, check_whole, shown
 from neolens.prompts.bos import chosen_bos
+from neolens.prompts.drawing import check_room
+from neolens.prompts.tokenizing import check_unicode
 from neolens.prompts.tokens import is_prompt
 
 
@@ -71,7 +73,7 @@ def chunks(
     length, prompts = _check_sizes(length, prompts)
     if not hasattr(tokenizer, "get_vocab"):
         raise TypeError(f"tokenizer {shown(tokenizer)}: expected a Hugging Face tokenizer, such as model.tokenizer")
-    check_text(text, "text", empty=True)
+    check_unicode(check_text(text, "text", empty=True), "text")
     bos = chosen_bos(tokenizer, prepend_bos)
     needed = text if prompts is None else text[: 40 * length * prompts]
     ids = tokenizer(needed, add_special_tokens=False, verbose=False)["input_ids"]
@@ -101,7 +103,9 @@ def token_chunks(
     tokens = check_list(tokens, "tokens", "one-dimensional integer tensors")
     for number, prompt in enumerate(tokens):
         if not is_prompt(prompt):
-            raise TypeError(f"prompt {number} is not a one-dimensional integer tensor but {shown(prompt)}")
+            raise TypeError(f"prompt {number} is {shown(prompt)}: expected a one-dimensional integer tensor in memory")
+        if len(prompt) and int(prompt.min()) < 0:
+            raise ValueError(f"prompt {number} holds token {int(prompt.min())}: expected tokens from 0")
     body = min(length - (bos is not None), max(map(len, tokens), default=0))
     if body == 0:
         raise ValueError("there are no tokens to cut into prompts: give at least one prompt with some")
@@ -128,6 +132,7 @@ def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:
 
     most = 2**31 - 1
     count, tokens, seed = check_whole(count, "count", 1, most), check_whole(tokens, "tokens", 1, most), check_seed(seed)
+    check_room(count, tokens)
     rng = np.random.default_rng(seed)
     rows = [sentences(rng, tokens // 7 + 1).ravel() for _ in range(count)]
     return [" ".join(VOCABULARY[token] for token in row) for row in rows]

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.models.foreign import Facts
+from neolens.models.foreign import Facts, check_anatomy
 from neolens.models.support import first_line
 from neolens.prompts.text import check_file, read_text
-from neolens.prompts.tokens import check_anatomy, check_vocabulary
+from neolens.prompts.tokens import check_vocabulary
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _LONGEST = 40
@@ -101,7 +101,8 @@ def _tensors(path: Path, what: str) -> np.ndarray | list[np.ndarray]:
         raise ValueError(f"{what} cannot be read as tensors ({reason}): {expected}") from None
     rows = content if isinstance(content, list | tuple) else [content]
     for row in rows:
-        if not isinstance(row, Tensor) or row.is_floating_point() or row.is_complex() or row.layout != torch.strided:
+        odd = not isinstance(row, Tensor) or row.is_nested or row.is_quantized or row.layout != torch.strided
+        if odd or row.is_floating_point() or row.is_complex():
             held = f"a tensor of {row.dtype}" if isinstance(row, Tensor) else f"a {type(row).__name__}"
             raise ValueError(f"{what} holds {held}: {expected}")
         if row.is_meta:

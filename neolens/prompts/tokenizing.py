@@ -25,9 +25,22 @@ def tokenizer_of(model: Any) -> Any:
     if isinstance(model, type) or not hasattr(model, "tokenizer"):
         raise TypeError(f"expected a model, such as one from neolens.load, got {type(model).__name__}")
     tokenizer = model.tokenizer
+    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise TypeError(f"the model's tokenizer is {shown(tokenizer)}: expected a Hugging Face tokenizer")
     if tokenizer is None:
         raise ValueError("the model has no tokenizer, so it takes no text: use PromptPairs.from_tokens")
     return tokenizer
+
+
+def check_unicode(text: str, which: str) -> str:
+    """The text itself, if a tokenizer can read it.
+
+    Raises:
+        ValueError: half of a surrogate pair, which is no character.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{which} {shown(text)}: expected text without lone surrogates, which are no characters")
+    return text
 
 
 def vocabulary_fingerprint(tokenizer: Any) -> str:
@@ -67,7 +80,7 @@ def read(tokenizer: Any, text: Any, bos: int | None, which: str) -> Reading:
     """
     if not isinstance(text, str):
         raise TypeError(f"{which} is {shown(text)}: expected a string; PromptPairs.from_tokens takes tokens")
-    ids = token_ids(tokenizer, text)
+    ids = token_ids(tokenizer, check_unicode(text, f"{which} is"))
     if not ids:
         raise ValueError(f"{which} is {text!r}, which has no tokens: give one with some words")
     refuse_unknown(tokenizer, text, ids, which)
@@ -91,7 +104,8 @@ def refuse_unknown(tokenizer: Any, text: str, ids: Sequence[int], which: str) ->
     if unknown is None or ids.count(unknown) <= text.count(tokenizer.unk_token):
         return
     strange = [word for word in text.split() if unknown in token_ids(tokenizer, word) and word != tokenizer.unk_token]
-    words = ", ".join(map(repr, dict.fromkeys(strange)))
+    named = list(dict.fromkeys(strange))
+    words = ", ".join([*map(shown, named[:3]), *["..."] * (len(named) > 3)])
     raise ValueError(f"{which} holds {words or 'words'} that the tokenizer does not know: use words of its vocabulary")
 
 
@@ -107,6 +121,7 @@ def answer_token(tokenizer: Any, prompt: str, answer: Any, which: str) -> int:
     """
     if not isinstance(answer, str):
         raise TypeError(f"{which} is {shown(answer)}: expected a string; PromptPairs.from_tokens takes tokens")
+    check_unicode(answer, f"{which} is")
     alone, before, spaced = token_ids(tokenizer, answer), token_ids(tokenizer, prompt), f" {answer.lstrip()}"
     refuse_unknown(tokenizer, answer, alone, which)
     if len(alone) != 1:

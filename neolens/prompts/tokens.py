@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.checks import check_list, check_tokens, check_type, check_whole, holds_tokens, shown
-from neolens.models.facts import Anatomy
-from neolens.models.foreign import Facts, Foreign
+from neolens.checks import check_list, check_tokens, check_whole, holds_tokens, shown
+from neolens.models.foreign import Facts, check_anatomy
 
 Prompts = Tensor | Sequence[Tensor]
 """Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""
@@ -57,15 +56,6 @@ def validated(tokens: Prompts, anatomy: Facts, *, shortest: int = 1) -> list[Ten
 def is_prompt(value: Any) -> bool:
     """Whether a value is a one-dimensional tensor of integers, of any length."""
     return isinstance(value, Tensor) and value.ndim == 1 and holds_tokens(value)
-
-
-def check_anatomy(anatomy: Any) -> Facts:
-    """The anatomy itself.
-
-    Raises:
-        TypeError: it is none.
-    """
-    return check_type(anatomy, "anatomy", (Anatomy, Foreign), "that of a model, as of neolens.anatomy(model)")
 
 
 def check_vocabulary(low: int, high: int, which: str, anatomy: Facts) -> None:

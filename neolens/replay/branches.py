@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import check_bool
 from neolens.models.facts import AttentionSpan
 from neolens.models.spans import seen
 from neolens.network import Weights, attend
@@ -80,6 +81,7 @@ Change = Callable[[Heads], Float[Tensor, "row head query_pos d_head"]]
 
 def recorded_sites(parallel: bool, scores: bool) -> frozenset[str]:
     """What of a run is recorded to begin branches from; `scores` also what its scores are made of."""
+    parallel, scores = check_bool(parallel, "parallel"), check_bool(scores, "scores")
     of_scores = {"q", "k", "v"} if scores else set()
     return frozenset({"z", "resid_pre"} | ({"mlp_out"} if parallel else set()) | of_scores)
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import holds_tokens, shown
 from neolens.network import visible
 from neolens.replay.record import Record
 from neolens.replay.rows import Rows
@@ -35,6 +36,14 @@ class Cells:
     last: Int[Tensor, " cell"]
     number: Int[Tensor, " cell"]
     """Of the cell in the result."""
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "head", "first", "last", "number"):
+            values = getattr(self, name)
+            if not holds_tokens(values) or values.shape != self.prompt.shape or values.ndim != 1:
+                raise TypeError(
+                    f"{name} {shown(values)} of Cells: expected an integer tensor [cell], each as long"
+                )
 
     def __getitem__(self, which: Tensor) -> Cells:
         return Cells(*(getattr(self, name)[which] for name in ("prompt", "head", "first", "last", "number")))

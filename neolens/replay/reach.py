@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from neolens.checks import check_index, check_list, check_type, check_whole
 from neolens.models.facts import AttentionSpan
 
 
@@ -32,6 +33,10 @@ class Reach:
 
 def reach(spans: Sequence[AttentionSpan], length: int, read_from: int) -> Reach:
     """The reach of these layers, from the first on, in a run of `length` positions."""
+    for span in check_list(spans, "spans", "AttentionSpan", example="model.anatomy.attention"):
+        check_type(span, "span", AttentionSpan, "a neolens.AttentionSpan")
+    length = check_whole(length, "length", 1)
+    read_from = check_index(read_from, "position", length)
     windows = tuple(span.window for span in spans)
     first, backwards = read_from, []
     for window in reversed(windows):

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neolens.checks import check_floats, check_records, check_tokens
 from neolens.metrics import Asked, Metric
 from neolens.network import Weights
 from neolens.network.forward import normalise
 from neolens.network.products import apply
+from neolens.network.weights import check_weights
 from neolens.replay.rows import Rows
 
 LOGIT_BYTES = 128 * 2**20
@@ -31,6 +33,11 @@ class Reader:
         distractors: Int[Tensor, " prompt"] | None,
         clean: Float[Tensor, "prompt pos d_model"] | None = None,
     ) -> None:
+        check_weights(weights)
+        metrics = check_records(metrics, "metrics", Metric, "neolens.metrics.several_metrics")
+        check_tokens(tokens, "tokens", "[prompt, pos]", weights.anatomy.d_vocab, weights.anatomy.name)
+        check_floats(final, "final", "[prompt, pos, d_model]")
+        Asked(answers, distractors, tokens, clean)  # which checks them
         self.weights, self.metrics, self.tokens, self.final = weights, metrics, tokens, final
         self.answers, self.distractors = answers, distractors
         self.every = any(metric.reads == "every" for metric in metrics)

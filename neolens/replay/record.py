@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.checks import check_choice, check_layers, check_list, check_type
+from neolens.checks import check_choice, check_layers, check_list, check_type, shown
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, residual
+from neolens.network.forward import check_spans
+from neolens.network.weights import check_weights
 from neolens.sites import SITES
 
 Record = Mapping[str, Mapping[int, Tensor]]
@@ -39,7 +41,8 @@ def record(
     """
     for site in check_list(list(sites) if isinstance(sites, Set) else sites, "sites", "names", example="['z']"):
         check_choice(site, "site", SITES)
-    facts = check_type(weights, "weights", Weights, "those of a model, of neolens.network.weights_of(model)").anatomy
+    facts = check_weights(weights).anatomy
+    spans = check_spans(spans, facts)
     if layers is not None:
         layers = check_layers(sorted(layers) if isinstance(layers, Set) else layers, facts.layers, facts.name)
     kept: dict[str, dict[int, Tensor]] = {site: {} for site in {*sites, "resid_post"}}
@@ -58,5 +61,7 @@ def record(
 
 def final(record_: Record) -> Float[Tensor, "prompt pos d_model"]:
     """The stream after the last layer."""
-    stream = record_["resid_post"]
+    stream = check_type(record_, "record", Mapping, "what neolens.replay.record returns").get("resid_post")
+    if not isinstance(stream, Mapping) or not stream:
+        raise ValueError(f"record {shown(record_)} has no resid_post: expected what neolens.replay.record returns")
     return stream[max(stream)]

@@ -8,7 +8,7 @@ changed them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neolens.checks import check_type
 from neolens.models.facts import AttentionSpan
 from neolens.network import Weights, visible
 from neolens.network.blockwise import fused
-from neolens.network.forward import mlp, normalise, rotate, rotations
+from neolens.network.forward import check_spans, mlp, normalise, rotate, rotations
 from neolens.network.products import apply
-from neolens.network.weights import Linear
+from neolens.network.weights import Linear, check_weights
 from neolens.replay.reach import Reach
 from neolens.replay.record import Record
 from neolens.replay.rows import Rows, flat, merged, unflat
@@ -45,6 +46,10 @@ class Suffix:
     """Multiplications and additions in matrix products so far."""
 
     def __post_init__(self) -> None:
+        check_weights(self.weights)
+        check_type(self.target, "target", Mapping, "what neolens.replay.record returns")
+        check_spans(self.spans, self.weights.anatomy)
+        check_type(self.reach, "reach", Reach, "what neolens.replay.reach returns")
         where = torch.arange(self.reach.length, device=self.weights.embedding.device)
         self.rotation = rotations(self.weights, where, self.weights.embedding.dtype)
 

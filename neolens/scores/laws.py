@@ -15,9 +15,10 @@ import xarray as xr
 
 from neolens.checks import check_choice, check_list
 from neolens.models.facts import Anatomy, AttentionSpan
+from neolens.models.foreign import check_anatomy
 from neolens.network import logits, measurement, residual, weights_of
 from neolens.network.forward import check_spans
-from neolens.prompts.tokens import Prompts, check_anatomy, repeat_length, second_copy, validated
+from neolens.prompts.tokens import Prompts, repeat_length, second_copy, validated
 from neolens.results import check_result
 
 
