@@ -52,7 +52,9 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
+    path = check_path(path)
+    if not callable(write):
+        raise TypeError(f"write {shown(write)}: expected a function of a path")
     owner = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
     beside = path.with_name(f".{path.name[:50]}.{owner}.partial")  # no longer than a name may be
     try:
@@ -69,6 +71,30 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> Path:
     return path
 
 
+def check_path(path: Any, example: str = "result.nc") -> Path:
+    """The path of a file.
+
+    >>> check_path(3)
+    Traceback (most recent call last):
+    TypeError: path 3: expected a path, such as 'result.nc'
+
+    Raises:
+        TypeError: neither text nor a path.
+        ValueError: empty, or with characters that no name has.
+    """
+    expected = f"expected the name of a file, such as {example!r}"
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"path {shown(path)}: expected a path, such as {example!r}")
+    text = os.fspath(path)
+    try:
+        valid = bool(text.strip()) and "\0" not in text and bool(os.fsencode(text)) and bool(Path(text).name)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"path {shown(ascii(text)) if not text.isprintable() else repr(text)}: {expected}")
+    return Path(path)
+
+
 @contextmanager
 def write_errors(path: str | Path) -> Iterator[None]:
     """Turn what other libraries raise while they write into one OSError; safetensors, tokenizers and HDF5 have errors
@@ -82,6 +108,8 @@ def write_errors(path: str | Path) -> Iterator[None]:
 
 def with_checksum(content: bytes | memoryview) -> bytes:
     """The content of a file with a line at its end that holds its SHA-256; HDF5 ignores what follows its data."""
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise TypeError(f"content {shown(content)}: expected bytes")
     content = bytes(content)
     return content + f"\nneolens sha256 {hashlib.sha256(content).hexdigest()}\n".encode()
 
@@ -93,7 +121,7 @@ def checked_content(path: str | Path) -> tuple[bytes, bool]:
         OSError: the file cannot be read.
         DamagedFileError: the content has another checksum.
     """
-    content = Path(path).read_bytes()
+    content = check_path(path).read_bytes()
     trailer = _TRAILER.search(content)
     if trailer is None:
         return content, False
@@ -109,8 +137,9 @@ def read_json(path: str | Path, what: str = "a JSON object") -> dict[str, Any]:
     Raises:
         ValueError: no such file, or it holds something else; `what` says what was expected.
     """
+    path = check_path(path, "record.json")
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file: expected {what}") from None
     except OSError as error:
@@ -131,13 +160,15 @@ def writable_folder(path: str | Path) -> Path:
         ValueError: it is a file or a broken link, it cannot be created or written to, or the disk is full.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"out folder {path!r:.60}: expected a path, such as 'results'")
+        raise TypeError(f"out folder {shown(path)}: expected a path, such as 'results'")
     folder = Path(path)
     try:
         if not str(path).strip():
             raise NotADirectoryError(0, "no name")
         if "\0" in str(path):
             raise OSError(0, "its name has a NUL byte")
+        if isinstance(os.fspath(path), bytes) or any("\ud800" <= char <= "\udfff" for char in str(path)):
+            raise OSError(0, "its name is no text")
         with suppress(FileNotFoundError):
             os.lstat(folder)  # of a name that is too long, or below a file
         existing = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))

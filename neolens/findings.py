@@ -14,8 +14,11 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from neolens.checks import check_number
+from neolens.checks.annotations import Size, checked
 from neolens.models import from_record
 from neolens.near_far import NearFar, near_far
+from neolens.results import check_result, check_results
 from neolens.scores import by_kind, top_head
 
 Measured = Mapping[str, xr.Dataset]
@@ -46,13 +49,17 @@ COLUMNS = {
 """Score -> its title, of those that are compared by kind of layer; see `column_titles`."""
 
 
+@checked
 def column_titles(split: NearFar) -> dict[str, str]:
     """Score -> its title, with the name of the distance that separates near from far."""
     return {score: title.format(beyond=split.beyond) for score, title in COLUMNS.items()}
 
 
-def split_of(measured: Measured, window: int, model: str | None = None) -> NearFar:
+@checked
+def split_of(measured: Measured, window: Size, model: str | None = None) -> NearFar:
     """What a distance is called in a report of these models: a window, or where it comes from."""
+    for name, result in measured.items():
+        check_result(result, f"measured[{name!r}]", ["window"], source="neolens.attention")
     anatomies = [from_record(result.attrs["anatomy"]) for result in measured.values() if "anatomy" in result.attrs]
     windows = {
         name: [int(size) for size in np.unique(result["window"].values) if np.isfinite(size)]
@@ -61,12 +68,14 @@ def split_of(measured: Measured, window: int, model: str | None = None) -> NearF
     return near_far(window, windows, [facts.context for facts in anatomies], model)
 
 
-def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) -> list[str]:
+@checked
+def local_and_global(measured: Measured, window: Size, lengths: tuple[Size, Size]) -> list[str]:
     """Where local and global layers look, what is copied inside and beyond the window, and by which heads.
 
     Args:
         lengths: the repeat lengths inside and beyond the window.
     """
+    _check(measured, "mean_distance", "sink", "induction", "induction_beyond", "copied", "copied_beyond")
     mixed = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"local", "global"}]
     plain = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"global"}]
     sentences = [_where_they_look(name, measured[name], window) for name in mixed]
@@ -80,11 +89,13 @@ def local_and_global(measured: Measured, window: int, lengths: tuple[int, int]) 
     return sentences
 
 
+@checked
 def laws_hold(measured: Measured) -> bool:
     """Whether every figure that has to be exactly 0 is, and every one that must not be is not."""
     return all(holds for *_, holds in _laws(measured))
 
 
+@checked
 def law_table(measured: Measured) -> tuple[list[str], list[list[str | float]]]:
     """Header and a row for each model and law: the figure, what it has to be, whether it is."""
     rows: list[list[str | float]] = [
@@ -94,8 +105,10 @@ def law_table(measured: Measured) -> tuple[list[str], list[list[str | float]]]:
     return ["law", "figure", "has to be", ""], rows or [["no model here has local layers", "", "", ""]]
 
 
-def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[str | float]]]:
+@checked
+def kind_table(measured: Measured, window: Size) -> tuple[list[str], list[list[str | float]]]:
     """Header and a row for each model and kind of layer: means over prompts, heads and layers."""
+    _check(measured, *(score for score in COLUMNS if score != "share_beyond"))
     rows: list[list[str | float]] = []
     for name, result in measured.items():
         kinds = by_kind(result, window)
@@ -107,7 +120,8 @@ def kind_table(measured: Measured, window: int) -> tuple[list[str], list[list[st
     return ["layers", first_title, "the same, uniform", *titles], rows
 
 
-def copy_table(measured: Measured, lengths: tuple[int, int]) -> tuple[list[str], list[list[str | float | None]]]:
+@checked
+def copy_table(measured: Measured, lengths: tuple[Size, Size]) -> tuple[list[str], list[list[str | float | None]]]:
     """Header and a row for each model: the share of the second half of a repeated sequence that is predicted."""
     header = ["copied", f"after {lengths[0]} tokens", f"after {lengths[1]}", f"after {lengths[1]}, every layer local"]
     shares = ("copied", "copied_beyond", "copied_beyond_all_local")
@@ -118,8 +132,10 @@ def copy_table(measured: Measured, lengths: tuple[int, int]) -> tuple[list[str],
     return header, rows
 
 
-def warnings(measured: Measured, window: int) -> list[str]:
+@checked
+def warnings(measured: Measured, window: Size) -> list[str]:
     """What keeps a number from meaning what it seems to mean."""
+    _check(measured)
     short = [
         f"{name} was given text of {int(result['length'].max())} tokens a prompt, which does not cross "
         f"{split_of(measured, window, name).name}: on it local and global layers see the same. Give a longer text."
@@ -136,11 +152,26 @@ def warnings(measured: Measured, window: int) -> list[str]:
 
 def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
     return [
-        (name, law, result.attrs[attribute], zero, _holds(result.attrs[attribute], zero))
+        (name, law, figure, zero, _holds(figure, zero))
         for name, result in measured.items()
         for attribute, (law, zero) in _LAWS.items()
-        if attribute in result.attrs
+        if (figure := _figure(result, name, attribute)) is not None
     ]
+
+
+def _figure(result: xr.Dataset, name: str, attribute: str) -> float | None:
+    """The figure of a law, which is an attribute; None where the law was not tested."""
+    value = result.attrs.get(attribute)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return value
+    return check_number(value, f"attribute {attribute} of measured[{name!r}]")
+
+
+def _check(measured: Measured, *variables: str) -> None:
+    """Check that results have what is read of them, by prompt."""
+    labels = ["attention_kind", "window", "length"]
+    source = "neolens.attention, as experiments.local_vs_global measures them"
+    check_results(measured, "measured", [*labels, *variables], ["layer", "prompt"], source)
 
 
 def _holds(figure: float, zero: bool) -> bool:
@@ -155,7 +186,7 @@ def _uniform_distance(result: xr.Dataset, kind: str) -> float:
     return float(np.mean([np.mean(steps) / 2 for steps in farthest]))
 
 
-def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
+def _where_they_look(name: str, result: xr.Dataset, window: Size) -> str:
     kinds = by_kind(result, window)
     local, everywhere = (kinds.sel(attention_kind=kind) for kind in ("local", "global"))
     near, far = (float(kind["mean_distance"]) for kind in (local, everywhere))
@@ -169,7 +200,7 @@ def _where_they_look(name: str, result: xr.Dataset, window: int) -> str:
     )
 
 
-def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[int, int]) -> str:
+def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[Size, Size]) -> str:
     kinds = result["attention_kind"].values
     local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
     shares = ("copied", "copied_beyond", "copied_beyond_all_local")

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from neolens.checks import check_whole
+from neolens.checks.annotations import Count, Size, check_annotated, checked
 from neolens.models import Anatomy
+from neolens.results import check_result
 
 SMALLEST = 4
 """The smallest distance at which near and far are split where no layer has a window."""
@@ -28,12 +31,15 @@ class NearFar:
     '128 tokens (an eighth of the context, since no layer has a window)'
     """
 
-    tokens: int
+    tokens: Count
     owner: str | None
     """The model whose window it is; empty where that is the model of the sentence, or no model is meant; None where it
     is no window."""
     origin: str = ""
     """Where a distance that is no window comes from."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
     @property
     def is_window(self) -> bool:
@@ -79,8 +85,9 @@ class NearFar:
         return f" of {self.owner}" if self.owner else ""
 
 
+@checked
 def near_far(
-    tokens: int, windows: Mapping[str, Sequence[int]], contexts: Sequence[int] = (), model: str | None = None
+    tokens: Count, windows: Mapping[str, Sequence[Size]], contexts: Sequence[Size] = (), model: str | None = None
 ) -> NearFar:
     """What a distance is: a window of the model, that of another model of the report, or none.
 
@@ -97,14 +104,25 @@ def near_far(
     return NearFar(tokens, None, f"{_origin(tokens, contexts)}since no layer has a window")
 
 
-def of_anatomies(tokens: int, anatomies: Sequence[Anatomy], model: str | None = None) -> NearFar:
+@checked
+def of_anatomies(tokens: Count, anatomies: Sequence[Anatomy], model: str | None = None) -> NearFar:
     """`near_far` of the models of a report."""
     windows = {facts.name: facts.windows for facts in anatomies}
     return near_far(tokens, windows, [facts.context for facts in anatomies], model)
 
 
+@checked
 def of_results(results: Sequence[xr.Dataset]) -> NearFar:
-    """`near_far` of results whose attribute `window` is the distance: a window where a layer of some result has it."""
+    """`near_far` of results whose attribute `window` is the distance: a window where a layer of some result has it.
+
+    Raises:
+        ValueError: none, or one without its windows.
+    """
+    if not results:
+        raise ValueError("results []: expected at least one result with the attribute window")
+    for at, result in enumerate(results):
+        check_result(result, f"results[{at}]", ["window"], source="neolens.circuits.at_distances")
+        check_whole(result.attrs.get("window"), f"attribute window of results[{at}]", 1)
     windows = {
         str(number): [int(size) for size in np.unique(result["window"].values) if np.isfinite(size)]
         for number, result in enumerate(results)

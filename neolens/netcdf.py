@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from neolens import files
-from neolens.checks import shown
+from neolens.checks import check_text, check_type, shown
 
 _FORMAT = "neolens_format"
 """The attribute of the root group of a file that has a checksum."""
@@ -29,7 +29,10 @@ def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
         ValueError: what netCDF cannot hold.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    path = _checked_path(path)
+    path = files.check_path(path)
+    for name, one in check_type(groups, "groups", Mapping, "a mapping from names to datasets").items():
+        check_type(one, f"groups[{shown(name)}]", xr.Dataset, "an xarray.Dataset")
+        check_text(name, "a name in groups", example="/")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file, such as {path / 'result.nc'}")
     try:
@@ -57,7 +60,7 @@ def read(path: str | Path, what: str) -> xr.DataTree:
     Warns:
         UserWarning: a file of an earlier version, which has no checksum.
     """
-    path, expected = _checked_path(path), f"expected {what} written by neolens (.nc)"
+    path, expected = files.check_path(path), f"expected {what} written by neolens (.nc)"
     try:
         content, has_checksum = files.checked_content(path)
     except FileNotFoundError:
@@ -79,8 +82,4 @@ def read(path: str | Path, what: str) -> xr.DataTree:
 
 
 def _checked_path(path: Any) -> Path:
-    if not isinstance(path, str | Path):
-        raise TypeError(f"path {shown(path)}: expected a path, such as 'result.nc'")
-    if not str(path).strip() or "\0" in str(path):
-        raise ValueError(f"path {str(path)!r}: expected the name of a file, such as 'result.nc'")
-    return Path(path)
+    return files.check_path(path)

@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
+from neolens.checks import check_list, check_text, check_type, check_whole, shown
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what `kill` and a batch system send."""
 
@@ -61,6 +63,7 @@ def remedy(text: str) -> Iterator[None]:
     Args:
         text: what is kept, and how to continue.
     """
+    check_text(text, "remedy")
     try:
         yield
     except (Interrupted, WorkerEndedError) as error:
@@ -138,7 +141,11 @@ def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processe
         WorkerEndedError: a process was killed.
         Exception: what a task raises; the other processes are ended.
     """
-    processes = min(len(tasks), processes)
+    if not callable(do):
+        raise TypeError(f"do {shown(do)}: expected a function of a module")
+    for at, task in enumerate(tasks := check_list(tasks, "tasks", "tuples of arguments", example="[(1, 2)]")):
+        check_type(task, f"tasks[{at}]", tuple, "a tuple of arguments")
+    processes = min(len(tasks), check_whole(processes, "processes", 1))
     if processes < 2:
         yield from (do(*task) for task in tasks)
         return

@@ -27,7 +27,7 @@ from neolens.prompts import repeated
 
 WINDOW = 4
 GLOBAL, LOCAL = AttentionSpan("global"), AttentionSpan("local", WINDOW)
-MIXED = replace(neolens.anatomy("lab/gpt-neo"), name="mixed", layers=2, heads=2, attention=(GLOBAL, LOCAL))
+MIXED = replace(neolens.anatomy("lab/gpt-neo"), name="mixed", layers=2, heads=2, d_head=32, attention=(GLOBAL, LOCAL))
 PLAIN = replace(MIXED, name="plain", attention=(GLOBAL, GLOBAL))
 DISTANCES = (1, 3, 4, 7)
 
@@ -108,7 +108,7 @@ def test_a_model_of_one_kind_is_asked_for_the_layers_and_the_random_heads_of_the
 
 
 @pytest.mark.parametrize(
-    "mixed", [None, replace(MIXED, heads=3), replace(MIXED, layers=3, attention=(GLOBAL, LOCAL, GLOBAL))]
+    "mixed", [None, replace(MIXED, heads=4, d_head=16), replace(MIXED, layers=3, attention=(GLOBAL, LOCAL, GLOBAL))]
 )
 def test_a_model_of_one_kind_without_a_like_one_has_no_controls(mixed):
     groups = needs.asked_groups(PLAIN, mixed)

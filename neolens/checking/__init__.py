@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from neolens.checking.edits import edit_at, in_place, pure_logits, random_tokens, returned, rounding_bound
 from neolens.checks import check_bool
+from neolens.checks.annotations import check_annotated
 from neolens.models.facts import Anatomy
 from neolens.models.folders import resolve
 from neolens.models.loading import load
@@ -54,6 +55,9 @@ class Line:
     figure: str
     bound: str
     holds: bool
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
 
 def check(

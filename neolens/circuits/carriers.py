@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation.effects import effect
-from neolens.checks import check_bool, check_whole
+from neolens.checks import check_bool, check_index, check_whole
+from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
 from neolens.near_far import NearFar, near_far
@@ -57,6 +58,9 @@ class Side:
     """`effect` of each ablated group on the logit difference, with `low`, `high` and `p_adjusted`."""
     places: xr.Dataset
     """`share` of `carried` that a patched residual stream moves, by layer and pos, with `low` and `high`."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
     @property
     def answers(self) -> bool:
@@ -103,6 +107,7 @@ class Side:
 
     def significant(self, layer: int) -> bool:
         """Whether holding this layer to the window surely takes something away."""
+        check_index(layer, "layer", 1 + max(self.narrowed, default=-1))
         one = self.changes.sel(group=f"layer {layer} local")
         return float(one["low"]) > 0 and float(one["p_adjusted"]) < SIGNIFICANT
 
@@ -208,6 +213,9 @@ class Carriers:
     near_far: NearFar
     """What the distance `window` is called: the window of this model, that of another, or none."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
+
     @cached_property
     def far(self) -> Mapping[str, Mapping[int, tuple[Side, ...]]]:
         """Task -> distance beyond the window -> a `Side` for each seed."""
@@ -231,6 +239,7 @@ class Carriers:
         return [str(kind) for kind in next(iter(self.results.values()))["attention_kind"].values]
 
 
+@checked
 def carriers(name: str, results: Mapping[str, xr.Dataset], split: NearFar | None = None) -> Carriers:
     """Both sides of the window, for each task and seed of a model.
 

@@ -9,6 +9,7 @@ import xarray as xr
 
 from neolens import results
 from neolens.checks import check_choice, check_type
+from neolens.checks.annotations import check_annotated
 from neolens.circuits.effects import effects
 from neolens.circuits.published import Compared, Role, compared, published
 from neolens.models import Anatomy
@@ -29,6 +30,15 @@ class Circuit:
     roles: tuple[Role, ...] = ()
     """The published roles of this model's heads."""
     compared: tuple[Compared, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
+        source = "neolens.circuits.joined, as neolens.circuits.circuit passes it on"
+        results.check_result(self.result, "result of Circuit", ["clean", "corrupted"], ["prompt"], source)
+        if missing := [site for site in SITES if site not in self.shares]:
+            raise ValueError(f"shares of Circuit without {missing[0]}: expected those of {', '.join(SITES)}")
+        for site, one in self.shares.items():
+            results.check_result(one, f"shares[{site!r}]", ["share"], ["layer", "pos"], "neolens.circuits.effects")
 
 
 def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
 from neolens.checks import check_choice, check_list, check_seed, check_type, check_whole
+from neolens.checks.annotations import checked
 from neolens.circuits.random_induction import random_induction
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
@@ -68,6 +69,7 @@ def distances(window: int, context: int) -> tuple[int, ...]:
     return tuple(distance for distance in dict.fromkeys(chosen) if 1 <= distance <= room)
 
 
+@checked
 def planted(
     model: Any,
     task: str,

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neolens.checks import check_choice
+from neolens.checks.annotations import checked
 from neolens.circuits.carriers import Carriers, Side
 from neolens.verdicts import SIGNIFICANT
 
 Row = list[str | int | float | None]
 
 
+@checked
 def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and task, means over seeds: how well it answers on both sides of the window, and
     how much of the logit difference is the effect of the source token."""
@@ -29,9 +32,11 @@ def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
     return header, rows
 
 
+@checked
 def change_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and change of windows: the share of the effect of the source token that
     it removes, as a mean inside the window, and by seed at each distance beyond it."""
+    _check_task(task, found)
     far = sorted({distance for one in found for distance in one.far[task]})
     inside = found[0].near_far.inside if found else "inside"
     header = ["model, changed", f"taken away {inside}, mean", *(f"{distance} tokens back, by seed" for distance in far)]
@@ -44,6 +49,11 @@ def change_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[
     return header, rows
 
 
+def _check_task(task: str, found: Sequence[Carriers]) -> None:
+    for one in found:
+        check_choice(task, f"task in the results of {one.name}", one.tasks)
+
+
 def _by_seed(sides: Sequence[Side], group: str) -> str:
     """`0.73 (0.62 to 0.81)*; 0.02 (-0.10 to 0.12)`: by seed with 95 % intervals, significant ones with a star."""
     told = []
@@ -53,9 +63,11 @@ def _by_seed(sides: Sequence[Side], group: str) -> str:
     return "; ".join(told).replace("-0.00", "0.00")
 
 
+@checked
 def ablation_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and group of heads: what mean ablation makes of the logit difference, as a mean
     over seeds and from the lowest to the highest."""
+    _check_task(task, found)
     near, far = (found[0].near_far.inside, found[0].near_far.beyond) if found else ("inside", "beyond")
     header = ["model, ablated", near, "lowest to highest seed", far, "lowest to highest seed"]
     rows: list[Row] = []

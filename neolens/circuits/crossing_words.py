@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import MOVES, Carriers, Side
 from neolens.circuits.words import listed
@@ -19,6 +20,7 @@ FEW = 16
 """Prompts on one side of the window below which the intervals are warned about."""
 
 
+@checked
 def compared(found: Sequence[Carriers]) -> list[str]:
     """Which layers are needed for an answer from far back, at each distance, over the tasks and seeds that answer
     there: of each model with local layers, then of the others together."""
@@ -42,11 +44,13 @@ def compared(found: Sequence[Carriers]) -> list[str]:
     return said
 
 
+@checked
 def findings(found: Carriers) -> list[str]:
     """What was found in one model, a sentence or two a task."""
     return [_told(found, task) for task in found.tasks]
 
 
+@checked
 def warnings(found: Carriers) -> list[str]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
     said = []

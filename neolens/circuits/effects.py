@@ -15,6 +15,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from neolens.checks import check_choice, check_head, check_seed, check_type, check_whole
+from neolens.checks.annotations import check_annotated
 from neolens.results import check_result, check_results
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
@@ -27,6 +28,9 @@ class Input:
     site: str
     position: str
     share: float
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
 
 def effects(result: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:

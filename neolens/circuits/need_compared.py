@@ -16,6 +16,7 @@ import xarray as xr
 from neolens import verdicts
 from neolens.ablation import difference, effect
 from neolens.ablation.groups import CONTROL
+from neolens.checks.annotations import check_annotated, checked
 from neolens.models import Anatomy
 from neolens.verdicts import Levels, Limit, Verdict
 
@@ -53,7 +54,11 @@ class Compared:
     verdict: Verdict
     """On whether the group raises the loss by another amount than random heads do."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
+
+@checked
 def beside_controls(
     conditions: Mapping[str, xr.Dataset], groups: list[str], facts: Anatomy, window: int
 ) -> tuple[Compared, ...]:
@@ -63,12 +68,14 @@ def beside_controls(
     return tuple(_corrected(row, times) if np.isfinite(row.p) else row for row in rows)
 
 
+@checked
 def reads_no_farther(heads: str, facts: Anatomy, window: int) -> bool:
     """Whether no head of a group, written such as `1.0 1.3`, sees a key `window` or more tokens back."""
     spans = [facts.attention[int(head.split(".")[0])] for head in heads.split()]
     return bool(spans) and all(span.window is not None and span.window <= window for span in spans)
 
 
+@checked
 def without_untested(effects: xr.Dataset, condition: str, facts: Anatomy, window: int) -> xr.Dataset:
     """The effects of `neolens.ablation.effects.effect` without p where there is nothing to test: of heads that see no
     farther than the window at which they are masked, and where the loss is at one limit before and after, at chance
@@ -84,11 +91,13 @@ def without_untested(effects: xr.Dataset, condition: str, facts: Anatomy, window
     return effects.assign({name: effects[name].where(tested) for name in ("p", "p_adjusted")})
 
 
+@checked
 def candidates_of(result: xr.Dataset) -> int | None:
     """How many tokens the random sequences of a result are drawn from; None of text."""
     return int(result.attrs["candidates"]) if "candidates" in result.attrs else None
 
 
+@checked
 def masking_is_exact(name: str, effects: xr.Dataset, facts: Anatomy, window: int) -> Verdict:
     """Whether heads that see no farther than the window lose exactly nothing where they are masked there.
 

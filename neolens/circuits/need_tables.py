@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from neolens.ablation.groups import CONTROL
+from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import Compared
 from neolens.circuits.need_words import interval, number, smaller, tells
 from neolens.circuits.needs import CONDITIONS, Needs
@@ -35,6 +36,7 @@ _HEADER = {"beyond": "beyond", "cut": "beyond, cut", "inside": "inside", "text":
 Row = list[str | int | float | None]
 
 
+@checked
 def head_table(found: Needs) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that changes the loss under some condition, corrected; the largest first."""
     header = ["head", "layer", *(part for name in CONDITIONS for part in (f"{_HEADER[name]} (95 % interval)", "p"))]
@@ -53,6 +55,7 @@ def head_table(found: Needs) -> tuple[list[str], list[Row]]:
     return header, rows or [["no head", *[None] * (len(header) - 1)]]
 
 
+@checked
 def kind_table(found: Needs) -> tuple[list[str], list[Row]]:
     """Header and a row for each kind and condition: its effect, that of as many random heads, how much more it is."""
     header = ["ablated", "where", "effect", "95 % interval", "random heads", "lowest to highest", "smaller"]
@@ -76,6 +79,7 @@ def _p(row: Compared) -> float | str:
     return row.verdict.status if row.verdict.status in ("exact", "contradicted") else row.verdict.reason
 
 
+@checked
 def drawn(found: Needs) -> list[str]:
     """The groups of a figure by distance: those that are compared with random heads, and the random heads."""
     compared = dict.fromkeys(row.group for row in found.compared)

@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Bool
 
 from neolens import verdicts
+from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import Compared, candidates_of, masking_is_exact
 from neolens.circuits.needs import CONDITIONS, KINDS, Needs, group_of
 from neolens.circuits.words import listed
@@ -26,6 +27,7 @@ FEW = 8
 """Prompts below which means and intervals are warned about."""
 
 
+@checked
 def where(found: Needs) -> dict[str, str]:
     """The conditions under which heads are ablated, in a sentence; `cut` is told by itself."""
     split = found.near_far
@@ -34,6 +36,7 @@ def where(found: Needs) -> dict[str, str]:
     return {"beyond": f"at {split.beyond}", "inside": f"at {split.inside}", "text": "on text"}
 
 
+@checked
 def side_by_side(found: Sequence[Needs]) -> list[str]:
     """What is cut off with the layers of each kind, and with the same layers where all are global."""
     mixed = next((one.facts for one in found if len(_kinds(one)) == len(KINDS)), None)
@@ -56,6 +59,7 @@ def side_by_side(found: Sequence[Needs]) -> list[str]:
     return said
 
 
+@checked
 def findings(found: Needs) -> list[str]:
     """What one model needs: its kinds of layers beside random heads, and its heads."""
     return [_kinds_of(found), _heads_of(found)]
@@ -102,6 +106,7 @@ def _masked_local_heads(found: Needs) -> str:
     return said.get(verdict.status, "")
 
 
+@checked
 def warnings(found: Needs) -> list[str]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
     name, said = found.facts.name, []
@@ -217,6 +222,7 @@ def _count(found: Needs, condition: str) -> str:
     return f"{listed(counts)} heads"
 
 
+@checked
 def tells(effects: xr.Dataset) -> Bool[np.ndarray, " group"]:
     """Whether each effect is large enough to speak of, and told from chance."""
     return (effects["p_adjusted"].values < SIGNIFICANT) & (np.abs(effects["effect"].values) >= LEAST)
@@ -226,11 +232,13 @@ def _random(row: Compared) -> str:
     return number(float(np.mean(row.draws)))
 
 
+@checked
 def smaller(row: Compared) -> int:
     """Draws of random heads that raise the loss less."""
     return sum(draw < row.effect for draw in row.draws)
 
 
+@checked
 def number(value: float) -> str:
     """Two digits after the point, or two that count where there is less than a tenth."""
     if abs(value) >= 0.1 or value == 0:
@@ -238,5 +246,6 @@ def number(value: float) -> str:
     return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
+@checked
 def interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{number(low)} to {number(high)}"

@@ -22,9 +22,12 @@ import xarray as xr
 
 from neolens.ablation import by_kind, each_head, each_layer, effect
 from neolens.ablation.groups import CONTROL, Head
+from neolens.checks import check_choice, check_whole
+from neolens.checks.annotations import Count, Size, check_annotated, checked
 from neolens.circuits.need_compared import Compared, beside_controls, without_untested
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
+from neolens.results import check_result, check_results
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
 KINDS = ("global", "local")
@@ -38,7 +41,7 @@ class Needs:
     """What one model needs its heads for."""
 
     facts: Anatomy
-    window: int
+    window: Size
     text: xr.Dataset
     """Of `neolens.ablate` on text."""
     repeats: xr.Dataset
@@ -54,14 +57,18 @@ class Needs:
     split: NearFar | None = None
     """What the distance `window` is called in a report of several models."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
+
     @property
     def near_far(self) -> NearFar:
         """What the distance `window` is called: the window of this model, that of another, or none."""
         return self.split or of_anatomies(self.window, [self.facts])
 
 
+@checked
 def asked_groups(
-    facts: Anatomy, mixed: Anatomy | None = None, *, draws: int = 19, seed: int = 0
+    facts: Anatomy, mixed: Anatomy | None = None, *, draws: Count = 19, seed: Count = 0
 ) -> dict[str, list[Head]]:
     """Every head, every layer, every kind with as many random heads; in a model of one kind, what are the layers and
     the random heads of `mixed`.
@@ -80,20 +87,24 @@ def asked_groups(
     return found
 
 
+@checked
 def group_of(facts: Anatomy, kind: str, mixed: Anatomy) -> str:
     """What the layers that are of a kind in `mixed` are called among the groups of a model."""
+    check_choice(kind, "kind of layer", KINDS)
     if facts.attention == mixed.attention:
         return kind
     return f"layers {', '.join(map(str, mixed.layers_of_kind(kind)))} ({kind} in {mixed.name})"
 
 
-def by_repeat(results: Mapping[int, xr.Dataset]) -> xr.Dataset:
+@checked
+def by_repeat(results: Mapping[Size, xr.Dataset]) -> xr.Dataset:
     """Results of `neolens.ablate` on the same random tokens, each repeated after n, as one: `ablated` [group, prompt,
     distance] and `baseline` [prompt, distance], the mean over the positions that were read.
 
     Args:
         results: n -> the loss at positions n + 1 to 2 n - 1, whose answers stand n - 1 tokens back.
     """
+    check_results(results, "results", ["ablated", "baseline", "length"], ["group", "prompt", "pos"], "neolens.ablate")
     parts = [
         part[["ablated", "baseline"]]
         .astype(float)
@@ -106,7 +117,8 @@ def by_repeat(results: Mapping[int, xr.Dataset]) -> xr.Dataset:
     return both.assign_coords(length=("distance", [2 * n + 1 for n in sorted(results)]))
 
 
-def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset, window: int) -> Needs:
+@checked
+def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset, window: Size) -> Needs:
     """The effects of heads and of groups under each condition, and the kinds beside their controls.
 
     Args:
@@ -119,6 +131,13 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
     Raises:
         ValueError: no repeat inside the window or none beyond it, or others in `cut`.
     """
+    variables = ["ablated", "baseline", "heads", "attention_kind"]
+    check_result(text, "text", variables, ["group", "prompt", "pos"], "neolens.ablate on text")
+    for name, one in (("repeats", repeats), ("cut", cut)):
+        check_result(one, name, [*variables, "distance"], ["group", "prompt", "distance"], "needs.by_repeat")
+        if not one["group"].equals(text["group"]):
+            raise ValueError(f"{name} has other groups than text: ablate the same groups in both")
+    check_whole(repeats.attrs.get("candidates", facts.d_vocab), "attribute candidates of repeats", 1)
     candidates = repeats.attrs.get("candidates", facts.d_vocab)
     conditions = {
         name: result if name == "text" else result.assign_attrs(candidates=candidates)
@@ -139,6 +158,7 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
     )
 
 
+@checked
 def labelled(found: Needs) -> xr.Dataset:
     """All numbers of a model: `ablated` and `baseline` on repeats by distance, `ablated_cut`, `ablated_text` and
     `baseline_text`, and by group the effects with their intervals and p, such as `effect_beyond`; which heads a group

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits.effects import ranked
 from neolens.models import Anatomy
+from neolens.results import check_result
 
 PUBLISHED = {"accuracy": 0.993, "logit_difference": 3.56}
 """Of GPT-2 small: how often the indirect object is above the subject, and the mean logit difference."""
@@ -30,6 +32,9 @@ class Role:
     """Site and named position; none for heads that act before the two prompts differ, or only when others are gone."""
     sign: int = 1
     """-1 where they speak against the answer."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
 
 ROLES = (
@@ -55,25 +60,36 @@ class Compared:
     first: int
     """How many published heads, whatever their role, should show by this patch in this direction."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
+
     @property
     def found(self) -> int:
         """How many are among the `first`."""
         return sum(rank <= self.first for rank in self.ranks.values())
 
 
+@checked
 def published(facts: Anatomy) -> tuple[Role, ...]:
     """The published roles of a model's heads: those of `gpt2`; for any other model none."""
     in_catalogue = facts.data is not None  # a folder of other weights may be called gpt2
     return ROLES if in_catalogue and (facts.name, facts.layers, facts.heads) == ("gpt2", 12, 12) else ()
 
 
+@checked
 def role_of(head: str, roles: Sequence[Role]) -> str:
     """The published role of a head, empty if it has none."""
     return next((role.name for role in roles if head in role.heads), "")
 
 
+@checked
 def compared(by_site: Mapping[str, xr.Dataset], roles: Sequence[Role]) -> list[Compared]:
     """Where the heads of each role stand, by each patch that should show them."""
+    sites = [site for role in roles for site, _ in role.shows]
+    if missing := [site for site in sites if site not in by_site]:
+        raise ValueError(f"by_site without {missing[0]}: expected the sites {', '.join(dict.fromkeys(sites))}")
+    for site, one in by_site.items():
+        check_result(one, f"by_site[{site!r}]", ["share"], ["layer", "pos"], "neolens.circuits.effects")
     rows = []
     for role in roles:
         for site, position in role.shows:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from neolens.checks.annotations import checked
 from neolens.circuits.circuit import Circuit
 from neolens.circuits.effects import inputs, of_head, ranked
 from neolens.circuits.published import PUBLISHED, Compared, role_of
@@ -29,6 +30,7 @@ SHOWN, VISIBLE = 20, 0.005
 Row = list[str | int | float | None]
 
 
+@checked
 def solves(found: Circuit) -> bool:
     """Whether a model does the task: the answer above the distractor in 90 % of clean prompts, and preferred in them
     more than in the corrupted ones."""
@@ -36,6 +38,7 @@ def solves(found: Circuit) -> bool:
     return _accuracy(found.result) >= SOLVED and clean > corrupted
 
 
+@checked
 def finding(found: Circuit) -> str:
     """What was found in one model; of one that does not do the task, only how far it does."""
     result, shares = found.result, found.shares
@@ -50,6 +53,7 @@ def finding(found: Circuit) -> str:
     return " ".join(filter(None, parts))
 
 
+@checked
 def warnings(found: Circuit) -> list[str]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
     result, said = found.result, []
@@ -70,6 +74,7 @@ def warnings(found: Circuit) -> list[str]:
     return said
 
 
+@checked
 def task_table(found: Sequence[Circuit]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model: how well it does the task; last, if one has published heads, what they reach."""
     header = ["model", "prompts", "answer above distractor", "mean logit difference, clean", "corrupted"]
@@ -81,6 +86,7 @@ def task_table(found: Sequence[Circuit]) -> tuple[list[str], list[Row]]:
     return header, rows
 
 
+@checked
 def head_table(found: Circuit) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that moves most by any patch, with its rank by the size of z at `end`."""
     header = ["", "head", "layer", "z at end", "95 % interval", "z at s2", "q at end", "k", "at", "v", "at"]
@@ -101,6 +107,7 @@ def _most(row: Row) -> float:
     return max(abs(cell) for cell in row if isinstance(cell, float))
 
 
+@checked
 def published_table(found: Circuit) -> tuple[list[str], list[Row]]:
     """Header and a row for each role and patch: the heads with their ranks, and how many are where they should be."""
     return ["published role", "patched", "heads and their ranks", "among the first"], [

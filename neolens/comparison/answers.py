@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import circuits, encodings, findings, seeds
+from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import Carriers, Side
 from neolens.circuits.words import SOLVED, listed
@@ -29,6 +30,7 @@ _LAWS = {
 """Attribute of a result that is there where a law was tested -> what the law says."""
 
 
+@checked
 def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     """Whether everything that has to be exactly 0 is.
 
@@ -46,6 +48,7 @@ def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     return f"In every network with local layers ({listed(list(local))}) {', and '.join(said)}."
 
 
+@checked
 def where_they_look(one: Found) -> str:
     """How far back local and global layers look on text, and how much of it beyond the window."""
     each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
@@ -70,6 +73,7 @@ def where_they_look(one: Found) -> str:
     )
 
 
+@checked
 def without_a_kind(one: Found) -> str:
     """What the layers of each kind are needed for: the loss that ablating them all adds, seed by seed."""
 
@@ -89,6 +93,7 @@ def without_a_kind(one: Found) -> str:
     )
 
 
+@checked
 def carried(found: Sequence[Found]) -> list[str]:
     """Through which layers the answer to the planted task arrives, at each distance beyond the window: of models with
     local layers, then of the others together."""
@@ -108,6 +113,7 @@ def carried(found: Sequence[Found]) -> list[str]:
     return said
 
 
+@checked
 def moved(found: Sequence[Found]) -> list[str]:
     """What becomes of the predictions when all positions move; KL divergence first, and rounding is called rounding."""
     told = [
@@ -124,6 +130,7 @@ def moved(found: Sequence[Found]) -> list[str]:
     ]
 
 
+@checked
 def by_distance_alone(found: Sequence[Found]) -> list[str]:
     """How much of the scores of the first layer is a function of distance alone."""
     share = encodings.MEASURES["toeplitz_first"]
@@ -136,6 +143,7 @@ def by_distance_alone(found: Sequence[Found]) -> list[str]:
     return [f"{what}: {'; '.join(told)}."] if told else []
 
 
+@checked
 def onward(found: Sequence[Found]) -> list[str]:
     """What becomes of the loss as a text runs past the context, where positions do not end with it."""
     told = []
@@ -147,6 +155,7 @@ def onward(found: Sequence[Found]) -> list[str]:
     return [f"{what}, in nats a token: {'; '.join(told)}."] if told else []
 
 
+@checked
 def who_finds(found: Sequence[Found]) -> list[str]:
     """How many networks find the indirect object, and in each the head whose output at the end moves most of it."""
     asked = [one for one in found if one.circuits]

@@ -14,10 +14,13 @@ from functools import cached_property
 import xarray as xr
 
 from neolens import circuits
+from neolens.checks import check_whole
+from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits import needs
 from neolens.encodings import Encoding, over_seeds
 from neolens.models import Anatomy, from_record
 from neolens.near_far import NearFar, of_anatomies
+from neolens.results import check_result
 
 PARTS = (
     "attention", "patterns", "reach", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "circuit",
@@ -49,9 +52,16 @@ class Found:
     (see `in_one_report`)."""
 
     def __post_init__(self) -> None:
+        check_annotated(self)
+        if not self.networks:
+            raise ValueError("networks {}: expected the results of at least one network, by seed")
         for seed, parts in self.networks.items():
             if missing := [part for part in PARTS if part not in parts and part not in OPTIONAL]:
                 raise ValueError(f"the results of seed {seed} lack {', '.join(missing)}: measure that network again")
+            attention = check_result(parts["attention"], f"attention of seed {seed}", ["attention_kind"], ["layer"])
+            check_whole(attention.attrs.get("asked_window"), f"attribute asked_window of seed {seed}", 1)
+            if "anatomy" not in attention.attrs:
+                raise ValueError(f"the results of seed {seed} lack the attribute anatomy: measure that network again")
         texts = {seed: parts["attention"].attrs.get("text") for seed, parts in self.networks.items()}
         if len(set(map(str, texts.values()))) > 1:
             raise ValueError(
@@ -147,6 +157,7 @@ def candidates_of(parts: Mapping[str, xr.Dataset]) -> dict[str, int]:
     return {"candidates": int(attrs["candidates"])} if "candidates" in attrs else {}
 
 
+@checked
 def in_one_report(found: Sequence[Found]) -> list[Found]:
     """The arms of one report, each with the models of all of them."""
     return [replace(one, report=tuple(other.facts for other in found)) for one in found]

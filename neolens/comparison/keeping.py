@@ -18,6 +18,8 @@ import numpy as np
 import xarray as xr
 
 from neolens import results
+from neolens.checks import shown
+from neolens.checks.annotations import checked
 from neolens.comparison.found import OPTIONAL, PARTS
 from neolens.files import DamagedFileError
 
@@ -37,6 +39,7 @@ CONTENT = "content"
 """The attribute with a checksum of everything else, which shows an edit that the checksum of the file does not."""
 
 
+@checked
 def kept(folder: Path, network: str) -> Path:
     """Where the results of a network are: no two in one file, though a name loses what no file's name may have."""
     plain = re.sub(r"[^A-Za-z0-9@._-]+", "-", network).strip("-.")[-80:]
@@ -44,13 +47,21 @@ def kept(folder: Path, network: str) -> Path:
     return folder / "networks" / f"{plain}{other}.nc".lstrip("-")
 
 
+@checked
 def write(parts: Mapping[str, xr.Dataset], path: Path, stamp: Stamp) -> Path:
-    """Keep the parts of one network, whole or not at all, stamped with what they come from."""
+    """Keep the parts of one network, whole or not at all, stamped with what they come from.
+
+    Raises:
+        TypeError, ValueError: no datasets by part, or no `attention` among them.
+    """
+    if "attention" not in parts:
+        raise ValueError(f"parts {shown(list(parts))}: expected those of a network, attention among them")
     stamped = {**parts, "attention": parts["attention"].assign_attrs(stamp)}
     attention = stamped["attention"].assign_attrs({CONTENT: _checksum(stamped)})
     return results.save_parts({**stamped, "attention": attention}, path)
 
 
+@checked
 def holds(path: Path, stamp: Stamp) -> bool:
     """Whether all of a network is kept there, with this stamp."""
     try:
@@ -61,6 +72,7 @@ def holds(path: Path, stamp: Stamp) -> bool:
     return CONTENT in parts["attention"].attrs
 
 
+@checked
 def read(path: Path, stamp: Stamp) -> dict[str, xr.Dataset]:
     """The parts of one network.
 
@@ -96,12 +108,15 @@ def read(path: Path, stamp: Stamp) -> dict[str, xr.Dataset]:
     return parts
 
 
+@checked
 def read_all(stamps: Mapping[Path, Stamp]) -> dict[Path, dict[str, xr.Dataset]]:
     """The parts of several networks, all of one window and of one version of the file.
 
     Raises:
         ValueError: as `read`, or files that do not belong together.
     """
+    if not stamps:
+        raise ValueError("stamps {}: expected the path of at least one network with its stamp")
     found = {path: read(path, stamp) for path, stamp in stamps.items()}
     each = {path: parts["attention"].attrs for path, parts in found.items()}
     first = next(iter(each))

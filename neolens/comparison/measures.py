@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks import check_records
+from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
 from neolens.comparison.found import TASK, Found, candidates_of
@@ -51,6 +52,7 @@ def mixed(anatomies: Sequence[Anatomy]) -> Anatomy | None:
     return next((facts for facts in anatomies if kind(facts, "attention") == "global and local"), None)
 
 
+@checked
 def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[str, Measure]:
     """Name -> measure, for arms of `numbers`.
 
@@ -70,6 +72,7 @@ def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[
     return {name: _measure(name, title, unit, alternating) for name, (title, unit) in names.items()}
 
 
+@checked
 def numbers(found: Found, alternating: Anatomy | None) -> Arm:
     """The measures of every network of an arm, by seed; NaN where a network has none, such as what is left of an
     answer in one that does not answer. Coordinates such as `end_beyond_local` are the losses at which effects end."""
@@ -87,6 +90,7 @@ def numbers(found: Found, alternating: Anatomy | None) -> Arm:
     return Arm(found.facts, result.assign_attrs(window=found.window, **candidates_of(found.first)))
 
 
+@checked
 def split_of(found: Sequence[Found]) -> NearFar | None:
     """The distance that separates near from far in a report of these arms."""
     return of_anatomies(found[0].window, [one.facts for one in found]) if found else None

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import circuits, encodings, findings, seeds
+from neolens.checks.annotations import checked
 from neolens.circuits import crossing_words, need_words
 from neolens.comparison import answers
 from neolens.comparison.found import TASK, Found
@@ -25,6 +26,7 @@ from neolens.scores import by_kind
 Row = list[str | int | float | None]
 
 
+@checked
 def summary(found: Sequence[Found], contrasts: tuple[Sequence[Contrast], Sequence[Contrast]]) -> dict[str, list[str]]:
     """What is said first: question -> its answer in sentences; a question without an answer is left out.
 
@@ -52,11 +54,13 @@ def summary(found: Sequence[Found], contrasts: tuple[Sequence[Contrast], Sequenc
     return {question: sentences for question, sentences in said.items() if sentences}
 
 
+@checked
 def laws_hold(found: Sequence[Found]) -> bool:
     """Whether every law of windows holds, in every network."""
     return findings.laws_hold(attentions(found))
 
 
+@checked
 def attentions(found: Sequence[Found]) -> dict[str, xr.Dataset]:
     """Network -> its scores, of all arms and seeds."""
     return {
@@ -66,12 +70,15 @@ def attentions(found: Sequence[Found]) -> dict[str, xr.Dataset]:
     }
 
 
+@checked
 def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) -> list[str]:
     """What keeps numbers from meaning what they seem to mean, and what a model could not be asked, model by model.
 
     Args:
         left_out: model -> part -> why.
     """
+    if not found:
+        return []
     said = [
         f"{model} was not asked for {_TITLES[part]}: {reason}"
         for model, parts in left_out.items()
@@ -85,6 +92,7 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
     return list(dict.fromkeys(text for _, text in sorted(zip(of, said), key=lambda its: its[0])))
 
 
+@checked
 def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model, kind of layer and score: the mean over heads, layers and prompts, then seeds."""
     header = ["model, layers", "score", "mean over seeds", "low", "high", "seeds", "seed by seed"]
@@ -100,11 +108,13 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     return header, rows
 
 
+@checked
 def contrasted(found: Sequence[Found]) -> tuple[list[Contrast], list[Contrast]]:
     """The differences between arms that differ in attention alone, and in positions alone."""
     return compared(found), encodings.contrasts([one.encoding for one in found])
 
 
+@checked
 def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
     """The pairs of models that differ in what is asked, "attention" or "position", and in nothing else."""
     return [
@@ -119,6 +129,7 @@ def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
 _TITLES = {"reach": f"{TASK} at several distances", "circuit": "the indirect object"}
 
 
+@checked
 def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     """Header and a row for each network that finds the indirect object: the head whose output at the end moves most."""
     header = ["network", "head", "layer", "share of the logit difference", "95 % interval over prompts"]

@@ -16,6 +16,7 @@ import xarray as xr
 
 from neolens import seeds, verdicts
 from neolens.checks import check_choice, check_records, check_type
+from neolens.checks.annotations import check_annotated
 from neolens.contrasts.arms import Arm, Measure
 from neolens.models import Anatomy
 from neolens.models.describe import differences
@@ -44,6 +45,9 @@ class Contrast:
     p_adjusted: float
     """Corrected for every measure of every pair that is tested."""
     verdict: Verdict
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
     @property
     def differ_in(self) -> list[str]:

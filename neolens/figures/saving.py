@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike, fspath
@@ -112,6 +113,10 @@ def check_place(path: Any, example: str) -> Path:
     place, name = Path(path), repr(fspath(path))
     if not place.name or "\0" in str(place):
         raise ValueError(f"path {shown(fspath(path))}: expected the name of a file, such as {example!r}")
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        raise ValueError(f"path {fspath(path)!a}: expected a name of valid characters; choose another") from None
     try:
         if place.is_dir():
             raise ValueError(f"{name} is a folder: expected the name of a file; put one behind it")

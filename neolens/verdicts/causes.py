@@ -7,10 +7,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neolens.checks import shown
+from neolens.checks.annotations import Count, Probability, Text, check_as_many, checked
 from neolens.verdicts.verdict import SIGNIFICANT, Status, Verdict
 
 NEEDED = 0.1
@@ -23,8 +26,9 @@ NATS = 1e-3
 """Nats per token: a smaller KL divergence is no change of the predictions worth speaking of."""
 
 
+@checked
 def more_than_controls(
-    heads: str, count: int, effect: float, more: float, p: float, where: str, *, controls: int
+    heads: Text, count: Count, effect: float, more: float, p: Probability, where: Text, *, controls: Count
 ) -> Verdict:
     """Whether ablating heads with a role adds more to the loss than ablating control heads, which do not have it.
 
@@ -70,18 +74,20 @@ def needed_layers(
 ) -> Bool[np.ndarray, "*axes layer"]:
     """Which layers are needed: restricting one removes `NEEDED` of the effect or more, significantly; a NaN share is of
     a layer that was not restricted."""
-    return np.asarray(significant, bool) & (np.nan_to_num(shares, nan=-np.inf) >= NEEDED)
+    shares = _array(shares, "shares", float)
+    return _array(significant, "significant", bool, shares.shape) & (np.nan_to_num(shares, nan=-np.inf) >= NEEDED)
 
 
+@checked
 def arrives_through(
-    subject: str,
+    subject: Text,
     distances: Sequence[int],
     seeds: Sequence[int],
     shares: Float[np.ndarray, "seed distance layer"],
     significant: Bool[np.ndarray, "seed distance layer"],
     answers: Bool[np.ndarray, "seed distance"],
     *,
-    restricted_to: str,
+    restricted_to: Text,
     kinds: Sequence[str] = (),
 ) -> list[Arrival]:
     """Through which layers an answer arrives, a verdict for each group of distances at which the same layers are
@@ -99,7 +105,10 @@ def arrives_through(
         restricted_to: what a layer was restricted to, such as `the window of 16 tokens`.
         kinds: the kind of attention of each layer where layers differ.
     """
-    shares, answers = np.asarray(shares, float), np.asarray(answers, bool)
+    answers = _array(answers, "answers", bool, (len(seeds), len(distances)))
+    shares = _array(shares, "shares", float, (*answers.shape, None))
+    if len(kinds):
+        check_as_many(kinds=kinds, layers=range(shares.shape[-1]))
     needed = needed_layers(shares, significant) & answers[..., None]
     groups: dict[bytes, list[int]] = {}
     for at in range(len(distances)):
@@ -109,6 +118,26 @@ def arrives_through(
             answers[:, group[0]], restricted_to, kinds)
         for group in groups.values()
     ]  # fmt: skip
+
+
+def _array(value: Any, what: str, kind: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
+    """Numbers or truth values of a shape, in which None is any size."""
+    try:
+        array = np.asarray(value)
+        numbers = array if array.dtype.kind in "biuf" and array.ndim else None
+    except (TypeError, ValueError):  # of ragged lists and of tensors that are not in memory
+        numbers = None
+    if numbers is None or (kind is bool and numbers.dtype != bool):
+        raise TypeError(
+            f"{what} {shown(value)}: expected an array of {'numbers' if kind is float else 'True and False'}"
+        )
+    if shape is not None and (
+        numbers.ndim != len(shape)
+        or any(size not in (None, has) for size, has in zip(shape, numbers.shape, strict=True))
+    ):
+        axes = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{what} of shape {numbers.shape}: expected ({axes})")
+    return numbers.astype(kind)
 
 
 def _at(
@@ -154,8 +183,9 @@ def _why(shares: Float[np.ndarray, "seed distance layer"], removed: str, restric
     return "not significant", f"{start} (largest share: {tried.max():.2f})"
 
 
+@checked
 def shift_changes_output(
-    subject: str, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
+    subject: Text, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
 ) -> Verdict:
     """Whether moving every position index changes the predictions: KL divergence first, then the largest change of a
     logit as a share of the range of the logits, the largest less the smallest.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from neolens.checks import check_index
+from neolens.checks.annotations import Size, Text, check_annotated, check_as_many, checked
 from neolens.verdicts.verdict import Verdict
 
 NEAR_CHANCE = 0.95
@@ -23,7 +25,8 @@ Scale = Literal["loss", "accuracy"]
 Limit = Literal["chance level", "ceiling"]
 
 
-def limit(value: float, scale: Scale, candidates: int | None) -> Limit | None:
+@checked
+def limit(value: float, scale: Scale, candidates: Size | None) -> Limit | None:
     """Whether a loss, in nats, or an accuracy is at chance level or at its ceiling; None where it is at neither.
 
     Args:
@@ -48,8 +51,11 @@ class Levels:
     name: str
     values: Sequence[float]
     scale: Scale
-    candidates: int | None
+    candidates: Size | None
     """As in `limit`."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
     @property
     def limits(self) -> list[Limit | None]:
@@ -59,11 +65,13 @@ class Levels:
     def bound(self, at: int) -> int:
         """1 where a value can only be a lower bound of what is measured, -1 where an upper one, 0 where neither: beyond
         chance level a loss tells of no further harm, and an accuracy cannot exceed 1."""
+        at = check_index(at, "value", len(self.values), self.name)
         sign = {"chance level": 1, "ceiling": -1, None: 0}[self.limits[at]]
         return sign if self.scale == "loss" else -sign
 
 
-def limited(claim: str, one: Levels, other: Levels, differences: Sequence[float]) -> Verdict | None:
+@checked
+def limited(claim: Text, one: Levels, other: Levels, differences: Sequence[float]) -> Verdict | None:
     """`not measured` where the effect ends at chance level or at its ceiling in either of two models; None where it
     does in neither, so that a test is possible.
 
@@ -73,6 +81,8 @@ def limited(claim: str, one: Levels, other: Levels, differences: Sequence[float]
     Args:
         differences: by seed, that of `one` minus that of `other`.
     """
+    for levels in (one, other):
+        check_as_many(differences=differences, **{f"values of {levels.name}": levels.values})
     at_limit = [levels for levels in (one, other) if any(levels.limits)]
     if not at_limit:
         return None
@@ -83,7 +93,8 @@ def limited(claim: str, one: Levels, other: Levels, differences: Sequence[float]
     return Verdict(claim, "not measured", f"ends at {reason}")
 
 
-def unknown_candidates(name: str, vocabulary: int) -> str:
+@checked
+def unknown_candidates(name: str, vocabulary: Size) -> str:
     """A warning for results of earlier versions, whose chance level is that of the whole vocabulary."""
     return (
         f"{name} was measured by an earlier version, which does not say how many tokens its random sequences are drawn "

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from neolens.checks.annotations import Probability, Text, check_annotated, check_as_many, checked
+
 Status = Literal["exact", "supported", "not significant", "contradicted", "not measured"]
 
 
@@ -14,7 +16,7 @@ Status = Literal["exact", "supported", "not significant", "contradicted", "not m
 class Verdict:
     """Whether the results support a claim, and why."""
 
-    claim: str
+    claim: Text
     """One statement that can be true or false, with its subject, unit, task and distances."""
     status: Status
     """`exact`: true by construction, so that no test applies; `not measured`: no test is possible, for example because
@@ -22,12 +24,16 @@ class Verdict:
     reason: str
     """The numbers, or the condition, from which the status follows."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
+
 
 SIGNIFICANT = 0.05
 """The corrected p below which a claim is supported."""
 
 
-def exact_by_construction(claim: str, deviations: Mapping[str, Sequence[float]]) -> Verdict:
+@checked
+def exact_by_construction(claim: Text, deviations: Mapping[str, Sequence[float]]) -> Verdict:
     """`exact` where every model's deviation from the value that its architecture fixes is 0, `contradicted` where one
     is not; nothing is tested.
 
@@ -44,7 +50,8 @@ def exact_by_construction(claim: str, deviations: Mapping[str, Sequence[float]])
     return Verdict(claim, "exact", f"the architecture of {names} fixes the value, so no test applies")
 
 
-def significance(claim: str, p: float, effect: str = "", *, untested: str = "fewer than two seeds") -> Verdict:
+@checked
+def significance(claim: Text, p: Probability, effect: str = "", *, untested: str = "fewer than two seeds") -> Verdict:
     """`supported` where the corrected p is below 0.05, `not significant` from there on, `not measured` without a p.
 
     Args:
@@ -57,13 +64,16 @@ def significance(claim: str, p: float, effect: str = "", *, untested: str = "few
     return Verdict(claim, "supported" if p < SIGNIFICANT else "not significant", reason)
 
 
-def largest_significant(effects: Sequence[float], p: Sequence[float]) -> int | None:
+@checked
+def largest_significant(effects: Sequence[float], p: Sequence[Probability]) -> int | None:
     """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
+    check_as_many(effects=effects, p=p)
     chosen = [at for at, value in enumerate(p) if value < SIGNIFICANT and math.isfinite(effects[at])]
     return max(chosen, key=lambda at: abs(effects[at]), default=None)
 
 
-def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequence[float]) -> Verdict:
+@checked
+def strongest(what: Text, names: Sequence[str], effects: Sequence[float], p: Sequence[Probability]) -> Verdict:
     """Which of several effects is the largest significant one.
 
     Args:
@@ -71,6 +81,7 @@ def strongest(what: str, names: Sequence[str], effects: Sequence[float], p: Sequ
         names: of the heads, or of other components.
         p: corrected for all of them; NaN where an effect was not tested.
     """
+    check_as_many(names=names, effects=effects, p=p)
     best = largest_significant(effects, p)
     if best is not None:
         return significance(f"{names[best]} is the one that most {what}", p[best], f"{effects[best]:.2g}")
