@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from neolens.checks import check_list, check_whole, shown
+from neolens.checks import check_bool
+from neolens.models.caches import named
 from neolens.models.components import (
     CloningHookPoint,
     EditableHookPoint,
@@ -33,12 +33,13 @@ from neolens.models.components import (
 )
 from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
-from neolens.models.inputs import check_hooks, check_input, check_options, check_sampling
+from neolens.models.inputs import check_hook, check_hooks, check_input, check_name, names_listed, residual_or_input
 from neolens.models.live_config import LiveConfig, complete_cfg
 from neolens.models.modifications import inspect
+from neolens.models.options import check_call, check_room
 from neolens.models.saving import pickled
 from neolens.models.state import ModelState
-from neolens.models.tokenizers import prepared, text_tokens
+from neolens.models.texts import TextMethods
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,7 @@ _ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gp
 Names = str | Sequence[str] | Callable[[str], bool] | None
 
 
-class Bridge(TransformerBridge):
+class Bridge(TextMethods, TransformerBridge):
     """A TransformerBridge with an anatomy, on which every hook takes effect or is refused with the reason."""
 
     _neolens_state: ModelState
@@ -86,50 +87,6 @@ class Bridge(TransformerBridge):
         """The position embeddings as they were learned, all of them, whatever is in force."""
         return self.pos_embed.W_pos if self.anatomy.position.kind == "absolute" else super().W_pos
 
-    @property
-    def tokenizer(self) -> Any:
-        """The Hugging Face tokenizer, or None. What is assigned gets no token that it does not have."""
-        return self._tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None:
-        self._tokenizer = None if tokenizer is None else prepared(tokenizer)
-        self._driver.tokenizer = self._tokenizer
-        self.cfg.tokenizer_prepends_bos = self.cfg.tokenizer_appends_eos = False  # see to_tokens
-
-    def to_tokens(
-        self,
-        input: str | list[str],
-        prepend_bos: bool | None = None,
-        padding_side: str | None = None,
-        move_to_device: bool = True,
-        truncate: bool = True,
-    ) -> Tensor:
-        """Texts as tokens [prompt, pos]: BOS where the tokenizer has one, in all families, and the text's tokens.
-
-        Args:
-            prepend_bos: None: BOS, or the end-of-text token where there is no BOS; nothing where there is neither.
-
-        Raises:
-            ValueError: no tokenizer, a text without tokens, `prepend_bos=True` without a BOS, or nothing to pad with.
-        """
-        if not isinstance(input, str):
-            check_list(input, "input", "texts", example="['a', 'b']")
-        if self.tokenizer is None:
-            raise ValueError(
-                "the model has no tokenizer, so it takes no text: pass tokens, or load(..., tokenizer=...)"
-            )
-        prepend_bos = (None if self.cfg.default_prepend_bos else False) if prepend_bos is None else prepend_bos
-        rows = text_tokens(
-            self.tokenizer,
-            input,
-            prepend_bos=prepend_bos,
-            padding_side=padding_side,
-            context=self.cfg.n_ctx if truncate else None,
-            d_vocab=self.anatomy.d_vocab,
-        )
-        return torch.tensor(rows, dtype=torch.long, device=self.cfg.device if move_to_device else "cpu")
-
     def _apply(self, fn: Any, recurse: bool = True) -> Bridge:
         """A cast or a move, after which the config says what the dtype is."""
         super()._apply(fn, recurse)
@@ -152,20 +109,24 @@ class Bridge(TransformerBridge):
 
     def add_hook(self, name: Any, *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
-        if not isinstance(name, str) and not callable(name):
-            raise TypeError(f"name {shown(name)}: expected that of a hook point, one of model.hook_dict, or a filter")
-        self._check_names([name])
+        self._check_names([check_name(name)])
+        check_call("add_hook", (name, *args), kwargs, self.anatomy, None)
+        if args or "hook_fn" in kwargs:
+            check_hook(args[0] if args else kwargs["hook_fn"])
         super().add_hook(name, *args, **kwargs)
 
     def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
         fwd_hooks, bwd_hooks = check_hooks(fwd_hooks, "fwd_hooks"), check_hooks(bwd_hooks, "bwd_hooks")
+        check_call("hooks", (fwd_hooks, bwd_hooks, *args), kwargs, self.anatomy, None)
         self._check_names([name for name, _ in (*fwd_hooks, *bwd_hooks)])
         return super().hooks(fwd_hooks, bwd_hooks, *args, **kwargs)
 
     def run_with_hooks(self, input: Any, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; a name or filter that would have no effect is refused with the reason."""
         fwd_hooks, bwd_hooks = check_hooks(fwd_hooks, "fwd_hooks"), check_hooks(bwd_hooks, "bwd_hooks")
+        check_call("run_with_hooks", (fwd_hooks, bwd_hooks, *args), kwargs, self.anatomy, input)
+        residual_or_input(input, kwargs.get("start_at_layer"), self.anatomy, self.cfg.dtype)
         names = [name for name, _ in (*fwd_hooks, *bwd_hooks)]
         self._check_names(names)
         self._check_layers_run(names, kwargs.get("start_at_layer"), kwargs.get("stop_at_layer"))
@@ -181,7 +142,10 @@ class Bridge(TransformerBridge):
         **kwargs: Any,
     ) -> Any:
         """As in TransformerLens; the cache holds what was computed, also where an edit in place changes it later."""
-        self._check_names(_listed(names_filter))
+        options = {"return_cache_object": return_cache_object, "remove_batch_dim": remove_batch_dim, **kwargs}
+        check_call("run_with_cache", (), options, self.anatomy, input)
+        residual_or_input(input, kwargs.get("start_at_layer"), self.anatomy, self.cfg.dtype)
+        names_filter = self._checked_filter(names_filter)
         if names_filter is None:
             names_filter = {name for name, point in self.hook_dict.items() if point.never_fires is None}.__contains__
         points = [point for point in self._points() if not point.caches_clones]
@@ -189,9 +153,10 @@ class Bridge(TransformerBridge):
             try:
                 for point in points if inspect(self).modified else []:
                     point.caches_clones = True
-                return super().run_with_cache(
+                output, cache = super().run_with_cache(
                     input, return_cache_object, remove_batch_dim, names_filter=names_filter, **kwargs
                 )
+                return output, named(cache)
             finally:
                 for point in points:
                     point.caches_clones = False
@@ -219,7 +184,7 @@ class Bridge(TransformerBridge):
 
     def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; what is cached is a copy, which no later edit in place changes."""
-        self._check_names(_listed(names_filter))
+        names_filter = self._checked_filter(names_filter)
         if names_filter is None:
             names_filter = {point.name for point in self._points() if point.never_fires is None}.__contains__
         cache, forward, backward = super().get_caching_hooks(names_filter, *args, **kwargs)
@@ -233,9 +198,10 @@ class Bridge(TransformerBridge):
             ThreadConflictError: another thread is within `neolens.what_if` on this model.
             TypeError, ValueError: no text or tokens, or tokens outside the vocabulary.
         """
-        if kwargs.get("start_at_layer") is None:  # from there on, the input is a residual stream
-            check_input(args[0] if args else kwargs.get("input"), self.anatomy)
-        check_options(kwargs, self.anatomy)
+        value, options = args[0] if args else kwargs.get("input"), {**kwargs}
+        options.pop("input", None)
+        residual_or_input(value, options.get("start_at_layer"), self.anatomy, self.cfg.dtype)
+        check_call("forward", args[1:], options, self.anatomy, value)
         for point in self._points():
             if point.never_fires is not None and (point._forward_hooks or point._backward_hooks):
                 raise HookNameError(point.never_fires)
@@ -243,10 +209,14 @@ class Bridge(TransformerBridge):
             return super().forward(*args, **kwargs)
 
     def generate(self, input: Any = "", max_new_tokens: int = 10, *args: Any, **kwargs: Any) -> Any:
-        """As in TransformerLens; tokens outside the vocabulary are refused."""
+        """As in TransformerLens; tokens outside the vocabulary, and more of them than positions, are refused."""
         check_input(input, self.anatomy)
-        check_sampling(kwargs)
-        return super().generate(input, check_whole(max_new_tokens, "max_new_tokens", 1), *args, **kwargs)
+        check_call("generate", (max_new_tokens, *args), kwargs, self.anatomy, input)
+        tokens = input if isinstance(input, Tensor) else self.to_tokens(input, kwargs.get("prepend_bos"))
+        length = tokens.shape[-2 if tokens.is_floating_point() else -1]
+        if kwargs.get("names_filter") is not None:
+            kwargs["names_filter"] = self._checked_filter(kwargs["names_filter"])
+        return super().generate(input, check_room(max_new_tokens, length, self.anatomy), *args, **kwargs)
 
     def _points(self) -> list[EditableHookPoint]:
         """Every hook point once, those that do not fire included."""
@@ -265,6 +235,14 @@ class Bridge(TransformerBridge):
                     f"the filter chooses no hook point of {self.anatomy.name}: names are those of model.hook_dict"
                 )
                 raise HookNameError(silent[0] if silent else anywhere)
+
+    def _checked_filter(self, names: Any) -> Any:
+        """A filter that chooses hook points that fire, in a type that TransformerLens takes; None for all."""
+        if names is None:
+            return None
+        listed = names_listed(names)
+        self._check_names(listed)
+        return names if isinstance(names, str) or callable(names) else listed
 
     def _check_layers_run(self, names: Sequence[Any], start: int | None, stop: int | None) -> None:
         """Raise for a hook in a layer that `start_at_layer` or `stop_at_layer` leaves out."""
@@ -298,6 +276,7 @@ class Bridge(TransformerBridge):
         self._switch("use_hook_mlp_in", use_hook_mlp_in, super().set_use_hook_mlp_in)
 
     def _switch(self, switch: str, on: bool, set_switch: Callable[[bool], None]) -> None:
+        on = check_bool(on, switch)
         switches = self.switches | {switch} if on else self.switches - {switch}
         for point in self._points():
             silent = why_silent(str(point.name), self.anatomy, switches)
@@ -323,11 +302,6 @@ class Bridge(TransformerBridge):
             if type(module) is HookPoint:
                 module.__class__ = EditableHookPoint
         self._mark_points()
-
-
-def _listed(names: Names) -> Sequence[Any]:
-    """One name or filter, several, or none, as a list."""
-    return [] if names is None else names if isinstance(names, (list, tuple)) else [names]
 
 
 def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | None = None) -> Bridge:

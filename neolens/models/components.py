@@ -28,8 +28,10 @@ from transformer_lens.model_bridge.generalized_components import (
     RotaryEmbeddingBridge,
 )
 
+from neolens.checks import check_choice, shown
 from neolens.models.facts import AttentionSpan
 from neolens.models.hook_names import HookNameError
+from neolens.models.inputs import check_hook
 from neolens.models.joint_product import JointProduct, stacked, store_side_by_side
 from neolens.models.spans import visible
 from neolens.models.state import ModelState
@@ -51,10 +53,15 @@ class EditableHookPoint(HookPoint):
     caches_clones: bool = False
     """Whether hooks that are added read a copy, which no later edit in place can change."""
 
-    def add_hook(self, hook: Any, *args: Any, **kwargs: Any) -> Any:
+    def add_hook(self, hook: Any, dir: Any = "fwd", *args: Any, **kwargs: Any) -> Any:
         if self.never_fires is not None:
             raise HookNameError(self.never_fires)
-        return super().add_hook(reading_a_copy(hook) if self.caches_clones else hook, *args, **kwargs)
+        check_hook(hook)
+        check_choice(dir, "dir", ("fwd", "bwd"))
+        run = reading_a_copy(hook) if self.caches_clones else hook
+        handle = super().add_hook(checking_edits(run) if dir == "fwd" else run, dir, *args, **kwargs)
+        handle.user_hook = hook
+        return handle
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self._forward_hooks:
@@ -74,6 +81,28 @@ def reading_a_copy(hook: Any) -> Any:
         _read(x.clone(), hook=hook)
 
     return read
+
+
+def _like(value: Any) -> str:
+    """What an activation is like, for an error."""
+    if not isinstance(value, Tensor):
+        return shown(value)
+    return f"a tensor of shape {tuple(value.shape)}, {str(value.dtype).removeprefix('torch.')}, on {value.device}"
+
+
+def checking_edits(hook: Any) -> Any:
+    """A hook whose result, where it is no None, is an activation like the one that it was handed."""
+
+    def run(x: Any, hook: Any, *, _run: Any = hook) -> Any:
+        edited = _run(x, hook=hook)
+        if edited is not None and edited is not x and isinstance(x, Tensor):
+            same = isinstance(edited, Tensor)
+            if not same or (edited.shape, edited.dtype, edited.device) != (x.shape, x.dtype, x.device):
+                kind = TypeError if not same else ValueError
+                raise kind(f"hook at {hook.name} returned {_like(edited)}: expected {_like(x)}, or None")
+        return edited
+
+    return run
 
 
 class CloningHookPoint(EditableHookPoint):

@@ -6,14 +6,14 @@ in an assertion that takes the whole process with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neolens.checks import check_choice, check_list, check_number, check_tokens, check_type, check_whole, shown
+from neolens.checks import check_list, check_tokens, shown
 from neolens.models.facts import Anatomy
+from neolens.models.options import check_callable_with
 
 
 def check_input(value: Any, anatomy: Anatomy) -> None:
@@ -47,62 +47,6 @@ def check_input(value: Any, anatomy: Anatomy) -> None:
         )
 
 
-RETURN_TYPES = ("logits", "loss", "both", "predictions", "logits_and_cache")
-
-
-def check_options(options: Mapping[str, Any], anatomy: Anatomy) -> None:
-    """Check the keyword arguments of a forward pass.
-
-    Raises:
-        TypeError: an argument of another type.
-        ValueError: an unknown `return_type`, a layer that does not exist, or positions that were not learned.
-    """
-    if options.get("return_type") is not None:
-        check_choice(options["return_type"], "return_type", RETURN_TYPES)
-    for name in ("start_at_layer", "stop_at_layer"):
-        if options.get(name) is not None:
-            check_whole(options[name], name, -anatomy.layers, anatomy.layers)
-    for name in ("attention_mask", "position_ids"):
-        if options.get(name) is not None:
-            check_type(options[name], name, Tensor, "a tensor [prompt, pos]")
-    if (mask := options.get("attention_mask")) is not None and mask.ndim not in (2, 4):
-        raise ValueError(
-            f"attention_mask of shape {tuple(mask.shape)}: expected [prompt, pos], 1 where a token is read"
-        )
-    if (positions := options.get("position_ids")) is not None:
-        learned = anatomy.position.kind == "absolute" and anatomy.position.treatment is None
-        check_positions(positions, anatomy.context if learned else None, anatomy.name)
-
-
-def check_positions(positions: Tensor, context: int | None, name: str) -> None:
-    """Check position indices, `context` of which were learned.
-
-    Raises:
-        TypeError: not whole numbers.
-        ValueError: one that was not learned.
-    """
-    if positions.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"position_ids {shown(positions)}: expected an integer tensor [prompt, pos]")
-    if context is not None and positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < context:
-        low, high = int(positions.min()), int(positions.max())
-        raise ValueError(f"position_ids from {low} to {high}: {name} learned positions 0 to {context - 1}")
-
-
-def check_sampling(options: Mapping[str, Any]) -> None:
-    """Check the keyword arguments with which tokens are drawn.
-
-    Raises:
-        TypeError: not numbers.
-        ValueError: outside what a distribution can be cut to.
-    """
-    if options.get("top_k") is not None:
-        check_whole(options["top_k"], "top_k", 1, unit="tokens")
-    if options.get("top_p") is not None:
-        check_number(options["top_p"], "top_p", above=0, most=1)
-    if "temperature" in options:
-        check_number(options["temperature"], "temperature", 0)
-
-
 def check_hooks(hooks: Any, what: str) -> list[tuple[Any, Any]]:
     """Hooks as pairs of a name, or a filter of names, and a function.
 
@@ -115,4 +59,58 @@ def check_hooks(hooks: Any, what: str) -> list[tuple[Any, Any]]:
         whole = isinstance(pair, tuple | list) and len(pair) == 2
         if not whole or (not isinstance(pair[0], str) and not callable(pair[0])) or not callable(pair[1]):
             raise TypeError(f"{what} holds {shown(pair)}: expected a pair (name, function), such as {example[1:-1]}")
+        check_name(pair[0])
+        check_hook(pair[1])
     return pairs
+
+
+def check_hook(hook: Any) -> Any:
+    """A function that can be run at a hook point.
+
+    Raises:
+        TypeError: something else.
+    """
+    return check_callable_with(hook, "hook", 1, "a function (activation, hook)", hook=None)
+
+
+def check_name(name: Any, what: str = "name") -> Any:
+    """The name of a hook point, or a filter of names.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(name, str):
+        return name
+    return check_callable_with(name, what, 1, "the name of a hook point, one of model.hook_dict, or a function of it")
+
+
+def names_listed(names: Any) -> list[Any]:
+    """The names of a filter, or the one function that it is.
+
+    Raises:
+        TypeError: neither names nor a function.
+    """
+    if isinstance(names, str) or callable(names):
+        return [check_name(names, "names_filter")]
+    expected = "a name, a list of names or a function of one"
+    if not isinstance(names, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"names_filter {shown(names)}: expected {expected}, such as 'blocks.0.hook_resid_pre'")
+    return list(names)
+
+
+def residual_or_input(value: Any, start_at_layer: Any, anatomy: Anatomy, dtype: torch.dtype) -> None:
+    """Check the input of a forward pass from a layer on, which is a residual stream, or from the first, which is not.
+
+    Raises:
+        TypeError, ValueError: what `check_input` says; no residual stream of this model.
+    """
+    if start_at_layer is None:
+        return check_input(value, anatomy)
+    expected = f"with start_at_layer a residual stream [prompt, pos, {anatomy.d_model}] of {dtype}".replace(
+        "torch.", ""
+    )
+    if not isinstance(value, Tensor):
+        raise TypeError(f"input {shown(value)}: expected {expected}")
+    if value.ndim != 3 or value.shape[-1] != anatomy.d_model or not value.numel() or value.dtype != dtype:
+        raise ValueError(f"input {shown(value)}: expected {expected}")
+    return None
