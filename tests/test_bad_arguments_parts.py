@@ -152,6 +152,15 @@ WEIGHTS_AND_RUNS = {
     **{f"{name} {value!r}": (lambda name=name, value=value: network.residual(WEIGHTS, TOKENS, **{name: value}), name)
        for name, value in (("observer", 3), ("edit", "x"), ("watch", []), ("block", 0), ("block", 1.5),
                            ("scores_too", 1))},
+    "an edit of another shape": (
+        lambda: network.residual(WEIGHTS, TOKENS, edit=lambda site, layer, x: x[..., :1]),
+        "edit of embed",
+        "(2, 3, 64)",
+    ),
+    "an edit that returns nothing": (
+        lambda: network.residual(WEIGHTS, TOKENS, edit=lambda site, layer, x: None),
+        "edit of embed gives None",
+    ),
     "a layer that is not there": (lambda: network.residual(WEIGHTS, TOKENS, stop_after=9), "layers are 0 to 3"),
     "a prompt beyond the context": (
         lambda: network.residual(WEIGHTS, torch.ones(1, 500, dtype=torch.long)), "learned 0 to 127"),
@@ -193,6 +202,7 @@ NUMBERS = {
         lambda: results.build({"x": (("layer",), np.zeros(1))}, A, layers=[9]), "layers are 0 to 3"),
     "a head that is not in the model": (
         lambda: results.build({"x": (("head",), np.zeros(1))}, A, heads=["a"]), "head 'a'"),
+    "a dataset in place of a mapping": (lambda: seeds.corrected(xr.Dataset()), "a mapping from names to Estimate"),
     "coordinates as a list": (lambda: results.build({"x": (("pos",), [1])}, A, coords=[1]), "coords [1]"),
     "results of no anatomy": (lambda: results.build({}, "lab/gpt2"), "anatomy 'lab/gpt2'"),
 }  # fmt: skip

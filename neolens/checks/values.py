@@ -63,7 +63,8 @@ def check_type(value: Any, what: str, types: type | tuple[type, ...], expected: 
     Raises:
         TypeError: of another type.
     """
-    if not isinstance(value, types):
+    is_dataset = types is Mapping and hasattr(value, "data_vars")  # which is a mapping, too
+    if not isinstance(value, types) or is_dataset:
         raise TypeError(f"{what} {shown(value)}: expected {expected}")
     return value
 

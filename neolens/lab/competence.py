@@ -75,8 +75,8 @@ def accuracy(
 ) -> float:
     """Share of the tokens marked in `asked` that the network predicts from what stands before them."""
     expected = "a boolean array [prompt, pos], true for at least one token after the first"
-    if check_type(asked, "asked", np.ndarray, expected).dtype != bool or asked.shape != np.shape(tokens):
-        raise ValueError(f"asked {shown(asked)} for tokens of shape {np.shape(tokens)}: expected {expected}")
+    if check_type(asked, "asked", np.ndarray, expected).dtype != bool or asked.shape != getattr(tokens, "shape", ()):
+        raise ValueError(f"asked {shown(asked)} for tokens {shown(tokens)}: expected {expected}")
     if not asked[:, 1:].any():
         raise ValueError(f"asked is false everywhere after the first token: expected {expected}")
     right = predicted(model, tokens)[:, :-1] == tokens[:, 1:]

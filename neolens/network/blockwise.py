@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from neolens.checks import check_bool, check_floats, check_function, check_number, check_type, check_whole
+from neolens.checks import check_bool, check_floats, check_function, check_number, check_type, check_whole, shown
 from neolens.models.facts import AttentionSpan
 from neolens.models.spans import visible
 
@@ -57,7 +57,12 @@ Watch = Callable[[str, int | None, Tensor], None]
 
 def edited(edit: Edit | None, site: str, layer: int | None, x: Tensor) -> Tensor:
     """The activation that the pass goes on with."""
-    return x if edit is None else edit(site, layer, x)
+    if edit is None:
+        return x
+    other = edit(site, layer, x)
+    if not isinstance(other, Tensor) or other.shape != x.shape:
+        raise ValueError(f"edit of {site} gives {shown(other)}: expected a tensor of shape {tuple(x.shape)}")
+    return other
 
 
 def attend(

@@ -123,7 +123,8 @@ def cast(weights: Weights, dtype: torch.dtype) -> Weights:
     """The same weights in another dtype: a copy, unless it is theirs. What is tied stays so."""
     check_weights(weights)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise TypeError(f"dtype {shown(str(dtype))}: expected one of floats, such as torch.float32")
+        name = dtype if isinstance(dtype, torch.dtype) else shown(dtype)
+        raise TypeError(f"dtype {name}: expected one of floats, such as torch.float32")
     return weights if weights.embedding.dtype == dtype else _cast(weights, dtype, {})
 
 
