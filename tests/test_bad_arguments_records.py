@@ -3,6 +3,7 @@ expected, before anything is written."""
 
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,3 +251,7 @@ def test_nothing_is_written_into_what_is_no_folder(folder, tmp_path, monkeypatch
 def test_what_can_only_mean_one_thing_is_accepted(value, hint, same):
     checked = check_as(value, "value", hint)
     assert checked != checked if same is None and value is not None else checked == same
+
+
+def test_an_argument_of_any_type_is_left_to_the_function():
+    assert check_as({"a": object}, "value", dict[str, Any]) == {"a": object}

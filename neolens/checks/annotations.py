@@ -147,7 +147,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and not hasattr(value, "data_vars")  # as datasets have
     if origin is Callable:
         return callable(value)
-    return hasattr(origin, "array_type") or not isinstance(origin, type) or isinstance(value, origin)
+    unchecked = origin is Any or hasattr(origin, "array_type") or not isinstance(origin, type)
+    return unchecked or isinstance(value, origin)
 
 
 def _is_number(value: Any, kind: type) -> bool:
