@@ -80,12 +80,8 @@ def train(
     """
     check_device(device)
     recipe = Recipe() if recipe is None else recipe
-    every, checkpoints, line = (
-        check_whole(every, "every", 1),
-        check_steps(checkpoints),
-        check_whole(line, "line", 0, 1000),
-    )
-    terms = terms_of(name, seed, recipe)
+    every, line = check_whole(every, "every", 1), check_whole(line, "line", 0, 1000)
+    checkpoints, terms = check_steps(checkpoints), terms_of(name, seed, recipe)
     folder = files.writable_folder(out) / f"{name}@{terms['seed']}"
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     if not finished(folder, terms):

@@ -93,16 +93,10 @@ def attend(
     """
     _check_qkv(q, k, v)
     check_type(span, "span", AttentionSpan, "a neolens.AttentionSpan")
+    check_callbacks(observer=observer, edit=edit)
     block, nearest = check_whole(block, "block", 1, unit="queries"), check_whole(nearest, "nearest", 0, 2**31 - 1)
-    layer = check_whole(layer, "layer", 0)
-    scale, upcast, scores_too = (
-        check_number(scale, "scale"),
-        check_bool(upcast, "upcast"),
-        check_bool(scores_too, "scores_too"),
-    )
-    for what, function in (("observer", observer), ("edit", edit)):
-        if function is not None:
-            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
+    layer, scale = check_whole(layer, "layer", 0), check_number(scale, "scale")
+    upcast, scores_too = check_bool(upcast, "upcast"), check_bool(scores_too, "scores_too")
     length = k.shape[2]
     offset, z = length - q.shape[2], q.new_empty(len(q), q.shape[2], q.shape[1], v.shape[3], dtype=v.dtype)
     for first in range(offset, length, block):
@@ -124,6 +118,17 @@ def attend(
             observer(PatternBlock(layer, first, start, pattern, handed))
         z[:, into] = torch.matmul(pattern.to(v.dtype), parts[2]).transpose(1, 2)
     return z.transpose(1, 2)
+
+
+def check_callbacks(**functions: Any) -> None:
+    """Check functions that a pass hands its activations to, by their names; None for none.
+
+    Raises:
+        TypeError: something else than a function.
+    """
+    for what, function in functions.items():
+        if function is not None:
+            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
 
 
 def _check_qkv(q: Any, k: Any, v: Any) -> None:

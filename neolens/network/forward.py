@@ -19,7 +19,6 @@ from torch import Tensor
 from neolens.checks import (
     check_bool,
     check_floats,
-    check_function,
     check_layer,
     check_list,
     check_tokens,
@@ -29,7 +28,7 @@ from neolens.checks import (
 )
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treated import embedded, keeps_rest, placed, turned
-from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, edited
+from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, check_callbacks, edited
 from neolens.network.products import apply, blocks
 from neolens.network.weights import Layer, Norm, Weights, check_weights
 
@@ -68,9 +67,7 @@ def residual(
     check_tokens(tokens, "tokens", "[prompt, pos]", facts.d_vocab, facts.name)
     positions = torch.arange(tokens.shape[1], device=tokens.device) if positions is None else positions
     _check_positions(positions, tokens, facts)
-    for what, function in (("observer", observer), ("edit", edit), ("watch", watch)):
-        if function is not None:
-            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
+    check_callbacks(observer=observer, edit=edit, watch=watch)
     block, scores_too = check_whole(block, "block", 1, unit="queries"), check_bool(scores_too, "scores_too")
     stop_after = None if stop_after is None else check_layer(stop_after, facts.layers, facts.name)
     x = embed(weights, tokens, positions, edit=edit)
