@@ -121,7 +121,12 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
     Raises:
         ValueError: no distance on that side.
     """
-    check_result(result, "result", PARTS, ["distance", "prompt"], "neolens.circuits.at_distances for one seed")
+    needed = [*PARTS, "rank_all_local"]
+    axes = ["distance", "prompt", "layer", "group", "pos"]
+    check_result(result, "result", needed, axes, "neolens.circuits.at_distances for one seed")
+    for name in [*needed, "distance", "layer"]:
+        if result[name].dtype.kind not in "biuf":
+            raise TypeError(f"result: {name} of type {result[name].dtype}: expected numbers")
     window, beyond = check_whole(window, "window", 1), check_bool(beyond, "beyond")
     there = (result["distance"].values >= window) == beyond
     if not there.any():

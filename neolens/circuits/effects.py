@@ -52,6 +52,15 @@ def effects(result: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.D
     wanting = not {"patched", "clean", "corrupted"} <= set(result.data_vars) or "prompt" not in result.dims
     if wanting or "metric" in result.dims or "direction" not in result.attrs:
         raise ValueError("expected a result of neolens.patch with one metric: patched, clean and corrupted by prompt")
+    for name in ("patched", "clean", "corrupted"):
+        if result[name].dtype.kind not in "biuf":
+            raise TypeError(
+                f"result: {name} of type {result[name].dtype}: expected numbers, as neolens.patch returns them"
+            )
+        if name != "patched" and result[name].dims != ("prompt",):
+            raise ValueError(
+                f"result: {name} by {', '.join(map(str, result[name].dims))}: expected one value per prompt"
+            )
     resamples, seed = check_whole(resamples, "resamples", 1, 1_000_000), check_seed(seed)
     clean, corrupted = result["clean"].astype(float), result["corrupted"].astype(float)
     noise = check_choice(result.attrs["direction"], "direction of the result", ("denoise", "noise")) == "noise"
@@ -88,6 +97,9 @@ def ranked(share: xr.DataArray, sign: int = 0) -> list[str]:
         raise ValueError(f"share has the axes {', '.join(map(str, share.dims)) or 'none'}: expected layer and head")
     if check_whole(sign, "sign") not in (-1, 0, 1):
         raise ValueError(f"sign {sign}: expected 0, 1 or -1")
+    numbers = [share, *(share[axis] for axis in ("layer", "head"))]
+    if wrong := [one for one in numbers if one.dtype.kind not in "biuf"]:
+        raise TypeError(f"share: {wrong[0].name} of type {wrong[0].dtype}: expected numbers")
     values = share.transpose("layer", "head").values
     strength = np.abs(values) if sign == 0 else sign * values
     layers, heads = np.unravel_index(np.argsort(-strength, axis=None, kind="stable"), values.shape)

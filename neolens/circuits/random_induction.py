@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neolens.checks import check_whole, shown
 from neolens.prompts import PromptPairs, token_pool
 from neolens.prompts.bos import chosen_bos
 from neolens.prompts.questions import check_arguments
@@ -41,7 +42,15 @@ def random_induction(
         ValueError: no BOS to begin with, fewer than five tokens to draw from, a distance below 2, or prompts beyond the
             context.
     """
+    if not (hasattr(model, "anatomy") and hasattr(model, "tokenizer")):
+        raise TypeError(f"model {shown(model)}: expected a model from neolens.load")
+    prompts, distance = check_whole(prompts, "prompts", 1, 100_000), check_whole(distance, "distance", 2, unit="tokens")
     prompts, seed, distance = check_arguments("other", prompts, seed, prepend_bos, distance)
+    if distance >= model.anatomy.context:
+        raise ValueError(
+            f"distance {shown(distance)}: expected at most {model.anatomy.context - 1} tokens, the context of "
+            f"{model.anatomy.name} less one"
+        )
     bos = chosen_bos(model.tokenizer, prepend_bos, model.anatomy.d_vocab)
     pool = [token for token in token_pool(model) if token != bos]
     n = min(SEGMENT, distance + 1, len(pool) - 2)

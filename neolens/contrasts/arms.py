@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -85,7 +86,8 @@ class Arm:
 
     def values(self, measure: Measure) -> xr.DataArray | None:
         """A measure by seed; None where the arm does not have it."""
-        return check_type(measure, "measure", Measure, "a neolens.contrasts.Measure").of(self.result)
+        values = check_type(measure, "measure", Measure, "a neolens.contrasts.Measure").of(self.result)
+        return _by_seed(values, f"value of {measure.title!r} in {self.name}")
 
     def estimate(self, measure: Measure) -> Estimate:
         """Its mean over seeds."""
@@ -95,7 +97,7 @@ class Arm:
     def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
         """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""
         check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
-        ends = None if measure.end is None else measure.end(self.result)
+        ends = None if measure.end is None else _by_seed(measure.end(self.result), f"end of {measure.title!r}")
         if ends is None:
             return None
         chosen = ends.dropna("seed") if of_seeds is None else ends.sel(seed=of_seeds)
@@ -105,6 +107,19 @@ class Arm:
         """Whether the architecture fixes the value of a measure."""
         check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
         return measure.deviation is not None and measure.deviation(self) is not None
+
+
+def _by_seed(values: Any, what: str) -> xr.DataArray | None:
+    """What the function of a measure returns: one value per seed, or None."""
+    if values is None:
+        return None
+    check_type(
+        values, what, xr.DataArray, "a DataArray of one number per seed, or None, from the function of a Measure"
+    )
+    if values.dims != ("seed",) or values.dtype.kind not in "biuf":
+        axes = ", ".join(map(str, values.dims)) or "no axes"
+        raise ValueError(f"{what} by {axes}, of type {values.dtype}: expected one number per seed, with the axis seed")
+    return values
 
 
 def limit_in_words(levels: Levels | None) -> str:
