@@ -214,3 +214,9 @@ def test_prompts_that_are_many_times_the_context_are_refused_with_the_positions(
     pythia = neolens.load("lab/pythia")
     far = torch.zeros(1, 64 * pythia.anatomy.context + 1, dtype=torch.long)
     _refused(lambda: position.beyond_context(pythia, far), "expected at most 8192, positions 0 to 8191, 64 times")
+
+
+def test_a_score_with_a_line_break_in_its_name_is_refused_in_one_line(model):
+    pythia = neolens.load("lab/pythia")
+    result = position.bands(pythia, TOKENS, [0], progress=False)
+    _refused(lambda: position.taken_away(result, "a\nb"), "no a\\nb_held of heads in the result")

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from transformer_lens.model_bridge import TransformerBridge
 
 import neolens
 from neolens import ablation, metrics, network, patching, position, prompts, replay, scores, sites, whatif
-from neolens.models.bridge import Bridge
 from neolens.prompts import PromptPairs
 
 pytestmark = pytest.mark.untyped
@@ -173,7 +174,7 @@ NO_GROUPS = (
     *({"a": [(0, 1.0)]}, {"a": "x"}, {"a": [(0, True)]}, {"a": 1}, {None: [(0, 1)]}, {"a": {(0, 1): 1}}, *THINGS),
 )
 NO_METRIC = (3, 1.5, "", "nonsense", [], {}, None, True, ["loss", "loss"], ["loss", 3], [[]], b"loss", 1j)
-NO_WAY = (None, *NO_NAME, 0.0, [], ("zero",), ablation.Beyond)
+NO_WAY = (None, *NO_NAME, 0.0, [], ("zero",), ablation.Beyond, pd.Series(["a", "b"]))
 NO_POSITIONS = (
     3.5,
     [],
@@ -430,7 +431,7 @@ def ablations() -> list[Call]:
             "side_by_side",
             ablation.Continuations(("a",), {"as it is": ("b",)}, {"as it is": (1,)}).side_by_side,
             lambda kit: {"number": 0},
-            {"number": (*NO_WHOLE, None, 9, -2), "width": (*NO_COUNT, None)},
+            {"number": (*NO_WHOLE, None, 9, -2), "width": (*NO_COUNT, None, 10**30)},
         ),
     ]
 
@@ -493,7 +494,19 @@ def scoring() -> list[Call]:
             {
                 **OF_MODEL,
                 **NO_TOKENS,
-                "scores": (3, "sink", ["nonsense"], [3], [None], [], {}, True, [["sink"]], *THINGS),
+                "scores": (
+                    3,
+                    "sink",
+                    ["nonsense"],
+                    [3],
+                    [None],
+                    [],
+                    {},
+                    True,
+                    [["sink"]],
+                    pd.Series(["a", "b"]),
+                    *THINGS,
+                ),
                 "distances": ([1.5], ["1"], "1", [True], 1.5, [99], [-1], [], {1: 1}, [None], [10**30], [[1]], *THINGS),
                 "sink_key": (*NO_WHOLE, None, [0], -1, 99, 10**30),
                 "engine": NO_WAY,
@@ -524,11 +537,12 @@ def scoring() -> list[Call]:
                     True,
                     object(),
                     {"sink": [0.5]},
+                    xr.Dataset(),
                 ),
                 "within": (*NO_COUNT, 10**30, 10**6),
-                "draws": (*NO_COUNT, None),
+                "draws": (*NO_COUNT, None, 10**30),
                 "how": NO_WAY,
-                "resamples": (*NO_COUNT, None),
+                "resamples": (*NO_COUNT, None, 10**30),
                 "seed": NO_SEED,
             },
         ),
@@ -554,7 +568,14 @@ def scoring() -> list[Call]:
             "top_head",
             scores.top_head,
             lambda kit: {"score": kit.seen["sink"]},
-            {"score": (None, 3, "sink", [], xr.DataArray([1.0]), Later("a dataset", lambda kit: kit.seen), *THINGS)},
+            {
+                "score": (
+                    *(None, 3, "sink", [], xr.DataArray([1.0]), *THINGS),
+                    Later("a dataset", lambda kit: kit.seen),
+                    Later("words", lambda kit: kit.seen["sink"].astype(str)),
+                    Later("without kinds", lambda kit: kit.seen["sink"].drop_vars("attention_kind")),
+                )
+            },
         ),
         Call(
             "induction_out_of_reach",
@@ -1207,7 +1228,7 @@ def runs(monkeypatch):
     return counted
 
 
-TransformerForward = Bridge.__mro__[1]
+TransformerForward = TransformerBridge
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.name not in NOT_FOR_THE_LAB], ids=label)

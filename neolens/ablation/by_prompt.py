@@ -14,7 +14,8 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from neolens import results
-from neolens.checks import did_you_mean, shown
+from neolens.checks import check_text, did_you_mean, shown
+from neolens.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def of_metric(result: Any, metric: Any = None) -> tuple[xr.Dataset, str]:
         ValueError: no result of `neolens.ablate`, or a metric that it does not hold.
     """
     _checked(result)
-    asked = getattr(metric, "name", metric)
+    asked = metric.name if isinstance(metric, Metric) else metric
+    if asked is not None:
+        check_text(asked, "metric", empty=True, example="loss")
     if "metric" in result.dims:
         held = [str(name) for name in result["metric"].values]
     else:
@@ -209,6 +212,8 @@ def _shaped(values: Any, what: str, shape: tuple[int, int]) -> np.ndarray:
         values = values.transpose("prompt", "pos").values
     try:
         array = np.asarray(values)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{what} {shown(values)}: expected an array (prompt, pos) = {shape}") from error
     except ValueError as error:
         raise ValueError(f"{what} has rows of several lengths: expected (prompt, pos) = {shape}, padded") from error
     if array.shape != shape:

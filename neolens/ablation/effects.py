@@ -31,7 +31,7 @@ SIGNIFICANT = 0.05
 """The corrected p below which figures mark a group."""
 
 CORRECTIONS = ("max_t", "benjamini_hochberg")
-_MOST = 2**24  # resamples
+MOST_RESAMPLES = 2**24
 _EXACT = 12  # prompts up to which all flips are tried, as in TransformerLens's test
 _TIE = 1e-13  # far above the rounding of a sum over its root mean square, far below any difference that matters
 _CELLS = 2**24  # numbers held at once while resampling
@@ -68,7 +68,7 @@ def effect(
             that is not finite.
     """
     check_choice(correction, "correction", CORRECTIONS)
-    resamples, seed = check_whole(resamples, "resamples", 1, _MOST), check_seed(seed)
+    resamples, seed = check_whole(resamples, "resamples", 1, MOST_RESAMPLES), check_seed(seed)
     result, _ = of_metric(result, metric)
     taken = read(result, where)
     low, high, p = _uncertainty(taken.effect, resamples, seed)
@@ -104,7 +104,7 @@ def difference(
     Raises:
         ValueError: what `effect` says, no such group, or one that is compared with itself.
     """
-    resamples, seed = check_whole(resamples, "resamples", 1, _MOST), check_seed(seed)
+    resamples, seed = check_whole(resamples, "resamples", 1, MOST_RESAMPLES), check_seed(seed)
     result, _ = of_metric(result, metric)
     ours, theirs = (_rows(result, names) for names in (group, other))
     if both := [one for one in ours if one in theirs]:

@@ -52,7 +52,7 @@ class Continuations:
     def side_by_side(self, number: int, *, width: int = 118) -> str:
         """One prompt and its continuations in columns, `width` characters in all."""
         number = check_index(number, "prompt", len(self.prompts))
-        each = max(24, check_whole(width, "width", 1, unit="characters") // len(self.by_group) - 3)
+        each = max(24, check_whole(width, "width", 1, 10_000, unit="characters") // len(self.by_group) - 3)
         parting = {name: f"parts after {agreed[number]} tokens" for name, agreed in self.agreed.items()}
         parting[AS_IT_IS] = ""
         columns = [

@@ -71,18 +71,23 @@ def measurement(
 
         @functools.wraps(instrument)
         def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            names = [name for name in signature.parameters if name != "model"]
             if unknown := [name for name in kwargs if name not in signature.parameters]:
-                names = [name for name in signature.parameters if name != "model"]
                 hint = did_you_mean(unknown[0], names)
                 raise TypeError(
                     f"{instrument.__name__} has no argument {unknown[0]!r}: {hint}it has {', '.join(names)}"
                 )
-            arguments = signature.bind(*args, **kwargs).arguments
+            try:
+                arguments = signature.bind(*args, **kwargs).arguments
+            except TypeError as wrong:
+                raise TypeError(f"{instrument.__name__}: {wrong}; its arguments are {', '.join(names)}") from None
             model = next(iter(arguments.values()))
             check_model(model, expected=expected or "a model from neolens.load")
             for name in {*flags} & {*arguments}:
                 check_bool(arguments[name], name)
-            by_model = arguments.get("engine") == "hooks" or state_of(model).built is None
+            by_model = (isinstance(engine := arguments.get("engine"), str) and engine == "hooks") or state_of(
+                model
+            ).built is None
             outer = _outermost(model)
             use = state_of(model).hold(instrument.__name__, exclusive=exclusive or by_model, value=_MEASURING)
             with torch.no_grad(), plain_torch(), use:  # left first, in one step

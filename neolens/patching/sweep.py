@@ -148,7 +148,10 @@ def _positions(
     places = [positions] if isinstance(positions, str) else check_list(positions, "positions", "names", example=example)
     if not places:
         raise ValueError("no positions are asked for: give 'each', 'all' or names of positions")
-    return tuple(_place(place, pairs) for place in places)
+    chosen = tuple(_place(place, pairs) for place in places)
+    if twice := [place for place in chosen if chosen.count(place) > 1]:
+        raise ValueError(f"positions {shown(places)}: expected each once; {twice[0]} occurs twice")
+    return chosen
 
 
 def _place(place: Any, pairs: PromptPairs) -> Place:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
-from neolens.checks import check_indices, check_text, check_whole_numbers
+from neolens.checks import check_indices, check_text, check_whole_numbers, shown
 from neolens.models import Anatomy
 from neolens.models.treatments import WithoutBands
 from neolens.network import Weights, attend, measurement, residual
@@ -106,7 +106,8 @@ def taken_away(result: xr.Dataset, score: str = "previous_token", *, how: str = 
     )
     if f"{score}_{how}" not in held:
         raise ValueError(
-            f"no {score}_{how} of heads in the result: it holds {', '.join(held) or 'nothing of neolens bands'}"
+            f"no {shown(f'{score}_{how}').strip(chr(39))} of heads in the result: it holds "
+            f"{', '.join(held) or 'nothing of neolens bands'}"
         )
     whole = result[score].mean("prompt")
     return ((whole - result[f"{score}_{how}"].mean("prompt")) / whole).rename("taken_away")

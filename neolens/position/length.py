@@ -28,6 +28,9 @@ from neolens.whatif import what_if
 
 AS_TRAINED = "as trained"
 
+FARTHEST = 64
+"""Contexts that a prompt may be long: time grows with the square of its length."""
+
 
 @measurement(exclusive=True)
 def beyond_context(model: Any, tokens: Prompts, *, scales: Any = None) -> xr.Dataset:
@@ -46,8 +49,9 @@ def beyond_context(model: Any, tokens: Prompts, *, scales: Any = None) -> xr.Dat
 
     Raises:
         TypeError: not a model from `neolens.load`, or scales that are no numbers.
-        ValueError: absolute positions, prompts that do not run past the context, scales that are not below 1 or
-            not apart in three digits, a model with hooks on it, or inside another `what_if(positions=...)`.
+        ValueError: absolute positions, prompts that do not run past the context or are more than 64 times as long,
+            scales that are not below 1 or not apart in three digits, a model with hooks on it, or inside another
+            `what_if(positions=...)`.
     """
     began = time.perf_counter()
     facts = asked_weights(model, "a loss beyond the context", untreated=True).anatomy
@@ -79,7 +83,13 @@ def _long(tokens: Prompts, facts: Anatomy) -> Int[Tensor, "prompt pos"]:
             f"{facts.name} has absolute positions and learned {facts.context} of them, none for a longer text: a loss "
             "beyond the context needs rotary positions, or none"
         )
+    most = min(EXACT, FARTHEST * facts.context)
     batch = of_one_length(tokens, replace(facts, context=EXACT), shortest=2)
+    if batch.shape[1] > most:
+        raise ValueError(
+            f"prompts have {batch.shape[1]} tokens: expected at most {most}, positions 0 to {most - 1}, {FARTHEST} "
+            f"times the context of {facts.name}; cut them, for example with neolens.prompts.token_chunks"
+        )
     if batch.shape[1] <= facts.context:
         raise ValueError(
             f"prompts have {batch.shape[1]} tokens, which the context of {facts.name} holds: expected more than "

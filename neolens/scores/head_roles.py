@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from neolens import results
+from neolens.ablation.effects import MOST_RESAMPLES
 from neolens.ablation.groups import Head
 from neolens.ablation.how import FEW, MEANS, checked_how, warn_of_few
 from neolens.checks import check_choice, check_number, check_seed, check_whole, shown
@@ -103,7 +104,8 @@ def roles(
     """
     began = time.perf_counter()
     asked = _thresholds(thresholds)
-    draws, resamples, seed = check_whole(draws, "draws", 1), check_whole(resamples, "resamples", 1), check_seed(seed)
+    draws, resamples = check_whole(draws, "draws", 1, 10_000), check_whole(resamples, "resamples", 1, MOST_RESAMPLES)
+    seed = check_seed(seed)
     within = None if within is None else check_whole(within, "within", 1, unit="tokens")
     ways = checked_how(how)
     prompts, n, near = _prompts(model, anatomy(model), tokens, within, seed)
@@ -158,7 +160,7 @@ def _scores(found: xr.Dataset, within: int) -> xr.DataArray:
 
 def _thresholds(given: Any) -> dict[str, float]:
     """Those that are given, and the others' defaults."""
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and (not isinstance(given, Mapping) or isinstance(given, xr.Dataset)):
         raise TypeError(
             f"thresholds are {shown(given)}: expected a dict from a role to a share, such as {{'sink': 0.5}}"
         )

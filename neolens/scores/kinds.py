@@ -49,6 +49,8 @@ def top_head(score: xr.DataArray) -> tuple[str, str, float]:
     expected = "one score of neolens.attention, such as result['sink']"
     if set(check_type(score, "score", xr.DataArray, expected).dims) != {"prompt", "layer", "head"}:
         raise ValueError(f"score with the axes {tuple(map(str, score.dims))}: expected {expected}")
+    if score.dtype.kind not in "iuf" or "attention_kind" not in score.coords:
+        raise ValueError(f"score of {score.dtype} with {', '.join(map(str, score.coords))}: expected {expected}")
     means = score.mean("prompt")
     if not bool(means.notnull().any()):
         raise ValueError(f"score of shape {score.shape} has no value in any head: expected {expected}")

@@ -181,7 +181,9 @@ def _chosen(scores: Sequence[str] | None, prompts: list[Tensor]) -> list[str]:
     repeats = [repeat_length(prompt) is not None for prompt in prompts]
     if scores is None:
         return [name for name in SCORES if any(repeats) or name not in REPEATED_SCORES]
-    names = check_list(scores, "scores", "names", example=str([scores]) if scores in SCORES else "['sink']")
+    names = check_list(
+        scores, "scores", "names", example=str([scores]) if isinstance(scores, str) and scores in SCORES else "['sink']"
+    )
     if not names:
         raise ValueError(f"scores {shown(scores)}: expected at least one of {', '.join(SCORES)}")
     for name in names:
