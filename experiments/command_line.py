@@ -13,7 +13,7 @@ import xarray as xr
 
 from neolens import files, report, results
 from neolens import models as loading
-from neolens.checks import did_you_mean
+from neolens.cli import check_config_fields
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
 from neolens.models.folders import resolve
 from neolens.processes import cores, one_thread, run_tasks
@@ -57,11 +57,7 @@ def anatomies(config: Any) -> tuple[Anatomy, ...]:
     files.writable_folder(config.out)
     models = config.models
     found = tuple(anatomy(name, ignore_fields=config.ignore_fields or ()) for name in models)
-    there = {field for name in models for field in resolve(name).config}
-    if absent := [field for field in config.ignore_fields or () if field not in there]:
-        raise ValueError(
-            f"field {absent[0]!r}: {did_you_mean(absent[0], there)}expected a field of a model's config.json, or none"
-        )
+    check_config_fields(models, config.ignore_fields or ())
     identities, labels = [resolve(name).identity for name in models], [facts.name for facts in found]
     for at, name in enumerate(models):
         if (first := identities.index(identities[at])) < at:

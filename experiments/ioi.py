@@ -86,7 +86,7 @@ class Config:
         check_choice(self.corruption, "corruption", CORRUPTIONS)
         check_choice(self.direction, "direction", DIRECTIONS)
         if self.distance is not None:
-            settings.update(self, distance=check_whole(self.distance, "distance", 1, unit="tokens"))
+            settings.update(self, distance=check_whole(self.distance, "distance", 1, settings.FARTHEST, unit="tokens"))
 
 
 @dataclass(frozen=True)

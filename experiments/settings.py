@@ -18,6 +18,10 @@ RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)
 """Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
 
 
+FARTHEST = 1_000_000
+"""Tokens of a distance or a length; how many a model has room for is checked with its context."""
+
+
 def check(config: Any, *, prompts: int = 1) -> None:
     """Check the settings that experiments share, and put plain Python values in their place.
 
@@ -74,7 +78,7 @@ def numbers(value: Any, what: str, least: int) -> tuple[int, ...]:
     Raises:
         TypeError, ValueError: something else.
     """
-    return tuple(sorted(check_whole_numbers(value, what, least)))
+    return tuple(sorted(check_whole_numbers(value, what, least, FARTHEST)))
 
 
 def listed(text: str | None, what: str) -> tuple[str, ...] | None:

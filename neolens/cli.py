@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from neolens.checks import shown
+from neolens.checks import did_you_mean, shown
 from neolens.lab.commands import app as lab_app
 from neolens.processes import Interrupted, interruptible
 
@@ -65,12 +66,29 @@ def describe(
     from neolens.models.describe import as_text, differences, differences_title, side_by_side
 
     anatomies = [anatomy(name, revision=revision, ignore_fields=ignore_fields or ()) for name in names]
+    check_config_fields(names, ignore_fields or ())
+    if len({facts.name for facts in anatomies}) < len(set(names)):
+        raise ValueError(f"models {', '.join(names)}: two have one label; give one of them another, such as other=NAME")
     lines = differences(anatomies, question)
     typer.echo(as_text(*side_by_side(anatomies)))
     if len(anatomies) > 1:
         typer.echo(f"\n{differences_title(anatomies, question)}")
     for line in lines:
         typer.echo(f"- {line}")
+
+
+def check_config_fields(names: Sequence[str], fields: Collection[str]) -> None:
+    """Check that every field to ignore is in the config.json of one of the models.
+
+    Raises:
+        ValueError: one is in none.
+    """
+    from neolens.models.folders import resolve
+
+    there = {field for name in names for field in resolve(name).config}
+    if absent := [field for field in fields if field not in there]:
+        near = did_you_mean(absent[0], there)
+        raise ValueError(f"field {shown(absent[0])}: {near}expected a field of a model's config.json, or none")
 
 
 @app.command()
@@ -86,6 +104,7 @@ def check(
     from neolens.checking import check as run
     from neolens.models.describe import as_text
 
+    check_config_fields([name], ignore_fields or ())
     lines = run(
         name, revision=revision, device=device, dtype=dtype, every_layer=every_layer, ignore_fields=ignore_fields or ()
     )

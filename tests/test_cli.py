@@ -151,6 +151,11 @@ def test_the_command_is_installed_and_its_exit_code_reaches_the_shell():
         (["check", "lab/gpt2", "lab/pythia"], "lab/pythia"),
         (["describe", "lab/gpt2", "--question"], "'--question' requires an argument"),
         (["chek"], "No such command 'chek'"),
+        (["describe", "lab/gpt2", "--ignore-fields", "n_positionss"], "field 'n_positionss': did you mean n_positions"),
+        (["check", "lab/gpt2", "--ignore-fields", "zz"], "field 'zz': expected a field of a model's config.json"),
+        (["describe", "a=lab/gpt2", "a=lab/pythia"], "two have one label"),
+        (["lab", "check", "lab/gpt2", "--seed", str(2**63)], "expected a whole number of at least 0, below 2**63"),
+        (["lab", "train", "--jobs", str(10**30)], "expected a whole number of at most 1024"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):

@@ -11,6 +11,7 @@ from neolens.figures import legends, style
 from neolens.figures.arms import DASHES, SYMBOLS, drawn_as, head_of, highest, line_over_seeds, networks
 from neolens.figures.inputs import Results, check_defined, check_head_of, holding
 from neolens.figures.style import POSITION_COLOURS, escape
+from neolens.scores import THRESHOLDS
 
 _TOEPLITZ = "neolens.position.toeplitz or neolens.encodings"
 _WIDTH = 0.7  # of the points of one layer
@@ -157,9 +158,11 @@ def _drawn_head(name: str, network: xr.Dataset, role: str, head: Head | str | No
     """Layer and head whose kernel is drawn."""
     if head is not None:
         return check_head_of(head, network, name)
-    if "score" not in network or "role" not in network["score"].dims:
-        stands_out = network["kernel"].max("distance") - network["kernel"].mean("distance")
+    scored = "score" in network and "role" in network["score"].dims
+    check_choice(role, "role", map(str, network["role"].values) if scored else THRESHOLDS)
+    if scored:
+        stands_out = network["score"].sel(role=role)
     else:
-        stands_out = network["score"].sel(role=check_choice(role, "role", map(str, network["role"].values)))
+        stands_out = network["kernel"].max("distance") - network["kernel"].mean("distance")
     check_defined(stands_out, ["layer", "head"], name)
     return highest(stands_out)

@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+from neolens.checks import check_seed, check_whole
+
+MOST_JOBS = 1024
+
 app = typer.Typer(
     help="The lab's matched small models: ask what they can do, or train them anew.", no_args_is_help=True
 )
@@ -27,6 +31,7 @@ def check(
     from neolens.processes import cores, one_thread
 
     one_thread()
+    seed = check_seed(seed)
     typer.echo(table(spread(names, prompts=prompts, seed=seed, processes=cores(), progress=True)))
     typer.echo(
         "\nAccuracy on fresh prompts, mean (lowest to highest seed). inside: the answer stands 4 to 15 tokens back,\n"
@@ -55,6 +60,7 @@ def train(
     from neolens.lab.recipe import Recipe
     from neolens.lab.training import CHECKPOINTS
 
+    check_whole(jobs, "jobs", most=MOST_JOBS)
     recipe = Recipe() if steps is None else Recipe(steps=steps)
     plan = Plan(writable_folder(out), recipe, device, threads, CHECKPOINTS if checkpoints else ())
     for folder in train_family(arm or list(ARMS), seed or list(SEEDS), plan, jobs=jobs):
