@@ -18,7 +18,7 @@ RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)
 """Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
 
 
-FARTHEST = 1_000_000
+FARTHEST = 2**24
 """Tokens of a distance or a length; how many a model has room for is checked with its context."""
 
 

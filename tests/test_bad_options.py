@@ -341,9 +341,9 @@ BAD_CONFIGS = [
     ("compare", {"prompts": 7}, ValueError, "prompts 7: expected a whole number from 8"),
     ("lab_layers", {"model": None}, TypeError, "model None: expected a string"),
     ("lab_layers", {"distances": ()}, ValueError, "distances (): expected at least one"),
-    ("lab_layers", {"distances": (4, 10**30)}, ValueError, "expected a whole number from 4 to 1000000"),
-    ("window_reach", {"distances": 10**30}, ValueError, "expected a whole number from 1 to 1000000"),
-    ("ioi", {"distance": 10**30}, ValueError, "expected a whole number of tokens from 1 to 1000000"),
+    ("lab_layers", {"distances": (4, 10**30)}, ValueError, "expected a whole number from 1 to 16777216"),
+    ("window_reach", {"distances": 10**30}, ValueError, "expected a whole number from 1 to 16777216"),
+    ("ioi", {"distance": 10**30}, ValueError, "expected a whole number of tokens from 1 to 16777216"),
 ]
 
 
