@@ -14,7 +14,17 @@ import neolens
 from neolens import contrasts, files, findings, near_far, netcdf, processes, report, verdicts
 from neolens.checking import Line
 from neolens.checks.annotations import check_as
-from neolens.circuits import arrivals, crossing_tables, crossing_words, need_tables, need_words, needs, words
+from neolens.circuits import (
+    arrivals,
+    crossing_tables,
+    crossing_words,
+    need_tables,
+    need_words,
+    needs,
+    random_induction,
+    ranked,
+    words,
+)
 from neolens.circuits.circuit import Circuit
 from neolens.circuits.published import ROLES, Role, compared, published
 from neolens.comparison import Found, answers, keeping, split_of
@@ -25,6 +35,15 @@ pytestmark = pytest.mark.untyped
 LEVELS = verdicts.Levels("m", [1.0], "loss", 5)
 SHARES = {"shares": np.zeros((1, 1, 2)), "significant": np.zeros((1, 1, 2), bool), "answers": np.ones((1, 1), bool)}
 GPT2 = neolens.anatomy("lab/gpt2")
+
+
+TOKENS = SimpleNamespace(tokenizer=None, anatomy=GPT2)
+SCORES = xr.DataArray(np.ones((1, 2)), dims=("layer", "head"), coords={"layer": [0], "head": [0, 1]}, name="share")
+
+
+def measured(function):
+    arm = contrasts.Arm(GPT2, xr.Dataset({"a": ("seed", [1.0])}))
+    return arm.estimate(contrasts.Measure("t", "u", function))
 
 
 def arriving(**changed):
@@ -154,6 +173,14 @@ REFUSED = {
     "a checksum of text": (lambda: files.with_checksum("a"), ["content 'a'", "bytes"]),
     "groups that are None": (lambda: netcdf.write(None, "a.nc"), ["groups None", "mapping"]),
     "a group that is a number": (lambda: netcdf.write({"/": 3}, "a.nc"), ["groups['/'] 3", "Dataset"]),
+    "words of None": (lambda: random_induction(None), ["model None", "neolens.load"]),
+    "more prompts than any machine holds": (lambda: random_induction(TOKENS, 10**30), ["prompts 1", "100000"]),
+    "a distance of None": (lambda: random_induction(TOKENS, 2, distance=None), ["distance None", "whole number"]),
+    "a distance beyond the context": (lambda: random_induction(TOKENS, 2, distance=10**6), ["1000000", "at most 127"]),
+    "a share of text": (lambda: ranked(SCORES.astype(str)), ["share: share", "expected numbers"]),
+    "heads with other names": (lambda: ranked(SCORES.assign_coords(head=["a", "b"])), ["share: head", "numbers"]),
+    "a measure that returns a number": (lambda: measured(lambda result: 3), ["value of 't'", "3", "per seed"]),
+    "a measure without seeds": (lambda: measured(lambda result: result["a"].sum()), ["no axes", "axis seed"]),
     "a deep record": (lambda: report.as_json({"a": nested(5000)}), ["record", "nested too deeply"]),
 }
 
