@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from neolens.checks import check_text, shown
+from neolens.checks import check_list, check_text, shown
 from neolens.models.facts import Anatomy, AttentionSpan, Position
 
 
@@ -19,7 +19,8 @@ def from_record(text: str) -> Anatomy:
         spans = tuple(AttentionSpan(**span) for span in facts.pop("attention"))
         position = Position(**facts.pop("position"))
         facts.setdefault("upcasts_scores", facts["family"] == "gpt_neo")  # records of earlier versions
-        found = Anatomy(attention=spans, position=position, **facts)
+        ignored = tuple(check_list(facts.pop("ignored_fields", ()), "ignored_fields", "names"))
+        found = Anatomy(attention=spans, position=position, ignored_fields=ignored, **facts)
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{shown(text, 40)} is no record of an anatomy: expected the attribute of a result") from error
     if position.treatment is not None:
