@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neolens.checks import shown
+from neolens.checks import check_text, shown
 
 try:
     import fcntl
@@ -138,6 +138,7 @@ def read_json(path: str | Path, what: str = "a JSON object") -> dict[str, Any]:
         ValueError: no such file, or it holds something else; `what` says what was expected.
     """
     path = check_path(path, "record.json")
+    check_text(what, "what")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

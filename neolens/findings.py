@@ -75,9 +75,11 @@ def local_and_global(measured: Measured, window: Size, lengths: tuple[Size, Size
     Args:
         lengths: the repeat lengths inside and beyond the window.
     """
-    _check(measured, "mean_distance", "sink", "induction", "induction_beyond", "copied", "copied_beyond")
+    scores = ("mean_distance", "mass_by_distance", "sink", "induction", "induction_beyond")
+    _check(measured, *scores, "copied", "copied_beyond")
     mixed = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"local", "global"}]
     plain = [name for name, result in measured.items() if set(result["attention_kind"].values) == {"global"}]
+    _check({name: measured[name] for name in mixed}, "copied_beyond_all_local")
     sentences = [_where_they_look(name, measured[name], window) for name in mixed]
     sentences += [_what_is_copied(name, measured[name], lengths) for name in mixed]
     if plain:
@@ -108,7 +110,7 @@ def law_table(measured: Measured) -> tuple[list[str], list[list[str | float]]]:
 @checked
 def kind_table(measured: Measured, window: Size) -> tuple[list[str], list[list[str | float]]]:
     """Header and a row for each model and kind of layer: means over prompts, heads and layers."""
-    _check(measured, *(score for score in COLUMNS if score != "share_beyond"))
+    _check(measured, *("mass_by_distance" if score == "share_beyond" else score for score in COLUMNS))
     rows: list[list[str | float]] = []
     for name, result in measured.items():
         kinds = by_kind(result, window)
@@ -123,6 +125,9 @@ def kind_table(measured: Measured, window: Size) -> tuple[list[str], list[list[s
 @checked
 def copy_table(measured: Measured, lengths: tuple[Size, Size]) -> tuple[list[str], list[list[str | float | None]]]:
     """Header and a row for each model: the share of the second half of a repeated sequence that is predicted."""
+    for name, result in measured.items():
+        present = [share for share in ("copied", "copied_beyond", "copied_beyond_all_local") if share in result]
+        check_result(result, f"measured[{name!r}]", present, source="neolens.attention")
     header = ["copied", f"after {lengths[0]} tokens", f"after {lengths[1]}", f"after {lengths[1]}, every layer local"]
     shares = ("copied", "copied_beyond", "copied_beyond_all_local")
     rows: list[list[str | float | None]] = [
@@ -168,10 +173,11 @@ def _figure(result: xr.Dataset, name: str, attribute: str) -> float | None:
 
 
 def _check(measured: Measured, *variables: str) -> None:
-    """Check that results have what is read of them, by prompt."""
-    labels = ["attention_kind", "window", "length"]
+    """Check that results, where there are some, have what is read of them, by prompt."""
+    labels = ["attention_kind", "window", "length", "layer", *(["head"] if variables else [])]
     source = "neolens.attention, as experiments.local_vs_global measures them"
-    check_results(measured, "measured", [*labels, *variables], ["layer", "prompt"], source)
+    if measured:
+        check_results(measured, "measured", [*labels, *variables], ["layer", "prompt"], source)
 
 
 def _holds(figure: float, zero: bool) -> bool:

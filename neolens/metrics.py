@@ -88,7 +88,7 @@ class Metric:
     def __post_init__(self) -> None:
         check_text(self.name, "name of a metric", example="margin")
         for name, function in (("of", self.of), *([] if self.of_token is None else [("of_token", self.of_token)])):
-            check_function(function, f"{name} of metric {self.name}", "logits")
+            check_function(function, f"{name} of metric {self.name}", "a function of logits and what is asked", 2)
         check_choice(self.reads, "reads", ("last", "every"))
         check_choice(self.columns, "columns", ("answers", "all"))
         check_bool(self.against_clean, "against_clean")
@@ -267,7 +267,7 @@ def of_function(function: Callable[[Tensor], Tensor]) -> Metric:
     Raises:
         TypeError: no function.
     """
-    check_function(function, "metric", "logits")
+    check_function(function, "metric", "a function of logits")
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(name, lambda logits, asked: function(logits), reads="every")
 

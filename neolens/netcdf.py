@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -33,7 +33,7 @@ def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
     for name, one in check_type(groups, "groups", Mapping, "a mapping from names to datasets").items():
         check_type(one, f"groups[{shown(name)}]", xr.Dataset, "an xarray.Dataset")
         check_text(name, "a name in groups", example="/")
-    if path.is_dir():
+    if os.path.isdir(path):  # also where a name is too long
         raise IsADirectoryError(f"{path} is a folder: give the name of a file, such as {path / 'result.nc'}")
     try:
         tree = xr.DataTree.from_dict(dict(groups))
@@ -60,7 +60,7 @@ def read(path: str | Path, what: str) -> xr.DataTree:
     Warns:
         UserWarning: a file of an earlier version, which has no checksum.
     """
-    path, expected = files.check_path(path), f"expected {what} written by neolens (.nc)"
+    path, expected = files.check_path(path), f"expected {check_text(what, 'what')} written by neolens (.nc)"
     try:
         content, has_checksum = files.checked_content(path)
     except FileNotFoundError:
@@ -79,7 +79,3 @@ def read(path: str | Path, what: str) -> xr.DataTree:
     if tree.attrs.pop(_FORMAT, None) is None:
         warnings.warn(f"{path} is of an earlier version and has no checksum: damage would not be noticed", stacklevel=4)
     return tree
-
-
-def _checked_path(path: Any) -> Path:
-    return files.check_path(path)

@@ -37,7 +37,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = 128 + number
+        self.exit_code = 128 + check_whole(number, "number")
         self.remedy = "no result was saved, run the command again"
 
     def __str__(self) -> str:
@@ -48,6 +48,7 @@ class WorkerEndedError(ChildProcessError):
     """A process that ended without an answer, as when memory runs out."""
 
     def __init__(self, code: int | None) -> None:
+        code = code if code is None else check_whole(code, "code")
         how = f"signal {-code}, often a lack of memory" if code is not None and code < 0 else f"exit code {code}"
         super().__init__(how)
         self.remedy = "free some memory and run the command again"
@@ -149,6 +150,7 @@ def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processe
     if processes < 2:
         yield from (do(*task) for task in tasks)
         return
+    _pickled(do, "do")
     workers: dict[Connection, BaseProcess] = {}
     try:
         for number in range(processes):
@@ -159,6 +161,14 @@ def run_tasks(do: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processe
             worker.kill()
             worker.join()
             connection.close()
+
+
+def _pickled(value: Any, what: str) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # pickle raises errors of many kinds
+        reason = " ".join(str(error).split())
+        raise TypeError(f"{what} {shown(value)}: expected what another process can import ({reason:.120})") from error
 
 
 def _start(do: Callable[..., Any], number: int, workers: dict[Connection, BaseProcess]) -> None:
@@ -205,7 +215,7 @@ def _results(workers: dict[Connection, BaseProcess], tasks: list[tuple[Any, ...]
                 kind, answer = pickle.loads(connection.recv_bytes())
                 task = next(waiting, None)
                 if task is not None and kind != "error":
-                    connection.send_bytes(pickle.dumps(task))
+                    connection.send_bytes(_pickled(task, "task"))
             except (EOFError, ConnectionError):
                 workers[connection].join(1)
                 raise WorkerEndedError(workers[connection].exitcode) from None

@@ -19,6 +19,7 @@ import xarray as xr
 
 from neolens import netcdf
 from neolens.checks import check_indices, check_layers, check_list, check_text, check_type, did_you_mean, shown
+from neolens.checks.labels import check_labels
 from neolens.models.facts import Anatomy
 from neolens.models.foreign import Facts, check_anatomy
 from neolens.models.treatments import in_words
@@ -111,7 +112,7 @@ def check_result(
 
     Raises:
         TypeError: no dataset.
-        ValueError: an empty one, or one without a variable or an axis.
+        ValueError: an empty one, or one without a variable or an axis, or with labels twice or undefined.
     """
     needed = [*variables, *(f"the axis {dim}" for dim in dims if dim not in variables)]
     most = [*needed[:4], *["..."] * (len(needed) > 4)]
@@ -131,6 +132,7 @@ def check_result(
         raise ValueError(f"{what} with no {empty[0]} at all: {expected}, of at least one {empty[0]}")
     if not value.data_vars:
         raise ValueError(f"{what} without variables: {expected}")
+    check_labels(value, what, variables, map(str, used), expected)
     return value
 
 

@@ -89,6 +89,7 @@ NO_RESULTS = {
     "None in a dict": {"a": None},
     "text in a dict": {"a": "b"},
     "a tensor": torch.zeros(2, 3),
+    "a tensor of no axis": torch.tensor(2.5),
     "an array": xr.DataArray(np.zeros((2, 3)), dims=("layer", "head")),
     "an array in a dict": {"a": xr.DataArray(np.zeros(3), dims="layer")},
     "an empty dataset": xr.Dataset(),
@@ -308,7 +309,7 @@ ARGUMENTS = {
     ("attention", "prompt"): (
         lambda x: views.attention(drawn.load(LOCAL), x),
         [None, 3, "", "   ", "xyzzy plugh", b"the", [], [1, 2], torch.zeros(0, dtype=torch.long), torch.zeros(3),
-         torch.tensor([10**6]), torch.tensor([-1]), drawn.repeats(), torch.tensor(3), {}, NAN],
+         torch.tensor([10**6]), torch.tensor([-1]), drawn.repeats(), torch.tensor(3), {}, NAN, "the \ud800"],
     ),
     ("attention", "model"): (lambda x: views.attention(x, torch.tensor([1])), [None, 3, "lab/gpt2", {}]),
     ("attention_view", "tokens"): (
@@ -318,7 +319,8 @@ ARGUMENTS = {
     ("attention_view", "pattern"): (
         lambda x: views.attention_view(["a"], x, ["0.0"]),
         [None, 3, "a", [[[1.0]]], {}, torch.ones(1, 1), torch.ones(1, 1, 1, dtype=torch.bool), -torch.ones(1, 1, 1),
-         torch.full((1, 1, 1), NAN), torch.ones(1, 1, 1, dtype=torch.complex64), np.array([[["a"]]])],
+         torch.full((1, 1, 1), NAN), torch.ones(1, 1, 1, dtype=torch.complex64), np.array([[["a"]]]),
+         torch.ones(1, 1, 1).to_sparse()],
     ),
     ("attention_view", "labels"): (
         lambda x: views.attention_view(["a"], torch.ones(1, 1, 1), x),
@@ -336,7 +338,10 @@ ARGUMENTS = {
         [3, [1, 2], ["a"], [None, "b"], {}, "", "xyzzy plugh", torch.tensor([1.0, 2.0]), torch.tensor([10**6, 1]),
          b"ab"],
     ),
-    ("tokens", "model"): (lambda x: views.tokens([1.0], ["a"], model=x), [3, "lab/gpt2", {}, []]),
+    ("tokens", "model"): (
+        lambda x: views.tokens([1.0], ["a"], model=x), [3, "lab/gpt2", {}, [], neolens.anatomy(LOCAL), type]
+    ),
+    ("token_strings", "model"): (lambda x: views.token_strings(x, torch.tensor([1])), [3, "lab/gpt2", {}, object()]),
     ("tokens", "limit"): (lambda x: views.tokens([1.0], ["a"], limit=x), NO_LIMIT),
     ("tokens", "title"): (lambda x: views.tokens([1.0], ["a"], title=x), NO_TEXT),
     ("tokens", "unit"): (lambda x: views.tokens([1.0], ["a"], unit=x), NO_TEXT),
@@ -347,7 +352,7 @@ ARGUMENTS = {
     ("visible", "token"): (views.visible, NO_TEXT),
     ("script_json", "value"): (views.script_json, [NAN, math.inf, {1, 2}, object(), torch.zeros(2), [NAN], b"x"]),
     ("View", "body"): (lambda x: views.View(x, "", ""), NO_TEXT),
-    ("View", "table"): (lambda x: views.View("", "", "", table=x), [3, "x", []]),
+    ("View", "table"): (lambda x: views.View("", "", "", table=x), [3, "x", [], dict, lambda x: x]),
     ("View.save", "path"): (views.View("", "", "").save, [None, 3, "", b"a.html", ".", "a\0.html", "a" * 300, []]),
     ("Heading", "text"): (report.Heading, NO_TEXT),
     ("Paragraph", "text"): (report.Paragraph, NO_TEXT),
@@ -412,6 +417,36 @@ def test_a_link_that_leads_nowhere_a_folder_and_a_path_through_a_file_are_refuse
     for name in ("folder.html", "dangling.html", "loop.html", "file/a.html", "nowhere/a.html"):
         check_refused(lambda name=name: save(tmp_path / name), name.partition("/")[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+WRONG_LABELS = {
+    "layers that are text": (lambda one: one.assign_coords(layer=list("abcd")), "layer 'a'"),
+    "layers that are NaN": (lambda one: one.assign_coords(layer=[math.nan] * 4), "layer is NaN"),
+    "one layer four times": (lambda one: one.assign_coords(layer=[0] * 4), "layer 0 twice"),
+    "negative heads": (lambda one: one.assign_coords(head=-1 - one["head"]), "head -"),
+    "distances that are NaN": (lambda one: one.assign_coords(distance=one["distance"] * math.nan), "distance is NaN"),
+    "another kind": (lambda one: one.assign_coords(attention_kind=("layer", ["wide"] * 4)), "'wide'"),
+    "windows that are words": (lambda one: one.assign_coords(window=("layer", ["wide"] * 4)), "window"),
+    "a model that is a number": (lambda one: one.assign_attrs(model=3), "attribute model of a result 3"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_LABELS)
+def test_labels_that_name_no_place_or_one_twice_are_refused(wrong):
+    change, fact = WRONG_LABELS[wrong]
+    check_refused(lambda: figures.mass_by_distance(change(a_result())), fact)
+
+
+def test_a_pattern_of_any_order_and_precision_is_drawn():
+    pattern = np.tril(np.ones((1, 2, 2))) / np.array([[1], [2]])
+    plain = views.attention_view(["a", "b"], pattern, ["0.0"]).table()
+    for same in (
+        pattern.astype(">f4"),
+        pattern.astype(np.longdouble),
+        pattern[:, ::-1].copy()[:, ::-1],
+        torch.tensor(pattern).half(),
+    ):
+        assert views.attention_view(["a", "b"], same, ["0.0"]).table().equals(plain)
 
 
 # Valid in another form ----------------------------------------------------------------------------------------------

@@ -11,13 +11,16 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import contrasts, files, findings, near_far, netcdf, processes, report, verdicts
+from neolens import contrasts, encodings, files, findings, metrics, near_far, netcdf, processes, report, verdicts, views
 from neolens.checking import Line
 from neolens.checks.annotations import check_as
 from neolens.circuits import (
     arrivals,
+    copying,
     crossing_tables,
     crossing_words,
+    formation,
+    induction_words,
     need_tables,
     need_words,
     needs,
@@ -26,9 +29,12 @@ from neolens.circuits import (
     words,
 )
 from neolens.circuits.circuit import Circuit
+from neolens.circuits.induction import Induction, Sure, formation_lengths, nearest, sure
 from neolens.circuits.published import ROLES, Role, compared, published
 from neolens.comparison import Found, answers, keeping, split_of
 from neolens.comparison import words as summary
+from neolens.results import check_result
+from neolens.seeds import Estimate
 
 pytestmark = pytest.mark.untyped
 
@@ -37,8 +43,19 @@ SHARES = {"shares": np.zeros((1, 1, 2)), "significant": np.zeros((1, 1, 2), bool
 GPT2 = neolens.anatomy("lab/gpt2")
 
 
+ARM = contrasts.Arm(GPT2, xr.Dataset({"a": ("seed", [1.0])}, coords={"seed": [0]}))
+ESTIMATE, VERDICT = Estimate(1.0, 0.5, 1.5, 3, 0.01), verdicts.Verdict("c", "exact", "r")
+REPEATED = torch.tensor([[1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 6]])
+ABLATED = xr.Dataset(
+    {"ablated": (("group", "prompt", "pos"), np.ones((1, 1, 1))), "baseline": (("prompt", "pos"), np.ones((1, 1)))},
+    coords={"group": ["0.0"], "length": ("prompt", [19])},
+)
 TOKENS = SimpleNamespace(tokenizer=None, anatomy=GPT2)
 SCORES = xr.DataArray(np.ones((1, 2)), dims=("layer", "head"), coords={"layer": [0], "head": [0, 1]}, name="share")
+
+
+def seeded(result):
+    return result["a"]
 
 
 def measured(function):
@@ -181,6 +198,105 @@ REFUSED = {
     "heads with other names": (lambda: ranked(SCORES.assign_coords(head=["a", "b"])), ["share: head", "numbers"]),
     "a measure that returns a number": (lambda: measured(lambda result: 3), ["value of 't'", "3", "per seed"]),
     "a measure without seeds": (lambda: measured(lambda result: result["a"].sum()), ["no axes", "axis seed"]),
+    "a call without arguments": (verdicts.limit, ["limit(): missing a required argument", "value"]),
+    "an argument that no function has": (lambda: verdicts.limit(1.0, "loss", 5, zcale=1), ["limit()", "'zcale'"]),
+    "a measure that reads what is not there": (lambda: measured(lambda result: result["b"]), ["value of 't'", "'b'"]),
+    "a measure of two arguments": (
+        lambda: contrasts.Measure("t", "u", lambda one, other: None),
+        ["of of a Measure", "function", "'other'"],
+    ),
+    "candidates that are text": (
+        lambda: contrasts.Arm(GPT2, xr.Dataset(attrs={"candidates": "x"})).candidates,
+        ["candidates of lab/gpt2 'x'", "whole number"],
+    ),
+    "seeds that an arm has not": (
+        lambda: ARM.levels(contrasts.Measure("t", "u", seeded, end=seeded), xr.DataArray([7])),
+        ["of_seeds holds 7", "[0]"],
+    ),
+    "a probability above 1": (
+        lambda: contrasts.Contrast(
+            "m", contrasts.Measure("t", "u", seeded), ARM, ARM, "position", ESTIMATE, 2.0, VERDICT
+        ),
+        ["p_adjusted of Contrast 2.0", "from 0 to 1"],
+    ),
+    "a mean of no estimate": (lambda: Sure(3, "seeds"), ["its of Sure 3", "Estimate"]),
+    "a mean over layers": (lambda: Sure(ESTIMATE, "layers"), ["over of Sure 'layers'", "seeds"]),
+    "a result that is none": (lambda: Induction(GPT2, 16, xr.Dataset()), ["result of Induction without", "induction"]),
+    "a milestone at half a step": (lambda: formation.Milestone(1.5), ["step of Milestone 1.5", "whole number"]),
+    "a formation of text": (lambda: formation.Formation("a", 16, {}), ["found of Formation 'a'", "Induction"]),
+    "an unknown milestone": (
+        lambda: formation.passes("caus", Sure(ESTIMATE, "seeds")),
+        ["'caus'", "did you mean cause"],
+    ),
+    "lengths on one side": (lambda: nearest([3, 4], 16), ["3, 4", "both sides of the window of 16"]),
+    "no lengths": (lambda: formation_lengths([], 16), ["repeat lengths none", "both sides"]),
+    "values by layer": (lambda: sure({"a": SCORES}), ["values['a']", "layer, head", "by prompt"]),
+    "values of other numbers of prompts": (
+        lambda: sure({"a": xr.DataArray([1.0], dims="prompt"), "b": xr.DataArray([1.0, 2.0], dims="prompt")}),
+        ["[1, 2] prompts", "as many"],
+    ),
+    "no model to tell of": (lambda: induction_words.findings([], {}), ["found []", "at least one"]),
+    "prompts that are no repeats": (
+        lambda: copying.copying(neolens.load("lab/gpt2"), {8: torch.arange(1, 18)[None]}),
+        ["repeats[8] of shape (1, 17)", "r_1..r_n", "n = 8"],
+    ),
+    "checkpoints that are models": (
+        lambda: copying.over_training({0: GPT2}, {}),
+        ["checkpoints[0]", "function"],
+    ),
+    "texts that do not repeat": (
+        lambda: encodings.Texts(*[torch.arange(1, 18)[None]] * 3, (1,)),
+        ["repeats of Texts of shape (1, 17)", "r_1..r_n"],
+    ),
+    "texts of another vocabulary": (
+        lambda: encodings.probe(neolens.load("lab/gpt2"), encodings.Texts(*[REPEATED + 10**6] * 3, (1,))),
+        ["repeats of Texts holds token 1000006", "lab/gpt2 has 0 to"],
+    ),
+    "a head twice": (
+        lambda: check_result(SCORES.assign_coords(head=[1, 1]).to_dataset(), "result", ["share"]),
+        ["result: head 1 twice", "each once"],
+    ),
+    "a layer that is NaN": (
+        lambda: check_result(SCORES.assign_coords(layer=[np.nan]).to_dataset(), "result", ["share"]),
+        ["result: layer is NaN", "expected the result"],
+    ),
+    "layers that have names": (
+        lambda: check_result(SCORES.assign_coords(layer=["x"]).to_dataset(), "result", ["share"]),
+        ["result: layer 'x' is no number"],
+    ),
+    "groups without names": (
+        lambda: check_result(ABLATED.drop_vars("group"), "result", ["ablated"]),
+        ["axis group without labels", "coordinates kept"],
+    ),
+    "a negative layer": (
+        lambda: check_result(SCORES.assign_coords(layer=[-1]).to_dataset(), "result", ["share"]),
+        ["result: layer -1 is below 0"],
+    ),
+    "another kind of attention": (
+        lambda: check_result(
+            SCORES.assign_coords(attention_kind=("layer", ["wide"])).to_dataset(), "result", ["share"]
+        ),
+        ["attention_kind 'wide'", "global nor local"],
+    ),
+    "a window that is a word": (
+        lambda: check_result(SCORES.assign_coords(window=("layer", ["wide"])).to_dataset(), "result", ["share"]),
+        ["window ['wide']", "from 1 on"],
+    ),
+    "repeats with another axis": (
+        lambda: needs.by_repeat({9: ABLATED.expand_dims(metric=["loss"])}),
+        ["results[9]: ablated by metric", "choose one metric"],
+    ),
+    "a table that raises": (
+        lambda: report.page("t", [report.Figure(views.View("", "", "", table=lambda: 1 / 0))]),
+        ["table of a View raises ZeroDivisionError"],
+    ),
+    "a table that is a number": (
+        lambda: report.page("t", [report.Figure(views.View("", "", "", table=lambda: 3))]),
+        ["table of a View returns 3", "pandas.DataFrame"],
+    ),
+    "a cell that no float can hold": (lambda: report.Table(["a"], [[10**400]]), ["row 0", "a float can hold"]),
+    "a metric of no argument": (lambda: metrics.of_function(lambda: 3), ["metric", "function of logits"]),
+    "a metric that is a class": (lambda: metrics.of_function(dict), ["metric", "function of logits"]),
     "a deep record": (lambda: report.as_json({"a": nested(5000)}), ["record", "nested too deeply"]),
 }
 

@@ -55,7 +55,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound, hints = signature.bind(*args, **kwargs), _hints(function)
+        try:
+            bound, hints = signature.bind(*args, **kwargs), _hints(function)
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}(): {error}") from None
         for name, value in bound.arguments.items():
             if name in hints and signature.parameters[name].kind < inspect.Parameter.VAR_KEYWORD:
                 bound.arguments[name] = check_as(value, name, hints[name])

@@ -7,6 +7,7 @@ and arrays are accepted wherever they can only mean one thing. A truth value is 
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import operator
 import reprlib
@@ -249,18 +250,24 @@ def _is_in_memory(value: Any) -> bool:
     return str(getattr(value, "layout", "torch.strided")) == "torch.strided" and not getattr(value, "is_meta", False)
 
 
-def check_function(value: Any, what: str, of: str) -> Any:
-    """A function, or anything else that can be called.
+def check_function(value: Any, what: str, expected: str, arguments: int = 1, **keywords: Any) -> Any:
+    """A function that can be called with so many arguments, and with these keywords; a class is none.
 
-    >>> check_function(3, "observer", "a block of a pattern")
+    >>> check_function(3, "observer", "a function of a PatternBlock")
     Traceback (most recent call last):
-    TypeError: observer 3: expected a function of a block of a pattern
+    TypeError: observer 3: expected a function of a PatternBlock
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: something else.
     """
-    if not callable(value):
-        raise TypeError(f"{what} {shown(value)}: expected a function of {of}")
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{what} {shown(value)}: expected {expected}")
+    try:
+        inspect.signature(value).bind(*[None] * arguments, **keywords)
+    except TypeError as error:
+        raise TypeError(f"{what} {shown(value)}: expected {expected} ({error})") from None
+    except ValueError:  # a built-in function without a signature
+        pass
     return value
 
 

@@ -21,6 +21,7 @@ import xarray as xr
 from neolens.ablation.effects import effect
 from neolens.checks import check_bool, check_index, check_whole
 from neolens.checks.annotations import check_annotated, checked
+from neolens.checks.labels import check_axes
 from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
 from neolens.near_far import NearFar, near_far
@@ -34,6 +35,14 @@ MOVES = 0.5
 """The share of the effect of the source token that a patched residual stream must restore to hold the answer."""
 
 ALL_LOCAL, ALL_GLOBAL = "every layer local", "every layer global"
+
+
+_AXES_OF = {
+    "patched": "distance prompt layer pos",
+    "ablated": "distance prompt group",
+    "localised": "distance prompt layer",
+    "globalised": "distance prompt layer",
+}
 
 
 @dataclass(frozen=True)
@@ -124,9 +133,8 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
     needed = [*PARTS, "rank_all_local"]
     axes = ["distance", "prompt", "layer", "group", "pos"]
     check_result(result, "result", needed, axes, "neolens.circuits.at_distances for one seed")
-    for name in [*needed, "distance", "layer"]:
-        if result[name].dtype.kind not in "biuf":
-            raise TypeError(f"result: {name} of type {result[name].dtype}: expected numbers")
+    for name in needed:
+        check_axes(result[name], "result", _AXES_OF.get(name, "distance prompt"), "at_distances, of one seed")
     window, beyond = check_whole(window, "window", 1), check_bool(beyond, "beyond")
     there = (result["distance"].values >= window) == beyond
     if not there.any():

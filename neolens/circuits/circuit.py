@@ -10,6 +10,7 @@ import xarray as xr
 from neolens import results
 from neolens.checks import check_choice, check_type
 from neolens.checks.annotations import check_annotated
+from neolens.checks.labels import check_axes
 from neolens.circuits.effects import effects
 from neolens.circuits.published import Compared, Role, compared, published
 from neolens.models import Anatomy
@@ -63,5 +64,9 @@ def of_site(result: xr.Dataset, site: str) -> xr.Dataset:
 def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
     """The shares of a joined result and, for the model that they were published of, the published heads compared."""
     check_type(facts, "facts", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')")
+    for name in ("clean", "corrupted", *(f"patched_{site}" for site in SITES)):
+        if name in getattr(result, "data_vars", ()):
+            axes = "prompt layer head? pos" if name.startswith("patched") else "prompt"
+            check_axes(result[name], "result", axes, "neolens.circuits.joined")
     shares, roles = {site: effects(of_site(result, site)) for site in SITES}, published(facts)
     return Circuit(result, shares, roles, tuple(compared(shares, roles)))

@@ -19,10 +19,15 @@ from torch import Tensor
 
 from neolens import results
 from neolens.ablation.groups import Head
+from neolens.checks import check_function, check_text, check_tokens, check_type, check_whole, check_whole_numbers, shown
+from neolens.checks.annotations import Count, Size, check_as_many, checked
+from neolens.checks.labels import check_axes
 from neolens.models import anatomy
+from neolens.network.weights import check_model
 from neolens.position.reading import losses
 from neolens.prompts.drawing import token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
+from neolens.results import check_result
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import effects_beside_controls, together
 
@@ -43,7 +48,8 @@ Repeats = Mapping[int, Int[Tensor, "prompt pos"]]
 _SCORES = ("previous_token", "induction")
 
 
-def lengths(window: int, context: int) -> tuple[int, ...]:
+@checked
+def lengths(window: Size, context: Size) -> tuple[int, ...]:
     """Repeat lengths n with answers on both sides of a window, the last inside and the first beyond it among them.
 
     w / 2, w - 1, w, w + 1, 3 w / 2, 2 w and 3 w, those from `LEAST` on that the context has room for twice: a layer
@@ -53,6 +59,7 @@ def lengths(window: int, context: int) -> tuple[int, ...]:
     return tuple(n for n in dict.fromkeys(chosen) if LEAST <= n <= (context - 1) // 2)
 
 
+@checked
 def copying(model: Any, repeats: Repeats) -> xr.Dataset:
     """Everything that is asked of one network, at each repeat length.
 
@@ -72,6 +79,7 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
         The attribute `candidates` is the number of tokens that random sequences are drawn from, which fixes the chance
         level.
     """
+    repeats = _checked_repeats(model, repeats)
     found = []
     for n, prompts in repeats.items():
         part = _seen(model, prompts, n)
@@ -92,18 +100,29 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
     return _by_distance(model, repeats, found)
 
 
+@checked
 def holders(result: xr.Dataset) -> list[Head]:
     """The heads of one network at one distance whose induction score, averaged over prompts, is at least `HOLDS`."""
+    check_result(result, "result", ["induction"], ["prompt", "layer", "head"], "neolens.attention")
+    if {*result["induction"].dims} != {"prompt", "layer", "head"}:
+        axes = ", ".join(map(str, result["induction"].dims))
+        raise ValueError(f"result: induction by {axes}: expected prompt, layer, head; choose one of the others")
     mean = result["induction"].mean("prompt").transpose("layer", "head").values
     return [(int(layer), int(head)) for layer, head in np.argwhere(mean >= HOLDS)]
 
 
-def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
+@checked
+def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[Count]) -> xr.Dataset:
     """The networks of an arm as one result with a `seed` axis."""
+    check_as_many(networks=networks, seeds=seeds)
+    check_whole_numbers(seeds, "seeds", 0)
+    for at, one in enumerate(networks):
+        check_copying(one, f"networks[{at}]")
     return _joined(networks, "seed", seeds)
 
 
-def over_training(checkpoints: Mapping[int, Callable[[], Any]], repeats: Repeats) -> xr.Dataset:
+@checked
+def over_training(checkpoints: Mapping[Count, Callable[[], Any]], repeats: Repeats) -> xr.Dataset:
     """The same of a network at several steps of its training, without ablating heads alone.
 
     Args:
@@ -114,10 +133,15 @@ def over_training(checkpoints: Mapping[int, Callable[[], Any]], repeats: Repeats
         pattern at that step, and `later` and `later_others` of those that hold it at the last step: what they will look
         for, they may be needed for before they do, or after. `holding`, the number of heads that hold it.
     """
+    if not checkpoints:
+        raise ValueError("checkpoints {}: expected at least one step with what loads its network")
+    for step, load in checkpoints.items():
+        check_function(load, f"checkpoints[{step}]", "a function without arguments that loads the network", 0)
     found: dict[int, xr.Dataset] = {}
     last: dict[int, list[Head]] = {}
     for step in sorted(checkpoints, reverse=True):  # the last first, which says whose causes are asked for
         model, parts = checkpoints[step](), []
+        repeats = _checked_repeats(model, repeats)
         for n, prompts in repeats.items():
             part = _seen(model, prompts, n)
             now = holders(part)
@@ -128,9 +152,51 @@ def over_training(checkpoints: Mapping[int, Callable[[], Any]], repeats: Repeats
     return _joined([found[step] for step in steps], "step", steps)
 
 
+def check_copying(result: Any, what: str, axis: str = "") -> None:
+    """Check a result of `copying`; by seed that of an arm, by step that of a network over its training.
+
+    Raises:
+        TypeError: no dataset, or no numbers in it.
+        ValueError: a variable, a coordinate, an axis or an attribute is missing, or a score without a value.
+    """
+    source = {"seed": "copying.over_seeds", "step": "copying.over_training"}.get(axis, "copying.copying")
+    axes = {"induction": "prompt layer head", "previous_token": "prompt layer head"}
+    axes |= dict.fromkeys(("accuracy", "loss", "together", "others"), "prompt")
+    if axis == "step":
+        axes |= dict.fromkeys(("later", "later_others"), "prompt")
+    else:
+        axes |= dict.fromkeys(("alone", "beside", "more", "p_adjusted"), "layer head")
+    coords = ["distance", "n", "length", "attention_kind", "window", *([axis] if axis else [])]
+    check_result(result, what, [*axes, *coords], ["prompt", "layer", "head"], f"neolens.circuits.{source}")
+    for name, of in axes.items():
+        check_axes(result[name], what, f"{axis} distance {of}", f"neolens.circuits.{source}")
+    for name in ("induction", "previous_token"):
+        if bool(result[name].isnull().all(("layer", "head")).any()):
+            raise ValueError(f"{what}: {name} is NaN in every head: expected the scores that neolens.attention gives")
+    if result["n"].dtype.kind not in "iu":
+        raise TypeError(f"{what}: n of type {result['n'].dtype}: expected whole numbers")
+    check_text(result.attrs.get("fingerprint"), f"attribute fingerprint of {what}")
+
+
+def _checked_repeats(model: Any, repeats: Repeats) -> dict[int, Tensor]:
+    """The prompts of each length, checked before the network is asked anything."""
+    check_model(model)
+    check_type(repeats, "repeats", Mapping, "a mapping from n to prompts [BOS, r_1..r_n, r_1..r_n]")
+    if not repeats:
+        raise ValueError("repeats {}: expected at least one n with its prompts")
+    for n, prompts in repeats.items():
+        what = f"repeats[{shown(n)}]"
+        check_whole(n, "n of repeats", LEAST)
+        for prompt in check_tokens(prompts, what, "[prompt, pos]", model.cfg.d_vocab):
+            if repeat_length(prompt) != n:
+                raise ValueError(
+                    f"{what} of shape {tuple(prompts.shape)}: expected [first, r_1..r_n, r_1..r_n], n = {n}"
+                )
+    return {n: prompts.long() for n, prompts in repeats.items()}
+
+
 def _seen(model: Any, prompts: Int[Tensor, "prompt pos"], n: int) -> xr.Dataset:
     """The scores of every head, and how well the second copy is predicted."""
-    assert repeat_length(prompts[0]) == n
     scores = attention(model, prompts, scores=list(_SCORES), distances=[0])[list(_SCORES)]
     accuracy = np.array(repeat_accuracy(model, prompts))
     loss = losses(model, list(prompts))[:, second_copy(n)].mean(1)

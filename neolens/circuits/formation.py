@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from neolens.checks import check_records
+from neolens.checks import check_choice
+from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
 from neolens.verdicts import limit
@@ -66,6 +67,9 @@ class Milestone:
     lost: tuple[int, ...] = ()
     """Later steps at which it is below again."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
+
 
 @dataclass(frozen=True)
 class Formation:
@@ -75,6 +79,11 @@ class Formation:
     n: int
     reached: Mapping[str, Milestone]
     """By the names of `MILESTONES`."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
+        if missing := [name for name in MILESTONES if name not in self.reached]:
+            raise ValueError(f"reached of Formation without {missing[0]}: expected {', '.join(MILESTONES)}")
 
     @property
     def beyond(self) -> bool:
@@ -94,12 +103,12 @@ class Formation:
         return [name for name in ORDERED if self.reached[name].step is None]
 
 
+@checked
 def formations(found: Sequence[Induction]) -> list[Formation]:
     """Each model that has checkpoints, at every repeat length that these were asked at, the shortest first."""
     scores: dict[tuple[str, int, str, int], xr.DataArray] = {}
     causes: dict[tuple[str, int, str, int], xr.DataArray] = {}
     asked: list[tuple[Induction, int, list[int]]] = []
-    check_records(found, "found", Induction, "experiments.induction.run")
     for one in found:
         if one.training is None:
             continue
@@ -133,6 +142,7 @@ Change = tuple[int, float, float, Sure]
 """A step, what was measured there just inside and just beyond the window, and how much more inside."""
 
 
+@checked
 def sides(found: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | None], int]:
     """Model and one of `SIDED` -> the step at which it differs most between just inside and just beyond the window;
     None where no step is told apart. All of them, in all models and steps, are corrected together, without the steps at
@@ -164,8 +174,10 @@ def sides(found: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | No
     return largest, len(values)
 
 
+@checked
 def passes(name: str, its: Sure) -> bool:
     """Whether what was measured passes the threshold of a milestone, a cause also by its corrected p."""
+    check_choice(name, "name of a milestone", tuple(THRESHOLDS))
     return its.its.mean >= THRESHOLDS[name] and (its.tells or name not in _CAUSES)
 
 

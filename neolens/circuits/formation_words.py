@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from neolens.checks.annotations import checked
 from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, THRESHOLDS, Formation, sides
 from neolens.circuits.induction import Induction
 from neolens.circuits.induction_words import number, p_of, told
@@ -20,10 +21,16 @@ KINDS = ("rotary", "absolute", "none")
 _FORMS = {"previous_token": "score {}", "induction": "score {}", "cause": "{} nats a token", "copying": "accuracy {}"}
 
 
+@checked
 def findings(found: Sequence[Induction], formed: Sequence[Formation]) -> list[str]:
     """The order in each model, the two sides of the window, encodings side by side, and what was left out."""
     names = list(dict.fromkeys(one.found.name for one in formed))
     by_model = [[one for one in formed if one.found.name == name] for name in names]
+    if alone := [
+        several[0] for several in by_model if len(several) < 2 or several[-2].beyond or not several[-1].beyond
+    ]:
+        name, lengths = alone[0].found.name, f"on both sides of the window of {alone[0].found.window}"
+        raise ValueError(f"formed without repeat lengths {lengths} for {name}: expected formation.formations(found)")
     said = [_in_order(one) for one in formed]
     said += [_both_sides(by_model), _most_apart(found)] if by_model else []
     said += filter(None, [_side_by_side(by_model)])
@@ -32,6 +39,7 @@ def findings(found: Sequence[Induction], formed: Sequence[Formation]) -> list[st
     return said
 
 
+@checked
 def warnings(found: Sequence[Induction]) -> list[str]:
     """Checkpoints that hold the same weights: some that are published do, and hold the wrong ones."""
     said = []

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from neolens import seeds
 from neolens.ablation.effects import effect
-from neolens.circuits.copying import HOLDS
+from neolens.checks import check_choice, check_whole, shown
+from neolens.checks.annotations import Probability, Size, Text, check_annotated, checked
+from neolens.circuits.copying import HOLDS, check_copying
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.seeds import Estimate
@@ -38,9 +40,15 @@ class Measure:
     within: tuple[float, float] = (-np.inf, np.inf)
     """Where it must lie, and where its intervals are cut."""
 
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
-def best(score: str, kind: str | None = None) -> Callable[[xr.Dataset], xr.DataArray | None]:
+
+@checked
+def best(score: Text, kind: str | None = None) -> Callable[[xr.Dataset], xr.DataArray | None]:
     """The score of the head that scores highest over all prompts, in layers of one kind or in all."""
+    if kind is not None:
+        check_choice(kind, "kind", ("local", "global"))
 
     def of(result: xr.Dataset) -> xr.DataArray | None:
         chosen = result if kind is None else result.isel(layer=result["attention_kind"].values == kind)
@@ -78,9 +86,12 @@ class Sure:
 
     its: Estimate
     over: Literal["seeds", "prompts"]
-    p_adjusted: float = np.nan
+    p_adjusted: Probability = np.nan
     untested: Verdict | None = None
     """Why there is no p, where the comparison ends at a limit or the architecture fixes it."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
     @property
     def tells(self) -> bool:
@@ -92,13 +103,19 @@ class Induction:
     """What was found in one model: all of its networks, by seed, and one of them over its training."""
 
     facts: Anatomy
-    window: int
+    window: Size
     result: xr.Dataset
     """Of `copying.over_seeds`."""
     training: xr.Dataset | None = None
     """Of `copying.over_training`; None for a model without checkpoints."""
     split: NearFar | None = None
     """What the distance `window` is called in a report of several models."""
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
+        for name, axis, one in (("result", "seed", self.result), ("training", "step", self.training)):
+            if one is not None:
+                check_copying(one, f"{name} of Induction", axis)
 
     @property
     def near_far(self) -> NearFar:
@@ -125,12 +142,17 @@ class Induction:
 
     def values(self, measure: str, n: int) -> xr.DataArray | None:
         """A measure of `MEASURES`, by seed and prompt."""
-        found = MEASURES[measure].of(self.result)
-        return None if found is None else found.sel(distance=n - 1, drop=True)
+        found = MEASURES[check_choice(measure, "measure", tuple(MEASURES))].of(self.result)
+        return None if found is None else found.sel(distance=self._distance(n), drop=True)
 
     def holds(self, n: int) -> xr.DataArray:
         """By seed, layer and head, whether a head holds the pattern."""
-        return self.result["induction"].sel(distance=n - 1).mean("prompt") >= HOLDS
+        return self.result["induction"].sel(distance=self._distance(n)).mean("prompt") >= HOLDS
+
+    def _distance(self, n: int) -> int:
+        if check_whole(n, "n") not in self.lengths:
+            raise ValueError(f"n = {n}: {self.name} was asked at {', '.join(map(str, self.lengths))}")
+        return n - 1
 
     @property
     def candidates(self) -> int:
@@ -168,7 +190,8 @@ class Induction:
         return max(float(part.max()) for part in far) if far else None
 
 
-def nearest(lengths: Sequence[int], window: int) -> tuple[int, int]:
+@checked
+def nearest(lengths: Sequence[Size], window: Size) -> tuple[int, int]:
     """The last of the repeat lengths with answers inside a window, and the first with answers beyond it.
 
     Raises:
@@ -183,12 +206,14 @@ def nearest(lengths: Sequence[int], window: int) -> tuple[int, int]:
     return max(inside), min(beyond)
 
 
-def formation_lengths(lengths: Sequence[int], window: int) -> list[int]:
+@checked
+def formation_lengths(lengths: Sequence[Size], window: Size) -> list[int]:
     """The repeat lengths at which checkpoints are asked: the shortest, which may fit into texts that train little else,
     and those on both sides of the window, whose lengths hardly differ."""
-    return sorted({min(lengths), *nearest(lengths, window)})
+    return sorted({*nearest(lengths, window), min(lengths)})
 
 
+@checked
 def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = MappingProxyType({})) -> dict[Key, Sure]:
     """Means with intervals, and p of a mean of 0 corrected for all that are tested; those without a value have n = 0.
 
@@ -196,7 +221,11 @@ def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = M
         values: by prompt, and by seed where there are several networks, which then are the sample. All single networks
             have as many prompts.
         untested: those that have no p and do not count for the correction of the others.
+
+    Raises:
+        ValueError: values by other axes, single networks with other numbers of prompts, or no value that is untested.
     """
+    _check_values(values, untested)
     if untested:
         tested = sure({key: value for key, value in values.items() if key not in untested})
         bare = sure({key: values[key] for key in untested})
@@ -212,6 +241,20 @@ def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = M
     found |= {key: Sure(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
     found |= _over_prompts({key: one.values.astype(float) for key, one in single.items() if bool(one.notnull().all())})
     return {key: found[key] for key in values}
+
+
+def _check_values(values: Mapping[Any, xr.DataArray], untested: Mapping[Any, Verdict]) -> None:
+    for key, one in values.items():
+        if one.dtype.kind not in "biuf" or "prompt" not in one.dims or not {*one.dims} <= {"prompt", "seed"}:
+            axes = ", ".join(map(str, one.dims)) or "no axes"
+            raise ValueError(
+                f"values[{shown(key)}] of {one.dtype} by {axes}: expected numbers by prompt, or also by seed"
+            )
+    if unknown := [key for key in untested if key not in values]:
+        raise ValueError(f"untested holds {shown(unknown[0])}: expected those of values, {shown(list(values))}")
+    prompts = {one.sizes["prompt"] for one in values.values() if one.sizes.get("seed", 1) == 1}
+    if len(prompts) > 1:
+        raise ValueError(f"values of {shown(sorted(prompts))} prompts: expected as many in all single networks")
 
 
 def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:

@@ -7,7 +7,7 @@ correction of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +43,19 @@ def comparisons(found: Sequence[Induction]) -> dict[Comparison, Sure]:
                 values[one.name, measure, None] = beyond - inside
                 reasons[one.name, measure, None] = _change_limit(one, measure)
     return sure(values, {key: reason for key, reason in reasons.items() if reason is not None})
+
+
+def check_tests(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -> None:
+    """Check that there are models, and that they were compared.
+
+    Raises:
+        ValueError: none, or a comparison that `comparisons` makes is missing.
+    """
+    if not found:
+        raise ValueError("found []: expected what was found in at least one model")
+    needed = [(one.name, "needed", n) for one in found for n in one.lengths]
+    if missing := [key for key in needed if key not in tests]:
+        raise ValueError(f"tests without {missing[0]}: expected those of induction_comparisons.comparisons(found)")
 
 
 def _needed_limit(one: Induction, n: int) -> Verdict | None:

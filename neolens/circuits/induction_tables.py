@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from neolens.checks.annotations import checked
 from neolens.circuits.formation import MILESTONES, Formation, Milestone
 from neolens.circuits.induction import MEASURES, Induction, Sure
-from neolens.circuits.induction_comparisons import Comparison
+from neolens.circuits.induction_comparisons import Comparison, check_tests
 from neolens.circuits.induction_words import number, p_of
 
 Row = list[str | int | float | None]
 
 
+@checked
 def length_table(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and repeat length: every measure with its interval, and the p of the cause."""
+    check_tests(found, tests)
     header = ["model, n", "local heads", "global heads"]
     header += [f"{MEASURES[name].title} ({MEASURES[name].unit})" for name in MEASURES]
     rows: list[Row] = []
@@ -30,6 +33,7 @@ def length_table(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -
     return [*header, "corrected p"], rows
 
 
+@checked
 def head_table(found: Sequence[Induction]) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that holds the pattern on one side of the window: its scores, and what ablating it
     alone adds beside heads of its layer that do not."""
@@ -45,6 +49,7 @@ def head_table(found: Sequence[Induction]) -> tuple[list[str], list[Row]]:
     return header, rows
 
 
+@checked
 def formation_table(formed: Sequence[Formation]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and repeat length: between which checkpoints each milestone passes, and what was
     measured at the second."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from neolens.checks import shown
+from neolens.checks.annotations import checked
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import COPIES
 from neolens.circuits.induction import MEASURES, Induction, Sure
-from neolens.circuits.induction_comparisons import CROSSING, Comparison
+from neolens.circuits.induction_comparisons import CROSSING, Comparison, check_tests
 from neolens.circuits.words import listed
 from neolens.near_far import NearFar, of_anatomies
 from neolens.verdicts import Verdict, more_than_controls
@@ -24,14 +26,17 @@ NAMED = 6
 """Heads of a network that a sentence names at most, the highest scores first."""
 
 
+@checked
 def findings(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -> list[str]:
     """What changes at the window in all models, whether the law of the window holds, then each model by itself."""
+    check_tests(found, tests)
     said = [_at_the_window(found, tests), *filter(None, [law(found)])]
     for one in found:
         said += [_which(one), _across(one, tests), _needed(one, tests)]
     return said
 
 
+@checked
 def law(found: Sequence[Induction]) -> str | None:
     """Whether no head of a local layer looks where it cannot; None where no model has local layers."""
     local = [(one, one.out_of_reach) for one in found if one.out_of_reach is not None]
@@ -50,6 +55,7 @@ def law(found: Sequence[Induction]) -> str | None:
     )
 
 
+@checked
 def warnings(found: Sequence[Induction]) -> list[str]:
     """What keeps a number from meaning what it seems to mean."""
     said = []
@@ -62,11 +68,13 @@ def warnings(found: Sequence[Induction]) -> list[str]:
     return said
 
 
+@checked
 def told(its: Sure, form: str = ".2f") -> str:
     """`4.32 (95 %: 4.26 to 4.38, n = 3 seeds)`; no interval where there are too few for one."""
     return f"{number(its.its.mean, form)} ({_sample(its, form)})"
 
 
+@checked
 def p_of(its: Sure) -> str:
     """`corrected p = 0.001`, or why there is none."""
     if its.untested is not None:
@@ -74,12 +82,17 @@ def p_of(its: Sure) -> str:
     return f"corrected p = {its.p_adjusted:.2g}" if np.isfinite(its.p_adjusted) else "no p"
 
 
+@checked
 def number(value: float, form: str = ".2f") -> str:
     """A number in this form, without the sign of what is rounded to 0."""
-    written = f"{value:{form}}"
+    try:
+        written = f"{value:{form}}"
+    except ValueError:
+        raise ValueError(f"form {shown(form)}: expected a format of numbers, such as '.2f'") from None
     return written if float(written) else written.replace("-", "").replace("+", "")
 
 
+@checked
 def percent(share: float) -> str:
     """A share in percent; 0 and 100 only where they are exact."""
     if share in (0.0, 1.0):
@@ -182,9 +195,11 @@ def _needed(one: Induction, tests: Mapping[Comparison, Sure]) -> str:
     return f"Ablating all induction heads of {one.name} at once: {'; '.join(causes)}.{_alone(one)}"
 
 
+@checked
 def cause(one: Induction, n: int, tests: Mapping[Comparison, Sure]) -> Verdict:
     """Whether ablating all induction heads at once adds more than as many heads without the pattern, of the network
     that has the most induction heads."""
+    check_tests([one], tests)
     count = int(one.holds(n).sum(("layer", "head")).max())
     its, effect = tests[one.name, "needed", n], one.sure("together", n)
     if its.untested is not None:

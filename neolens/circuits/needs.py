@@ -24,6 +24,7 @@ from neolens.ablation import by_kind, each_head, each_layer, effect
 from neolens.ablation.groups import CONTROL, Head
 from neolens.checks import check_choice, check_whole
 from neolens.checks.annotations import Count, Size, check_annotated, checked
+from neolens.checks.labels import check_axes
 from neolens.circuits.need_compared import Compared, beside_controls, without_untested
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
@@ -105,6 +106,9 @@ def by_repeat(results: Mapping[Size, xr.Dataset]) -> xr.Dataset:
         results: n -> the loss at positions n + 1 to 2 n - 1, whose answers stand n - 1 tokens back.
     """
     check_results(results, "results", ["ablated", "baseline", "length"], ["group", "prompt", "pos"], "neolens.ablate")
+    for n, part in results.items():
+        for name, axes in (("ablated", "group prompt pos"), ("baseline", "prompt pos")):
+            check_axes(part[name], f"results[{n}]", axes, "neolens.ablate")
     parts = [
         part[["ablated", "baseline"]]
         .astype(float)

@@ -19,6 +19,7 @@ from neolens.circuits.words import SOLVED, listed
 from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS
 from neolens.contrasts import kind
+from neolens.results import check_results
 from neolens.scores import by_kind
 from neolens.seeds import Estimate
 from neolens.verdicts import exact_by_construction
@@ -37,6 +38,7 @@ def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     Args:
         attentions: network -> its scores.
     """
+    check_results(attentions, "attentions", ["attention_kind"], ["layer"], "neolens.attention")
     local = {name: its for name, its in attentions.items() if (its["attention_kind"] == "local").any()}
     if not local:
         return "No network here has local layers, so there is no law of windows to test."

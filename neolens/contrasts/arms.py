@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neolens import seeds, verdicts
-from neolens.checks import check_choice, check_records, check_text, check_type, shown
+from neolens.checks import check_choice, check_function, check_records, check_text, check_type, check_whole, shown
 from neolens.models import Anatomy
 from neolens.seeds import UNBOUNDED, Estimate
 from neolens.verdicts import Levels, Scale
@@ -47,8 +47,8 @@ class Measure:
         for name in ("title", "unit", "fixed"):
             check_text(getattr(self, name), f"{name} of a Measure")
         for name in ("of", "end", "deviation"):
-            if not callable(function := getattr(self, name)) and (name == "of" or function is not None):
-                raise TypeError(f"{name} of a Measure {shown(function)}: expected a function{_OPTIONAL[name]}")
+            if (function := getattr(self, name)) is not None or name == "of":
+                check_function(function, f"{name} of a Measure", f"a function{_OPTIONAL[name]}")
         check_choice(self.scale, "scale of a Measure", ("loss", "accuracy"))
         seeds.check_bounds(self.bounds, "bounds of a Measure")
 
@@ -82,12 +82,13 @@ class Arm:
     def candidates(self) -> int:
         """How many tokens random sequences are drawn from, among which a guess is; the size of the vocabulary, which
         is as many or a few more, in results of earlier versions, which do not say."""
-        return int(self.result.attrs.get("candidates", self.facts.d_vocab))
+        recorded = self.result.attrs.get("candidates", self.facts.d_vocab)
+        return check_whole(recorded, f"attribute candidates of {self.name}", 1)
 
     def values(self, measure: Measure) -> xr.DataArray | None:
         """A measure by seed; None where the arm does not have it."""
-        values = check_type(measure, "measure", Measure, "a neolens.contrasts.Measure").of(self.result)
-        return _by_seed(values, f"value of {measure.title!r} in {self.name}")
+        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
+        return _by_seed(measure.of, self.result, f"value of {measure.title!r} in {self.name}")
 
     def estimate(self, measure: Measure) -> Estimate:
         """Its mean over seeds."""
@@ -97,20 +98,36 @@ class Arm:
     def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
         """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""
         check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
-        ends = None if measure.end is None else _by_seed(measure.end(self.result), f"end of {measure.title!r}")
+        ends = None if measure.end is None else _by_seed(measure.end, self.result, f"end of {measure.title!r}")
         if ends is None:
             return None
+        if of_seeds is not None:
+            check_type(of_seeds, "of_seeds", xr.DataArray, "a DataArray of some seeds")
+            if unknown := [seed for seed in np.atleast_1d(of_seeds.values).tolist() if seed not in ends["seed"].values]:
+                seeds_of = shown(ends["seed"].values.tolist())
+                raise ValueError(f"of_seeds holds {shown(unknown[0])}: {self.name} has the seeds {seeds_of}")
         chosen = ends.dropna("seed") if of_seeds is None else ends.sel(seed=of_seeds)
         return Levels(self.name, chosen.values.tolist(), measure.scale, self.candidates)
 
     def fixes(self, measure: Measure) -> bool:
         """Whether the architecture fixes the value of a measure."""
+        return self.deviation(measure) is not None
+
+    def deviation(self, measure: Measure) -> xr.DataArray | None:
+        """By how much it deviates from the value that the architecture fixes, by seed; None where it fixes none."""
         check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
-        return measure.deviation is not None and measure.deviation(self) is not None
+        if measure.deviation is None:
+            return None
+        return _by_seed(measure.deviation, self, f"deviation of {measure.title!r} in {self.name}")
 
 
-def _by_seed(values: Any, what: str) -> xr.DataArray | None:
+def _by_seed(read: Callable[[Any], Any], result: Any, what: str) -> xr.DataArray | None:
     """What the function of a measure returns: one value per seed, or None."""
+    try:
+        values = read(result)
+    except Exception as error:  # of someone else's function, or of a result that is not its own
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.120}"
+        raise ValueError(f"{what} cannot be read ({reason}): expected a result that has what it reads") from error
     if values is None:
         return None
     check_type(

@@ -16,7 +16,7 @@ import xarray as xr
 
 from neolens import seeds, verdicts
 from neolens.checks import check_choice, check_records, check_type
-from neolens.checks.annotations import check_annotated
+from neolens.checks.annotations import Probability, check_annotated
 from neolens.contrasts.arms import Arm, Measure
 from neolens.models import Anatomy
 from neolens.models.describe import differences
@@ -42,7 +42,7 @@ class Contrast:
     """What is asked of the arms, "attention" or "position"; in what else they differ is a confound."""
     difference: Estimate
     """Without p where nothing is tested."""
-    p_adjusted: float
+    p_adjusted: Probability
     """Corrected for every measure of every pair that is tested."""
     verdict: Verdict
 
@@ -143,7 +143,7 @@ def _without_test(measure: Measure, one: Arm, other: Arm, difference: xr.DataArr
     """What is claimed without a test: a value that an architecture fixes, or an effect that ends at a limit."""
     difference = difference.dropna("seed")
     if measure.deviation is not None:
-        fixed = {arm.name: its for arm in (one, other) if (its := measure.deviation(arm)) is not None}
+        fixed = {arm.name: its for arm in (one, other) if (its := arm.deviation(measure)) is not None}
         if fixed:
             claim = f"{measure.title}: exactly {measure.fixed} in {' and '.join(fixed)}"
             return verdicts.exact_by_construction(claim, {name: its.values.tolist() for name, its in fixed.items()})

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks import check_list, check_type
+from neolens.checks.labels import check_axes
 from neolens.contrasts import Arm, Contrast, Measure
 from neolens.contrasts import contrasts as of_arms
 from neolens.results import check_result
@@ -26,6 +27,17 @@ class Encoding(Arm):
         return self.facts.position.kind
 
 
+_AXES_OF = {
+    **dict.fromkeys(("score", "holds"), "role layer head"),
+    **dict.fromkeys(("effect", "control", "more", "more_p_adjusted"), "layer head"),
+    **dict.fromkeys(("role_effect", "role_more"), "role"),
+    **dict.fromkeys(("shift_kl", "shift_logits", "shift_exact", "rounding"), "shift?"),
+    **dict.fromkeys(("toeplitz_share", "row_share"), "layer head"),
+    **dict.fromkeys(("loss_beyond", "loss_interpolated"), "pos"),
+    **{"copied_loss": "", "taken_away": "layer head band"},
+}
+
+
 def check_encoding(one: Any, what: str = "one", variables: Sequence[str] = ()) -> Encoding:
     """An encoding with the axis of seeds and these variables.
 
@@ -35,6 +47,9 @@ def check_encoding(one: Any, what: str = "one", variables: Sequence[str] = ()) -
     """
     check_type(one, what, Encoding, "an Encoding, as experiments.rotary_vs_absolute.run returns them")
     check_result(one.result, f"result of {what}", variables, ["seed"], "neolens.encodings.over_seeds")
+    for name in variables:
+        if name in _AXES_OF:
+            check_axes(one.result[name], f"result of {what}", f"seed {_AXES_OF[name]}", "neolens.encodings.over_seeds")
     found: Encoding = one
     return found
 

@@ -15,7 +15,15 @@ from torch import Tensor
 from neolens import position, results
 from neolens.ablation import effect
 from neolens.ablation.groups import Head
-from neolens.checks import check_list, check_seed, check_tokens, check_type, check_whole, check_whole_numbers
+from neolens.checks import (
+    check_list,
+    check_seed,
+    check_text,
+    check_tokens,
+    check_type,
+    check_whole,
+    check_whole_numbers,
+)
 from neolens.circuits.copying import LEAST
 from neolens.network.weights import check_model
 from neolens.position.reading import losses
@@ -48,6 +56,10 @@ class Texts:
         for name in ("repeats", "random", "longer"):
             check_tokens(getattr(self, name), f"{name} of Texts", "[prompt, pos]")
         check_whole_numbers(self.shifts, "shifts of Texts", 0)
+        lengths = {repeat_length(prompt) for prompt in self.repeats}
+        if None in lengths:
+            shape = tuple(self.repeats.shape)
+            raise ValueError(f"repeats of Texts of shape {shape}: expected [first, r_1..r_n, r_1..r_n] in each row")
 
 
 def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) -> Texts:
@@ -104,6 +116,8 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
     """
     check_type(asked, "asked", Texts, "Texts, as neolens.encodings.texts returns them")
     check_model(model)
+    for name in ("repeats", "random", "longer"):
+        check_tokens(getattr(asked, name), f"{name} of Texts", "[prompt, pos]", model.cfg.d_vocab, model.anatomy.name)
     kind = model.anatomy.position.kind
     found = _heads(model, asked) | _toeplitz(model, asked) | {"copied_loss": _copied_loss(model, asked)}
     if kind != "none":
@@ -133,6 +147,7 @@ def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Datas
     coords = ["attention_kind", "window", "length"]
     for at, one in enumerate(networks):
         results.check_result(one, f"networks[{at}]", coords, ["layer"], "neolens.encodings.probe")
+        check_text(one.attrs.get("fingerprint"), f"attribute fingerprint of networks[{at}]")
     each = [one.drop_vars(coords) for one in networks]
     joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
     joined = joined.reset_coords()  # bands and thresholds are an arm's own

@@ -66,8 +66,11 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
 
 def _uncontrolled(one: Encoding) -> list[Verdict]:
     """The roles whose heads, ablated at once, have no control in some network."""
+    if "role_effect" not in one.result:
+        return []
+    check_encoding(one, one.name, ["holds", "role_effect", "role_more"])
     verdicts = []
-    for role in ("previous_token", "induction") if "role_effect" in one.result else ():
+    for role in ("previous_token", "induction"):
         holds = one.result["holds"].sel(role=role, drop=True) == 1
         effect, more = (one.result[name].sel(role=role, drop=True) for name in ("role_effect", "role_more"))
         for seed in one.result["seed"].values[(effect.notnull() & more.isnull()).values].tolist():
@@ -95,7 +98,7 @@ def head_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
         "more",
     ]
     rows: list[Row] = []
-    for one in check_encodings(found, ["holds", "score"]):
+    for one in check_encodings(found, ["holds", "score", "effect", "control", "more", "more_p_adjusted"]):
         for seed in one.result["seed"].values.tolist():
             rows += _heads_of(one, one.result.sel(seed=seed), seed)
     return [*header, "corrected p"], rows

@@ -50,6 +50,8 @@ def ablation_by_distance(
     chosen = _chosen(binned, groups)
     if window is not None:
         window = check_whole(window, "window", 1, unit="tokens", remedy="or None for no mark")
+    if label is not None:
+        check_text(label, "label", empty=True)
     bins = _in_bins(binned, window)
     figure = go.Figure(_with_interval(bins["baseline"], "nothing ablated", INK, "solid"))
     figure.add_traces([trace for line in _lines(bins.sel(group=chosen)) for trace in line])

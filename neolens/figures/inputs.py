@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks import Head, check_choice, check_head, check_text, check_whole, did_you_mean, shown
+from neolens.checks.labels import check_axes, fits_axes
 from neolens.results import check_result
 
 Results = xr.Dataset | Mapping[str, xr.Dataset] | Sequence[xr.Dataset]
@@ -38,7 +39,7 @@ def checked(
     """
     result = check_result(value, what, [*needs, *coords], source=source)
     for name, axes in needs.items():
-        _check_axes(result[name], what, axes, source)
+        check_axes(result[name], what, axes, source)
         if bool(np.isinf(result[name].values).any()):
             raise ValueError(f"{what}: {name} is infinite somewhere: expected finite numbers, or NaN where undefined")
     if missing := [name for name in attrs if name not in result.attrs]:
@@ -69,7 +70,7 @@ def by_model(
     """
     if isinstance(results, Mapping) and not isinstance(results, xr.Dataset):
         named = [(check_text(name, "name of a model"), f"results[{name!r}]", one) for name, one in results.items()]
-    elif isinstance(results, Iterable) and not isinstance(results, xr.Dataset | xr.DataArray | str | bytes | Set):
+    elif _is_list(results):
         named = [(_model(one), f"results[{number}]", one) for number, one in enumerate(results)]
     elif isinstance(results, xr.Dataset):
         named = [(_model(results), "result", results)]
@@ -180,7 +181,7 @@ def check_score(score: Any, models: Mapping[str, xr.Dataset]) -> str:
     """
     present = {name: one[score] for name, one in models.items() if isinstance(score, str) and score in one.data_vars}
     for name, values in present.items():
-        _check_axes(values, name, HEADS, "neolens.attention")
+        check_axes(values, name, HEADS, "neolens.attention")
     return score if present else check_choice(score, "score", scores_of(models))
 
 
@@ -220,27 +221,13 @@ def mean_over_prompts(result: xr.Dataset, variable: str) -> xr.DataArray:
 
 
 def _model(result: Any) -> str:
-    return str(getattr(result, "attrs", {}).get("model", "model"))
+    return check_text(getattr(result, "attrs", {}).get("model", "model"), "attribute model of a result")
+
+
+def _is_list(results: Any) -> bool:
+    single = isinstance(results, xr.Dataset | xr.DataArray | str | bytes | Set) or getattr(results, "ndim", 1) == 0
+    return isinstance(results, Iterable) and not single
 
 
 def _is_score(values: xr.DataArray) -> bool:
-    return _fits(values, HEADS) and values.dtype.kind in "biuf"
-
-
-def _fits(values: xr.DataArray, axes: str) -> bool:
-    present, listed = {str(dim) for dim in values.dims}, axes.split()
-    required = {axis for axis in listed if not axis.endswith("?")}
-    return required <= present <= {axis.removesuffix("?") for axis in listed}
-
-
-def _check_axes(values: xr.DataArray, what: str, axes: str, source: str) -> None:
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{what}: {values.name} of type {values.dtype}: expected numbers, the result of {source}")
-    if _fits(values, axes):
-        return
-    allowed = [axis.removesuffix("?") for axis in axes.split()]
-    more = [str(dim) for dim in values.dims if dim not in allowed]
-    hint = f"; choose one {more[0]}, such as .isel({more[0]}=0)" if more else ""
-    expected = ", ".join(axis.replace("?", " (or none)") for axis in axes.split()) or "no axes"
-    present = ", ".join(map(str, values.dims)) or "no axes"
-    raise ValueError(f"{what}: {values.name} by {present}: expected {expected}, the result of {source}{hint}")
+    return fits_axes(values, HEADS) and values.dtype.kind in "biuf"

@@ -43,6 +43,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         raise ValueError(f"the curves hold no distance {distance}: they hold {listed(distances)}")
     for position in curves["position"].values:
         check_choice(str(position), "position encoding", POSITION_COLOURS)
+    checked(curves, "curves", dict.fromkeys(wanted, "model seed step distance"), "neolens.lab.curves.curves")
     panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
     names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
     figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)

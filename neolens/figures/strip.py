@@ -64,7 +64,7 @@ def _chosen(models: dict[str, xr.Dataset], scores: Sequence[str] | None) -> list
     present = scores_of(models)
     listed = [scores] if isinstance(scores, str) else scores
     chosen = (
-        [score for score in SCORES if score in present]
+        [check_score(score, models) for score in SCORES if score in present]
         if listed is None
         else [check_score(score, models) for score in check_list(listed, "scores", "names", example="['induction']")]
     )

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neolens.checks import check_list, check_tokens, shown
+from neolens.checks import check_function, check_list, check_tokens, shown
 from neolens.models.facts import Anatomy
-from neolens.models.options import check_callable_with
 
 
 def check_input(value: Any, anatomy: Anatomy) -> None:
@@ -70,7 +69,7 @@ def check_hook(hook: Any) -> Any:
     Raises:
         TypeError: something else.
     """
-    return check_callable_with(hook, "hook", 1, "a function (activation, hook)", hook=None)
+    return check_function(hook, "hook", "a function (activation, hook)", hook=None)
 
 
 def check_name(name: Any, what: str = "name") -> Any:
@@ -81,7 +80,7 @@ def check_name(name: Any, what: str = "name") -> Any:
     """
     if isinstance(name, str):
         return name
-    return check_callable_with(name, what, 1, "the name of a hook point, one of model.hook_dict, or a function of it")
+    return check_function(name, what, "the name of a hook point, one of model.hook_dict, or a function of it")
 
 
 def names_listed(names: Any) -> list[Any]:

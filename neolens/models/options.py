@@ -209,23 +209,6 @@ _CHECKS: Mapping[str, Callable[[Any, str, Anatomy], Any]] = {
 }
 
 
-def check_callable_with(value: Any, what: str, arguments: int, expected: str, **keywords: Any) -> Any:
-    """A function that can be called with so many arguments; a class is none.
-
-    Raises:
-        TypeError: something else.
-    """
-    if not callable(value) or isinstance(value, type):
-        raise TypeError(f"{what} {shown(value)}: expected {expected}")
-    try:
-        inspect.signature(value).bind(*[None] * arguments, **keywords)
-    except TypeError as error:
-        raise TypeError(f"{what} {shown(value)}: expected {expected} ({error})") from None
-    except ValueError:  # a built-in function without a signature
-        pass
-    return value
-
-
 def _check_shapes(shape: tuple[int, ...], given: Mapping[str, Any]) -> None:
     """Check that what is given by position has one entry for each token."""
     for name in ("attention_mask", "position_ids", "labels"):

@@ -128,7 +128,8 @@ def check_callbacks(**functions: Any) -> None:
     """
     for what, function in functions.items():
         if function is not None:
-            check_function(function, what, "a PatternBlock" if what == "observer" else "site, layer and activation")
+            of, arguments = ("a PatternBlock", 1) if what == "observer" else ("site, layer and activation", 3)
+            check_function(function, what, f"a function of {of}", arguments)
 
 
 def _check_qkv(q: Any, k: Any, v: Any) -> None:

@@ -92,8 +92,7 @@ class Table:
         for number, row in enumerate(rows):
             if len(row) != len(header):
                 raise ValueError(f"row {number} has {len(row)} cells under a header of {len(header)}")
-            if strange := [cell for cell in row if not isinstance(cell, str | Real | None)]:
-                raise TypeError(f"row {number} holds {shown(strange[0])}: expected text, numbers or None")
+            rows[number] = [_plain(cell, f"row {number}") for cell in row]
         object.__setattr__(self, "header", header)
         object.__setattr__(self, "rows", rows)
 
@@ -218,6 +217,19 @@ def _row(row: Sequence[str], classes: Sequence[str]) -> str:
     ]
     cells = "".join(f"<td{c}>{cell}</td>" for cell, c in zip(others, kept, strict=True))
     return f'<th scope="row"{classes[0]}>{first}</th>{cells}'
+
+
+def _plain(cell: Any, row: str) -> Cell:
+    """Text, None or a number, fractions of other types as floats."""
+    if cell is None or isinstance(cell, str | float | bool):
+        return cell
+    if not isinstance(cell, Real):
+        raise TypeError(f"{row} holds {shown(cell)}: expected text, numbers or None")
+    try:
+        number = float(cell)
+    except OverflowError:
+        raise ValueError(f"{row} holds {shown(cell)}: expected numbers that a float can hold, or text") from None
+    return int(cell) if isinstance(cell, Integral) else number
 
 
 def _column(cells: Sequence[Cell]) -> tuple[bool, list[str]]:

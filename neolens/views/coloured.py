@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 from plotly.colors import diverging, sequential
 
-from neolens.checks import check_number, check_text, shown
+from neolens.checks import check_number, check_text
 from neolens.views.values import Values, read
 from neolens.views.view import View, asset
-from neolens.views.words import named, script_json, visible
+from neolens.views.words import named, script_json, tokenizer_or_none, visible
 
 MAX_VALUES = 500_000
 """Values that one view may hold: about 4 MB of HTML."""
@@ -58,8 +58,7 @@ def tokens(
         limit = check_number(limit, "limit", above=0, remedy="the value at which the colours end")
     check_text(title, "title", empty=True)
     check_text(unit, "unit", empty=True)
-    if model is not None and not hasattr(model, "tokenizer"):
-        raise TypeError(f"model {shown(model)}: expected a model from neolens.load, or None")
+    tokenizer_or_none(model)
     given = read(values, words, model, title=title, unit=unit)
     if given.values.size > MAX_VALUES:
         count, length = given.values.shape

@@ -106,11 +106,21 @@ def attention_view(
 
 
 def _numbers(pattern: Any) -> Tensor:
-    """A pattern as a tensor of real numbers in memory."""
-    numbers = torch.from_numpy(pattern) if isinstance(pattern, np.ndarray) and pattern.dtype.kind in "fiu" else pattern
-    if not isinstance(numbers, Tensor) or numbers.is_complex() or numbers.dtype == torch.bool or numbers.is_meta:
+    """A pattern as a tensor of floats in memory."""
+    is_array = isinstance(pattern, np.ndarray) and pattern.dtype.kind in "fiu"
+    numbers = torch.from_numpy(_native(pattern)) if is_array else pattern
+    unreal = not isinstance(numbers, Tensor) or numbers.is_complex() or numbers.dtype == torch.bool
+    if unreal or numbers.is_meta or numbers.layout != torch.strided:
         raise TypeError(f"pattern {shown(pattern)}: expected a tensor or array of numbers [head, query_pos, key_pos]")
-    return numbers.detach().cpu()
+    numbers = numbers.detach().cpu()
+    return (
+        numbers if numbers.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64) else numbers.float()
+    )
+
+
+def _native(pattern: np.ndarray) -> np.ndarray:
+    """Floats of a type, an order of bytes and of axes that torch has."""
+    return pattern.astype(np.float32 if pattern.dtype.itemsize <= 4 else np.float64, order="C")
 
 
 def _table(tokens: list[str], pattern: Tensor, labels: list[str]) -> pd.DataFrame:

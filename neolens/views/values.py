@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
-from neolens.checks import shown
+from neolens.checks import check_number, shown
 from neolens.figures.style import unit as unit_of
 from neolens.results import AXES
 from neolens.views.words import check_words, prompt_tokens, token_strings
@@ -79,7 +79,10 @@ def _one_prompt(values: xr.DataArray) -> xr.DataArray:
     if not values.size:
         raise ValueError("no values to show: expected at least one token")
     if "length" in values.coords and values["length"].ndim == 0 and values[along[0]].dtype.kind == "i":
-        values = values.isel({along[0]: np.flatnonzero(values[along[0]].values < int(values["length"]))})
+        length = check_number(values["length"].item(), "coordinate length of values", 1)
+        values = values.isel({along[0]: np.flatnonzero(values[along[0]].values < length)})
+    if "window" in values.coords and values["window"].dtype.kind not in "biuf":
+        raise TypeError(f"coordinate window of values of type {values['window'].dtype}: expected numbers")
     return values.transpose(..., along[0])
 
 

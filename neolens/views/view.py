@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neolens.checks import check_text, shown
+from neolens.checks import check_function, check_text
 from neolens.figures.offline import document
 from neolens.figures.saving import check_place
 from neolens.files import write_whole
@@ -50,8 +50,8 @@ class View:
     def __post_init__(self) -> None:
         for name in ("body", "draw", "script"):
             check_text(getattr(self, name), name, empty=True)
-        if self.table is not None and not callable(self.table):
-            raise TypeError(f"table {shown(self.table)}: expected a function that returns a table, or None")
+        if self.table is not None:
+            check_function(self.table, "table", "a function without arguments that returns a table, or None", 0)
 
     def __str__(self) -> str:
         name = f"neolens-{uuid.uuid4()}"

@@ -16,16 +16,29 @@ from torch import Tensor
 
 from neolens.checks import check_list, check_text, check_tokens, shown
 from neolens.prompts.bos import bos_token
-from neolens.prompts.tokenizing import refuse_unknown, token_words
+from neolens.prompts.tokenizing import check_unicode, refuse_unknown, token_words
 
 _KNOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
+def tokenizer_or_none(model: Any) -> Any:
+    """The tokenizer of a model, None where it has none, or where there is no model.
+
+    Raises:
+        TypeError: no model.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    strange = isinstance(model, type) or (tokenizer is not None and not hasattr(tokenizer, "decode"))
+    if strange or not (model is None or hasattr(model, "tokenizer")):
+        raise TypeError(f"model {shown(model)}: expected a model from neolens.load, or None")
+    return tokenizer
+
+
 def token_strings(model: Any, tokens: Int[Tensor, " pos"]) -> list[str]:
     """What each token stands for, or its number where the model has no tokenizer."""
+    tokenizer = tokenizer_or_none(model)
     check_tokens(tokens, "tokens", "[pos]", getattr(getattr(model, "cfg", None), "d_vocab", None))
-    tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return [str(token) for token in tokens.tolist()]
     return list(token_words(tokenizer, tokens.tolist()))
@@ -39,6 +52,7 @@ def prompt_tokens(model: Any, given: str | Int[Tensor, " pos"] | Int[Tensor, "1 
         ValueError: a text without a tokenizer, one without tokens or with unknown words, several prompts, or a token
             outside the vocabulary.
     """
+    tokenizer_or_none(model)
     if isinstance(given, str):
         return _of_text(model, given)[0]
     if not isinstance(given, Tensor):
@@ -46,7 +60,7 @@ def prompt_tokens(model: Any, given: str | Int[Tensor, " pos"] | Int[Tensor, "1 
     if given.ndim > 1 and len(given) != 1:
         raise ValueError(f"tokens of shape {tuple(given.shape)} are not one prompt: pass one row of them")
     tokens = given[0] if given.ndim == 2 else given
-    return check_tokens(tokens, "prompt", "[pos]", getattr(getattr(model, "cfg", None), "d_vocab", None))
+    return check_tokens(tokens, "prompt", "[pos]", getattr(getattr(model, "cfg", None), "d_vocab", None)).long()
 
 
 def visible(token: str) -> str:
@@ -86,7 +100,7 @@ def _of_text(model: Any, text: str) -> Int[Tensor, "1 pos"]:
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("the model has no tokenizer, so it takes no text: pass an integer tensor of tokens")
     bos = bos_token(model.tokenizer) is not None
-    tokens = model.to_tokens(text, prepend_bos=bos, truncate=False)
+    tokens = model.to_tokens(check_unicode(text, "text"), prepend_bos=bos, truncate=False)
     ids = tokens[0, int(bos) :].tolist()
     if not ids:
         raise ValueError(f"text {text!r}: it has no tokens; give one with some words")
