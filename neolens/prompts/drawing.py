@@ -120,9 +120,7 @@ def check_room(prompts: int, length: int) -> None:
         ValueError: they are.
     """
     if prompts * length > MOST_TOKENS:
-        raise ValueError(
-            f"{prompts} prompts of {length} tokens: expected at most {MOST_TOKENS} in all; draw fewer"
-        )
+        raise ValueError(f"{prompts} prompts of {length} tokens: expected at most {MOST_TOKENS} in all; draw fewer")
 
 
 def _check_counts(length: Any, what: str, prompts: Any, seed: Any) -> tuple[int, int, int]:

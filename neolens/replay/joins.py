@@ -41,9 +41,7 @@ class Cells:
         for name in ("prompt", "head", "first", "last", "number"):
             values = getattr(self, name)
             if not holds_tokens(values) or values.shape != self.prompt.shape or values.ndim != 1:
-                raise TypeError(
-                    f"{name} {shown(values)} of Cells: expected an integer tensor [cell], each as long"
-                )
+                raise TypeError(f"{name} {shown(values)} of Cells: expected an integer tensor [cell], each as long")
 
     def __getitem__(self, which: Tensor) -> Cells:
         return Cells(*(getattr(self, name)[which] for name in ("prompt", "head", "first", "last", "number")))
