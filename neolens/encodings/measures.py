@@ -28,7 +28,7 @@ class Encoding(Arm):
 
 
 _AXES_OF = {
-    **dict.fromkeys(("score", "holds"), "role layer head"),
+    **dict.fromkeys(("score", "holds"), "role layer? head?"),
     **dict.fromkeys(("effect", "control", "more", "more_p_adjusted"), "layer head"),
     **dict.fromkeys(("role_effect", "role_more"), "role"),
     **dict.fromkeys(("shift_kl", "shift_logits", "shift_exact", "rounding"), "shift?"),
@@ -49,7 +49,7 @@ def check_encoding(one: Any, what: str = "one", variables: Sequence[str] = ()) -
     check_result(one.result, f"result of {what}", variables, ["seed"], "neolens.encodings.over_seeds")
     for name in variables:
         if name in _AXES_OF:
-            check_axes(one.result[name], f"result of {what}", f"seed {_AXES_OF[name]}", "neolens.encodings.over_seeds")
+            check_axes(one.result[name], f"result of {what}", f"seed? {_AXES_OF[name]}", "neolens.encodings.over_seeds")
     found: Encoding = one
     return found
 
