@@ -228,11 +228,11 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others():
 
 
 def test_groups_resampled_in_several_parts_are_resampled_alike(monkeypatch):
-    from neolens.ablation import effects
+    from neolens.stats import paired
 
     data = result(np.random.default_rng(3).normal(0.2, 1, (7, 25)))
     whole = effect(data)
-    monkeypatch.setattr(effects, "_CELLS", 2**15)
+    monkeypatch.setattr(paired, "_CELLS", 2**15)
     xr.testing.assert_allclose(effect(data), whole, rtol=1e-12)
 
 

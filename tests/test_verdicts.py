@@ -5,7 +5,8 @@ import math
 import pytest
 
 from neolens import verdicts
-from neolens.verdicts import CEILING, NEAR_CHANCE, SIGNIFICANT, Levels
+from neolens.stats import ALPHA
+from neolens.verdicts import CEILING, NEAR_CHANCE, Levels
 
 NAN = math.nan
 NEAR_ZERO = 1e-9
@@ -164,9 +165,9 @@ def test_a_value_that_an_architecture_fixes_is_exact_or_contradicted(deviations,
 # Significance -----------------------------------------------------------------------------------------------------
 
 P = {
-    "just below 0.05": (SIGNIFICANT - NEAR_ZERO, "supported"),
-    "0.05": (SIGNIFICANT, "not significant"),
-    "just above 0.05": (SIGNIFICANT + NEAR_ZERO, "not significant"),
+    "just below 0.05": (ALPHA - NEAR_ZERO, "supported"),
+    "0.05": (ALPHA, "not significant"),
+    "just above 0.05": (ALPHA + NEAR_ZERO, "not significant"),
     "0": (0.0, "supported"),
     "1": (1.0, "not significant"),
     "none": (NAN, "not measured"),
@@ -204,7 +205,7 @@ STRONGEST = {
     "just below the threshold": (
         ["0.0"],
         [0.1],
-        [SIGNIFICANT - NEAR_ZERO],
+        [ALPHA - NEAR_ZERO],
         "0.0",
         "supported",
         "0.1, corrected p = 0.05",
@@ -212,7 +213,7 @@ STRONGEST = {
     "at the threshold": (
         ["0.0"],
         [0.1],
-        [SIGNIFICANT],
+        [ALPHA],
         None,
         "not significant",
         "the largest effect is 0.1 (0.0), corrected p = 0.05",

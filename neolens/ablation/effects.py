@@ -1,41 +1,24 @@
 """What ablating a group of heads does, and how sure that is: effects with intervals, corrected for how many they are.
 
-Prompts are the sample: an effect is first a number a prompt, intervals resample prompts, and tests flip the signs of
-whole prompts. A sweep over all heads asks many questions at once, so a p value of each alone says little: Westfall
-and Young 1993 ("Resampling-Based Multiple Testing") compare each group with the largest of all groups under the same
-flips, Benjamini and Hochberg 1995 bound the share of false findings. Intervals and single p values are
-TransformerLens's.
+Prompts are the sample: an effect is first one number per prompt. Intervals, tests and corrections are those of
+`neolens.stats.paired`.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
-from jaxtyping import Float
-from scipy.stats import false_discovery_control
-from transformer_lens.utilities.statistics import bootstrap_ci, derive_generator, sign_flip_permutation_pvalue
 
 from neolens import results
 from neolens.ablation.by_prompt import Read, by_distance, of_answers, of_metric, read
 from neolens.checks import check_choice, check_list, check_seed, check_whole, did_you_mean, shown
+from neolens.stats.paired import CORRECTIONS, MAX_RESAMPLES, paired_tests
 
 __all__ = ["CORRECTIONS", "by_distance", "difference", "effect", "heads_grid", "of_answers"]
-
-SIGNIFICANT = 0.05
-"""The corrected p below which figures mark a group."""
-
-CORRECTIONS = ("max_t", "benjamini_hochberg")
-MOST_RESAMPLES = 2**24
-_EXACT = 12  # prompts up to which all flips are tried, as in TransformerLens's test
-_TIE = 1e-13  # far above the rounding of a sum over its root mean square, far below any difference that matters
-_CELLS = 2**24  # numbers held at once while resampling
-_CHUNK = 256  # resamples that TransformerLens draws at once
 
 
 def effect(
@@ -68,12 +51,11 @@ def effect(
             that is not finite.
     """
     check_choice(correction, "correction", CORRECTIONS)
-    resamples, seed = check_whole(resamples, "resamples", 1, MOST_RESAMPLES), check_seed(seed)
+    resamples, seed = check_whole(resamples, "resamples", 1, MAX_RESAMPLES), check_seed(seed)
     result, _ = of_metric(result, metric)
     taken = read(result, where)
-    low, high, p = _uncertainty(taken.effect, resamples, seed)
-    found = {"effect": taken.effect.mean(1), "low": low, "high": high, "p": p}
-    found["p_adjusted"] = _adjusted(taken.effect, p, correction, resamples, seed)
+    tests = paired_tests(taken.effect, correction=correction, resamples=resamples, seed=seed)
+    found = {"effect": tests.mean, "low": tests.low, "high": tests.high, "p": tests.p, "p_adjusted": tests.p_adjusted}
     return results.check(
         xr.Dataset(
             {variable: ("group", values) for variable, values in found.items()} | {"baseline": taken.baseline.mean()},
@@ -104,15 +86,15 @@ def difference(
     Raises:
         ValueError: what `effect` says, no such group, or one that is compared with itself.
     """
-    resamples, seed = check_whole(resamples, "resamples", 1, MOST_RESAMPLES), check_seed(seed)
+    resamples, seed = check_whole(resamples, "resamples", 1, MAX_RESAMPLES), check_seed(seed)
     result, _ = of_metric(result, metric)
     ours, theirs = (_rows(result, names) for names in (group, other))
     if both := [one for one in ours if one in theirs]:
         raise ValueError(f"group {both[0]!r} is compared with itself: name different groups")
     taken = read(result.sel(group=[*ours, *theirs]), where)
     one, another = taken.effect[: len(ours)].mean(0), taken.effect[len(ours) :].mean(0)
-    low, high, p = _uncertainty((one - another)[None], resamples, seed)
-    found = {"difference": (one - another).mean(), "low": low[0], "high": high[0], "p": p[0]}
+    tests = paired_tests((one - another)[None], resamples=resamples, seed=seed)
+    found = {"difference": tests.mean[0], "low": tests.low[0], "high": tests.high[0], "p": tests.p[0]}
     found |= {"effect": one.mean(), "other": another.mean(), "baseline": taken.baseline.mean()}
     attrs = _attrs(result, taken, resamples, seed)
     return xr.Dataset(found, attrs=attrs | {"group": json.dumps(ours), "other": json.dumps(theirs)})
@@ -162,62 +144,6 @@ def _places(effects: xr.Dataset) -> dict[tuple[int, int], int]:
     if not places:
         raise ValueError("no group is a single head: ablate neolens.each_head(model)")
     return places
-
-
-def _uncertainty(
-    x: Float[np.ndarray, "group prompt"], resamples: int, seed: int
-) -> tuple[Float[np.ndarray, " group"], Float[np.ndarray, " group"], Float[np.ndarray, " group"]]:
-    """The ends of the interval and the p of each group; all groups are resampled and flipped alike."""
-    groups, prompts = x.shape
-    if prompts < 2:
-        return (np.full(groups, np.nan),) * 3
-    parts = torch.from_numpy(x).split(max(1, _CELLS // max(_CHUNK * prompts, 2**_EXACT * _EXACT, resamples)))
-    ends = [bootstrap_ci(part, n_resamples=resamples, generator=_generator(seed, "interval")) for part in parts]
-    p = [
-        sign_flip_permutation_pvalue(
-            part, n_permutations=resamples, generator=_generator(seed, "p"), exact_max_n=_EXACT
-        )
-        for part in parts
-    ]
-    low, high = zip(*ends, strict=True)
-    return torch.cat(low).numpy(), torch.cat(high).numpy(), torch.cat(p).numpy()
-
-
-def _adjusted(
-    x: Float[np.ndarray, "group prompt"], p: Float[np.ndarray, " group"], correction: str, resamples: int, seed: int
-) -> Float[np.ndarray, " group"]:
-    if x.shape[1] < 2:
-        return np.full(len(x), np.nan)
-    return false_discovery_control(p) if correction == "benjamini_hochberg" else _max_t(x, resamples, seed)
-
-
-def _max_t(x: Float[np.ndarray, "group prompt"], resamples: int, seed: int) -> Float[np.ndarray, " group"]:
-    """The share of flips in which the largest |t| of all groups reaches that of a group.
-
-    With r = |mean| / root mean square, |t| = r sqrt((n - 1) / (1 - r^2)): it grows with r, alike in all groups, and a
-    flip leaves the root mean square as it is. So r, which is never infinite, orders as |t| does.
-    """
-    size = np.sqrt((x**2).mean(1, keepdims=True))
-    scaled = np.divide(x, size, out=np.zeros_like(x), where=size > 0)
-    signs, exact = _flips(x.shape[1], resamples, seed)
-    observed = np.abs(scaled.mean(1))
-    blocks = np.array_split(signs, max(1, signs.shape[0] * len(x) // _CELLS + 1))
-    largest = np.concatenate([np.abs(block @ scaled.T).max(1) for block in blocks]) / x.shape[1]
-    reached = np.sort(largest)
-    hits = len(reached) - np.searchsorted(reached, observed - _TIE, side="left")
-    return hits / len(signs) if exact else (hits + 1) / (len(signs) + 1)
-
-
-def _flips(prompts: int, resamples: int, seed: int) -> tuple[Float[np.ndarray, "flip prompt"], bool]:
-    """All patterns of signs of few prompts, else random ones (those of the p of each group), and whether it is all."""
-    if prompts <= _EXACT:
-        return np.array(list(itertools.product((1.0, -1.0), repeat=prompts))), True
-    drawn = torch.randint(0, 2, (resamples, prompts), generator=_generator(seed, "p"))
-    return drawn.double().numpy() * 2 - 1, False
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    return derive_generator(seed, "ablation", purpose)
 
 
 def _rows(result: xr.Dataset, names: Any) -> list[str]:

@@ -9,7 +9,6 @@ and Young 1993).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens.ablation.effects import effect
 from neolens.checks import check_bool, check_index, check_whole
 from neolens.checks.annotations import check_annotated, checked
 from neolens.checks.labels import check_axes
@@ -26,7 +24,9 @@ from neolens.circuits.crossing import BETWEEN, PARTS
 from neolens.circuits.effects import effects
 from neolens.near_far import NearFar, near_far
 from neolens.results import check_result, check_results
-from neolens.verdicts import NEEDED, SIGNIFICANT
+from neolens.stats import ALPHA
+from neolens.stats.paired import paired_tests
+from neolens.verdicts import NEEDED
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""
@@ -118,7 +118,7 @@ class Side:
         """Whether holding this layer to the window surely takes something away."""
         check_index(layer, "layer", 1 + max(self.narrowed, default=-1))
         one = self.changes.sel(group=f"layer {layer} local")
-        return float(one["low"]) > 0 and float(one["p_adjusted"]) < SIGNIFICANT
+        return float(one["low"]) > 0 and float(one["p_adjusted"]) < ALPHA
 
 
 def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
@@ -151,7 +151,7 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
         float(pooled["clean"].mean()),
         float(carried.mean()),
         _changes(pooled, carried),
-        effect(_as_ablation(pooled["ablated"], pooled["clean"])),
+        _ablated(pooled),
         effects(pooled[["patched", "clean", "corrupted"]].assign_attrs(direction="denoise")),
     )
 
@@ -175,10 +175,7 @@ def each_distance(result: xr.Dataset, window: int) -> dict[int, Side]:
         pooled = _pooled(result.sel(distance=[distance]))
         apart = _changed(pooled) - (pooled["clean"] - pooled["corrupted"])
         differences.append(apart.transpose("group", "prompt").values)
-    rows = np.concatenate(differences)
-    groups = {"group": [str(row) for row in range(len(rows))]}
-    joined = xr.DataArray(rows, dims=("group", "prompt"), coords=groups)
-    p = effect(_as_ablation(joined, xr.DataArray(np.zeros(rows.shape[1]), dims="prompt")))["p_adjusted"].values
+    p = paired_tests(np.concatenate(differences).astype(float)).p_adjusted
     each = np.split(p, np.cumsum([len(part) for part in differences])[:-1])
     return {
         distance: replace(one, changes=one.changes.assign(p_adjusted=("group", its)))
@@ -203,13 +200,18 @@ def _changes(pooled: xr.Dataset, carried: xr.DataArray) -> xr.Dataset:
     changed = _changed(pooled)
     runs = xr.Dataset({"patched": changed, "clean": carried, "corrupted": xr.zeros_like(carried)})
     shares = effects(runs.assign_attrs(direction="noise"))
-    return shares.assign(p_adjusted=effect(_as_ablation(changed, carried))["p_adjusted"])
+    apart = changed.astype(float) - carried.astype(float)
+    tests = paired_tests(apart.transpose("group", "prompt").values)
+    return shares.assign(p_adjusted=("group", tests.p_adjusted))
 
 
-def _as_ablation(changed: xr.DataArray, baseline: xr.DataArray) -> xr.Dataset:
-    """In the form of a result of `neolens.ablate`, so that effects, intervals and corrections are the same."""
-    variables = {"ablated": changed.transpose("group", "prompt"), "baseline": baseline}
-    return xr.Dataset(variables, attrs={"metric": json.dumps(["logit_difference"])})
+def _ablated(pooled: xr.Dataset) -> xr.Dataset:
+    """What ablating each group adds to the logit difference."""
+    added = (pooled["ablated"].astype(float) - pooled["clean"].astype(float)).transpose("group", "prompt")
+    tests = paired_tests(added.values)
+    found = {"effect": tests.mean, "low": tests.low, "high": tests.high, "p_adjusted": tests.p_adjusted}
+    coords = {name: values for name, values in added.coords.items() if values.dims == ("group",)}
+    return xr.Dataset({name: ("group", values) for name, values in found.items()}, coords=coords)
 
 
 @dataclass(frozen=True)

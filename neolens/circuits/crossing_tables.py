@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
 from neolens.circuits.carriers import Carriers, Side
-from neolens.verdicts import SIGNIFICANT
+from neolens.stats import ALPHA
 
 Row = list[str | int | float | None]
 
@@ -59,7 +59,7 @@ def _by_seed(sides: Sequence[Side], group: str) -> str:
     told = []
     for one in (side.changes.sel(group=group) for side in sides):
         share, low, high = (f"{float(one[name]):.2f}" for name in ("share", "low", "high"))
-        told.append(f"{share} ({low} to {high}){'*' * (float(one['p_adjusted']) < SIGNIFICANT)}")
+        told.append(f"{share} ({low} to {high}){'*' * (float(one['p_adjusted']) < ALPHA)}")
     return "; ".join(told).replace("-0.00", "0.00")
 
 

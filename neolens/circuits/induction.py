@@ -17,13 +17,14 @@ import numpy as np
 import xarray as xr
 
 from neolens import seeds
-from neolens.ablation.effects import effect
 from neolens.checks import check_choice, check_whole, shown
 from neolens.checks.annotations import Probability, Size, Text, check_annotated, checked
 from neolens.circuits.copying import HOLDS, check_copying
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.seeds import Estimate
+from neolens.stats import ALPHA
+from neolens.stats.paired import paired_tests
 from neolens.verdicts import Verdict
 
 Key = TypeVar("Key", bound=Hashable)
@@ -95,7 +96,7 @@ class Sure:
 
     @property
     def tells(self) -> bool:
-        return self.p_adjusted < 0.05
+        return self.p_adjusted < ALPHA
 
 
 @dataclass(frozen=True)
@@ -258,14 +259,12 @@ def _check_values(values: Mapping[Any, xr.DataArray], untested: Mapping[Any, Ver
 
 
 def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:
-    """Bootstrap intervals and max-T, as the effects of ablations have them."""
+    """Bootstrap intervals and max-T."""
     if not values:
         return {}
     rows = np.stack(list(values.values()))
-    names = [str(number) for number in range(len(rows))]
-    variables = {"ablated": (("group", "prompt"), rows), "baseline": ("prompt", np.zeros(rows.shape[1]))}
-    its = effect(xr.Dataset(variables, coords={"group": names}))
-    numbers = [its[name].values.tolist() for name in ("effect", "low", "high", "p", "p_adjusted")]
+    tests = paired_tests(rows)
+    numbers = [its.tolist() for its in (tests.mean, tests.low, tests.high, tests.p, tests.p_adjusted)]
     n = rows.shape[1]
     return {
         key: Sure(Estimate(mean, low, high, n, p), "prompts", adjusted)

@@ -20,6 +20,7 @@ from neolens.circuits.induction import MEASURES, Induction, Sure
 from neolens.circuits.induction_comparisons import CROSSING, Comparison, check_tests
 from neolens.circuits.words import listed
 from neolens.near_far import NearFar, of_anatomies
+from neolens.stats import ALPHA
 from neolens.verdicts import Verdict, more_than_controls
 
 NAMED = 6
@@ -216,7 +217,7 @@ def _alone(one: Induction) -> str:
     parts, without = [], []
     for n in one.nearest:
         at, holds = one.result.sel(distance=n - 1), one.holds(n)
-        more = int(((at["more"] > 0) & (at["p_adjusted"] < 0.05)).sum())
+        more = int(((at["more"] > 0) & (at["p_adjusted"] < ALPHA)).sum())
         tested = int((holds & at["more"].notnull()).sum())
         parts += [f"{more} of {tested} heads at n = {n}"] if tested else []
         bare = int((holds & at["more"].isnull()).sum())

@@ -18,7 +18,8 @@ from neolens.circuits.need_compared import Compared, candidates_of, masking_is_e
 from neolens.circuits.needs import CONDITIONS, KINDS, Needs, group_of
 from neolens.circuits.words import listed
 from neolens.models import Anatomy
-from neolens.verdicts import SIGNIFICANT, largest_significant, limit, strongest
+from neolens.stats import ALPHA
+from neolens.verdicts import largest_significant, limit, strongest
 
 LEAST = 0.01
 """Nats a token: heads that change the loss by less stand in figures, but in no table and no count."""
@@ -91,7 +92,7 @@ def _heads_of(found: Needs) -> str:
     return (
         f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at {found.near_far.short}, "
         f"{most['cut']} beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below "
-        f"{SIGNIFICANT}, the loss is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}."
+        f"{ALPHA}, the loss is changed by {LEAST} or more by {many_at}; cut, by {many['cut']}."
         f"{_masked_local_heads(found)}"
     )
 
@@ -225,7 +226,7 @@ def _count(found: Needs, condition: str) -> str:
 @checked
 def tells(effects: xr.Dataset) -> Bool[np.ndarray, " group"]:
     """Whether each effect is large enough to speak of, and told from chance."""
-    return (effects["p_adjusted"].values < SIGNIFICANT) & (np.abs(effects["effect"].values) >= LEAST)
+    return (effects["p_adjusted"].values < ALPHA) & (np.abs(effects["effect"].values) >= LEAST)
 
 
 def _random(row: Compared) -> str:

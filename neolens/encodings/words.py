@@ -17,6 +17,7 @@ from neolens.contrasts import Contrast
 from neolens.contrasts.words import Row
 from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
 from neolens.seeds import Estimate, in_words
+from neolens.stats import ALPHA
 from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
 
 COPIES = 1.0
@@ -162,7 +163,7 @@ def _most(order: Sequence[int], p: float, arms: int) -> str:
     if not np.isfinite(p):
         return f"Most goes with band {order[0]}, without a p: there are not two seeds."
     among = f"p = {p:.2g}, corrected for {arms} arm{'s' if arms > 1 else ''}"
-    if p < 0.05:
+    if p < ALPHA:
         return f"They live most on band {order[0]} ({among})."
     return f"Which of bands {order[0]} and {order[1]} they live on more is not told apart ({among})."
 

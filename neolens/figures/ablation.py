@@ -12,11 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.ablation.effects import SIGNIFICANT
 from neolens.figures import legends, maps, points, style
 from neolens.figures.ablated import KINDS, caption, kind_of
 from neolens.figures.inputs import anatomy_of, check_metric, checked
 from neolens.figures.style import INK, escape
+from neolens.stats import ALPHA
 
 ABLATED = {"ablated": "group prompt pos? metric?", "baseline": "prompt pos? metric?"}
 EFFECTS = dict.fromkeys(("effect", "low", "high", "p_adjusted"), "group")
@@ -52,7 +52,7 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
         unit=style.unit(name),
         customdata=beside,
         meta=["low", "high", "adjusted p"],
-        text=np.where(beside[..., 2] < SIGNIFICANT, "●", ""),
+        text=np.where(beside[..., 2] < ALPHA, "●", ""),
         texttemplate="%{text}",
         textfont={"size": 9},
         hovertemplate="layer %{y}, head %{x}: %{z:.3g}<br>95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}<br>"
@@ -99,7 +99,7 @@ def _points(effects: xr.Dataset, rows: list[int], label: str, colour: str) -> go
     """Points with intervals, at the rows of their groups."""
     effect, low, high, p = (effects[name].values for name in ("effect", "low", "high", "p_adjusted"))
     names = [escape(str(group)) for group in effects["group"].values]
-    drawn = points.with_intervals(effect, low, high, rows, p < SIGNIFICANT, colour)
+    drawn = points.with_intervals(effect, low, high, rows, p < ALPHA, colour)
     return drawn.update(
         customdata=list(zip(names, low, high, p, strict=True)),
         meta=["group", "low", "high", "adjusted p"],
@@ -128,4 +128,4 @@ def _effect_on(metric: str) -> str:
 def _adjusted_p(effects: xr.Dataset) -> str:
     correction, groups = str(effects.attrs.get("correction", "")), effects.sizes["group"]
     how = f" ({_CORRECTIONS[correction]})" if correction in _CORRECTIONS else ""
-    return f"p below {SIGNIFICANT} adjusted for {groups} group{'' if groups == 1 else 's'}{how}"
+    return f"p below {ALPHA} adjusted for {groups} group{'' if groups == 1 else 's'}{how}"

@@ -8,13 +8,14 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.ablation.effects import SIGNIFICANT, heads_grid
+from neolens.ablation.effects import heads_grid
 from neolens.checks import shown
 from neolens.figures import maps, style
 from neolens.figures.ablated import caption
 from neolens.figures.ablation import EFFECTS
 from neolens.figures.inputs import anatomy_of, by_model, check_metric
 from neolens.figures.style import escape
+from neolens.stats import ALPHA
 
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
 _TICKS = 48  # names of heads side by side, at most
@@ -60,7 +61,7 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
     )
     _label(figure, list(effects), heads)
     title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
-    beneath = f"{caption(first)} A dot: p below {SIGNIFICANT} adjusted for all heads of a map."
+    beneath = f"{caption(first)} A dot: p below {ALPHA} adjusted for all heads of a map."
     return style.style(figure, title, beneath, height=style.CELL * grids[0].sizes["layer"] + 40)
 
 
@@ -75,7 +76,7 @@ def _written(beside: xr.Dataset, numbers: bool) -> np.ndarray:
     """What stands in each cell: its effect, if there is room and something to say, and the dot."""
     effect, p = (beside[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
     told = [f"{value:.2f}" if numbers and abs(value) >= 0.005 else "" for value in effect.ravel().tolist()]
-    dots = ["●" if its < SIGNIFICANT else "" for its in p.ravel().tolist()]
+    dots = ["●" if its < ALPHA else "" for its in p.ravel().tolist()]
     return np.array([f"{one} {dot}".strip() for one, dot in zip(told, dots)], dtype=object).reshape(effect.shape)
 
 

@@ -17,6 +17,7 @@ from neolens.figures.inputs import HEADS, Results, by_model, check_head_of, chec
 from neolens.figures.style import GREY, escape
 from neolens.position import taken_away
 from neolens.scores import THRESHOLDS
+from neolens.stats import ALPHA
 
 
 def pattern_and_cause(results: Results, roles: Sequence[str] = ("previous_token", "induction")) -> go.Figure:
@@ -56,7 +57,7 @@ def _causes(name: str, result: xr.Dataset, role: str, line: dict[str, str]) -> g
     holds = result["holds"].sel(role=role, drop=True) == 1
     points = result[["more", "more_p_adjusted"]].assign(score=result["score"].sel(role=role, drop=True))
     points = points.where(holds).stack(point=("seed", "layer", "head")).dropna("point", subset=["score"])
-    sure = (points["more_p_adjusted"] < 0.05).values
+    sure = (points["more_p_adjusted"] < ALPHA).values
     return go.Scatter(
         x=points["score"].values,
         y=points["more"].values,

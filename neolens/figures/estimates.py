@@ -13,6 +13,7 @@ from neolens.checks import check_text, shown
 from neolens.figures import points, style
 from neolens.figures.style import CELL, INK, escape
 from neolens.seeds import CORRECTION, FEW, Estimate, corrected
+from neolens.stats import ALPHA
 
 
 def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str = "") -> go.Figure:
@@ -48,7 +49,7 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
 def _points(found: Mapping[str, Estimate], adjusted: Mapping[str, float]) -> go.Scatter:
     """A point for each estimate, in rows."""
     mean, low, high = (np.array([getattr(one, end) for one in found.values()]) for end in ("mean", "low", "high"))
-    sure = np.array(list(adjusted.values())) < 0.05
+    sure = np.array(list(adjusted.values())) < ALPHA
     drawn = points.with_intervals(mean, low, high, range(len(found)), sure, INK)
     names, seeds = [escape(name) for name in found], [one.n for one in found.values()]
     return drawn.update(

@@ -19,6 +19,7 @@ from neolens.figures import legends, style
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 from neolens.near_far import of_results
+from neolens.stats import ALPHA
 
 _BY_HEAD, _BY_PROMPT = "seed distance layer head", "seed distance prompt"
 _BY_LENGTH = {"induction": f"{_BY_PROMPT} layer head", "accuracy": _BY_PROMPT}
@@ -161,7 +162,7 @@ def _points(heads: xr.DataArray, model: str, kind: str, what: str = "head of a {
 
 
 def _scatter(points: xr.Dataset, model: str, name: str, kind: str, symbol: str) -> go.Scatter:
-    marks = [symbol if p < 0.05 else f"{symbol}-open" for p in points["p_adjusted"].values]
+    marks = [symbol if p < ALPHA else f"{symbol}-open" for p in points["p_adjusted"].values]
     return go.Scatter(
         x=points["score"].values,
         y=points["more"].values,

@@ -14,24 +14,25 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
 from neolens.ablation.by_prompt import read
-from neolens.ablation.effects import effect, heads_grid
 from neolens.ablation.groups import Head, each_head, written
 from neolens.ablation.measure import ablate
 from neolens.models import Anatomy, anatomy
 from neolens.prompts.tokens import second_copy
+from neolens.stats.paired import paired_tests
 
 CORRECTION = "max_t"
-"""How the p of `more` are corrected (`neolens.ablation.effects.effect`): the chance of any false finding."""
+"""How the p of `more` are corrected (`neolens.stats.paired`): the chance of any false finding."""
 
 GROUPS = 19
 """Groups of random heads beside all heads that hold a role."""
 
-_OWN = ("effect", "low", "high", "p")
-_MORE = {"effect": "more", "low": "more_low", "high": "more_high", "p": "more_p", "p_adjusted": "more_p_adjusted"}
-CAUSES = (*_OWN, "control", *_MORE.values())
+_OWN = {"mean": "effect", "low": "low", "high": "high", "p": "p"}
+_MORE = {"mean": "more", "low": "more_low", "high": "more_high", "p": "more_p", "p_adjusted": "more_p_adjusted"}
+CAUSES = (*_OWN.values(), "control", *_MORE.values())
 """The variables of `effects_beside_controls`."""
 
 
@@ -77,12 +78,15 @@ def effects_beside_controls(
                 *(model, list(prompts), groups), how=how, positions=second_copy(n), seed=seed, progress=progress
             )
         its: Any = {"resamples": resamples, "seed": seed}
-        own = heads_grid(effect(result.sel(group=list(map(written, heads))), **its))
-        found |= {name: own[name].values for name in _OWN}
-        if any(controls.values()):
-            beyond = heads_grid(effect(_differences(result, controls), correction=CORRECTION, **its))
-            found |= {name: beyond[of].values for of, name in _MORE.items()}
-            found["control"] = found["effect"] - found["more"]
+        rows = dict(zip(map(str, result["group"].values), read(result).effect, strict=True))
+        _fill(found, {head: rows[written(head)] for head in heads}, _OWN, **its)
+        differences = {
+            head: rows[written(head)] - np.mean([rows[written(other)] for other in others], axis=0)
+            for head, others in controls.items()
+            if others
+        }
+        _fill(found, differences, _MORE, correction=CORRECTION, **its)
+        found["control"] = found["effect"] - found["more"]
     names = [[_listed(controls.get((layer, head), [])) for head in range(facts.heads)] for layer in range(facts.layers)]
     variables = {name: (("layer", "head"), values) for name, values in found.items()}
     return xr.Dataset(variables, coords={"controls": (("layer", "head"), np.array(names))})
@@ -150,17 +154,18 @@ def _as_many(heads: Sequence[Head], everywhere: Sequence[Head], draws: int) -> l
     return [[others[int(number)] for number in rng.choice(len(others), len(heads), replace=False)] for rng in rngs]
 
 
-def _differences(result: xr.Dataset, controls: Mapping[Head, Sequence[Head]]) -> xr.Dataset:
-    """Each head's effect less the mean of its controls', prompt by prompt, in the form of a result of `ablate`."""
-    rows = dict(zip(map(str, result["group"].values), read(result).effect, strict=True))
-    apart = {
-        written(head): rows[written(head)] - np.mean([rows[written(other)] for other in its], axis=0)
-        for head, its in controls.items()
-        if its
-    }
-    differences = np.stack(list(apart.values()))
-    variables = {"ablated": (("group", "prompt"), differences), "baseline": ("prompt", np.zeros(differences.shape[1]))}
-    return xr.Dataset(variables, coords={"group": list(apart), "heads": ("group", list(apart))}, attrs=result.attrs)
+def _fill(
+    grids: Mapping[str, Float[np.ndarray, "layer head"]],
+    by_head: Mapping[Head, Float[np.ndarray, " prompt"]],
+    names: Mapping[str, str],
+    **options: Any,
+) -> None:
+    """Put the mean, the interval and the p of each head where they belong; `names` maps them to names of grids."""
+    if by_head:
+        layers, heads = np.array(list(by_head)).T
+        tests = paired_tests(np.stack(list(by_head.values())), **options)
+        for of, name in names.items():
+            grids[name][layers, heads] = getattr(tests, of)
 
 
 def _listed(heads: Sequence[Head]) -> str:

@@ -12,7 +12,6 @@ from neolens.verdicts.causes import (
 )
 from neolens.verdicts.limits import CEILING, NEAR_CHANCE, Levels, Limit, Scale, limit, limited, unknown_candidates
 from neolens.verdicts.verdict import (
-    SIGNIFICANT,
     Status,
     Verdict,
     exact_by_construction,
@@ -27,7 +26,6 @@ __all__ = [
     "NEAR_CHANCE",
     "NEEDED",
     "ROUNDING",
-    "SIGNIFICANT",
     "Arrival",
     "Levels",
     "Limit",

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 
 from neolens.checks import shown
 from neolens.checks.annotations import Count, Probability, Text, check_as_many, checked
-from neolens.verdicts.verdict import SIGNIFICANT, Status, Verdict
+from neolens.stats import ALPHA
+from neolens.verdicts.verdict import Status, Verdict
 
 NEEDED = 0.1
 """The share of the effect of the source token that restricting a layer must remove for the layer to be needed."""
@@ -54,7 +55,7 @@ def more_than_controls(
     reason = f"{effect:.2f} nats per token, {more:+.2f} more than control heads"
     if not math.isfinite(p):
         return Verdict(claim, "not measured", f"{reason}, without a p")
-    status: Status = "not significant" if p >= SIGNIFICANT else "supported" if more > 0 else "contradicted"
+    status: Status = "not significant" if p >= ALPHA else "supported" if more > 0 else "contradicted"
     return Verdict(claim, status, f"{reason}, corrected p = {p:.2g}")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neolens.checks.annotations import Probability, Text, check_annotated, check_as_many, checked
+from neolens.stats import ALPHA
 
 Status = Literal["exact", "supported", "not significant", "contradicted", "not measured"]
 
@@ -26,10 +27,6 @@ class Verdict:
 
     def __post_init__(self) -> None:
         check_annotated(self)
-
-
-SIGNIFICANT = 0.05
-"""The corrected p below which a claim is supported."""
 
 
 @checked
@@ -61,7 +58,7 @@ def significance(claim: Text, p: Probability, effect: str = "", *, untested: str
     if not math.isfinite(p):
         return Verdict(claim, "not measured", untested)
     reason = f"{effect}{', ' if effect else ''}corrected p = {p:.2g}"
-    return Verdict(claim, "supported" if p < SIGNIFICANT else "not significant", reason)
+    return Verdict(claim, "supported" if p < ALPHA else "not significant", reason)
 
 
 @checked
@@ -69,6 +66,7 @@ def largest_significant(effects: Sequence[float], p: Sequence[Probability]) -> i
     """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
     check_as_many(effects=effects, p=p)
     chosen = [at for at, value in enumerate(p) if value < SIGNIFICANT and math.isfinite(effects[at])]
+    chosen = [at for at, value in enumerate(p) if value < ALPHA and math.isfinite(effects[at])]
     return max(chosen, key=lambda at: abs(effects[at]), default=None)
 
 
