@@ -17,7 +17,6 @@ import xarray as xr
 from torch import Tensor
 
 from neolens import results
-from neolens.ablation.effects import MOST_RESAMPLES
 from neolens.ablation.groups import Head
 from neolens.ablation.how import FEW, MEANS, checked_how, warn_of_few
 from neolens.checks import check_choice, check_number, check_seed, check_whole, shown
@@ -29,6 +28,7 @@ from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.scores.causes import CORRECTION, effects_beside_controls
 from neolens.scores.kinds import share_beyond
 from neolens.scores.measure import attention
+from neolens.stats.paired import MAX_RESAMPLES
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"previous_token": 0.4, "duplicate_token": 0.4, "induction": 0.4, "sink": 0.3, "local_only": 0.95}
@@ -104,7 +104,7 @@ def roles(
     """
     began = time.perf_counter()
     asked = _thresholds(thresholds)
-    draws, resamples = check_whole(draws, "draws", 1, 10_000), check_whole(resamples, "resamples", 1, MOST_RESAMPLES)
+    draws, resamples = check_whole(draws, "draws", 1, 10_000), check_whole(resamples, "resamples", 1, MAX_RESAMPLES)
     seed = check_seed(seed)
     within = None if within is None else check_whole(within, "within", 1, unit="tokens")
     ways = checked_how(how)

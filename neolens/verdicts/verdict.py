@@ -65,7 +65,7 @@ def significance(claim: Text, p: Probability, effect: str = "", *, untested: str
 def largest_significant(effects: Sequence[float], p: Sequence[Probability]) -> int | None:
     """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
     check_as_many(effects=effects, p=p)
-    chosen = [at for at, value in enumerate(p) if value < SIGNIFICANT and math.isfinite(effects[at])]
+    chosen = [at for at, value in enumerate(p) if value < ALPHA and math.isfinite(effects[at])]
     chosen = [at for at, value in enumerate(p) if value < ALPHA and math.isfinite(effects[at])]
     return max(chosen, key=lambda at: abs(effects[at]), default=None)
 
