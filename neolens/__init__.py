@@ -76,8 +76,8 @@ _MODULES = (
     "report",
     "results",
     "scores",
-    "seeds",
     "sites",
+    "stats",
     "views",
     "whatif",
 )

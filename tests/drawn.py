@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import circuits, encodings, figures, position, seeds
+from neolens import circuits, encodings, figures, position
 from neolens.ablation import effect, random_like
 from neolens.ablation.effects import by_distance
 from neolens.circuits.copying import copying, over_seeds, over_training
@@ -24,6 +24,7 @@ from neolens.contrasts import Arm, Contrast, Measure, contrasts
 from neolens.lab.curves import curves
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
+from neolens.stats import seeds
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 ABSOLUTE, LOCAL, ROTARY, NONE = "lab/gpt2", "lab/gpt-neo", "lab/pythia", "lab/nope"
@@ -139,7 +140,7 @@ def induction():
 
 def estimates():
     share = {name: one["loss"].isel(step=-1) for name, one in curves().groupby("model")}
-    return {str(name): seeds.estimate(values.squeeze("model", drop=True)) for name, values in share.items()}
+    return {str(name): seeds.mean_ci(values.squeeze("model", drop=True)) for name, values in share.items()}
 
 
 MEASURES = {

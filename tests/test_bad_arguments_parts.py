@@ -15,10 +15,11 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import lab, metrics, models, network, prompts, replay, results, seeds
+from neolens import lab, metrics, models, network, prompts, replay, results
 from neolens.lab import arms, competence, curves, family, language, planted, recipe, spread, training
 from neolens.models import describe, lab_models
 from neolens.prompts import PromptPairs
+from neolens.stats import seeds
 
 pytestmark = pytest.mark.untyped
 
@@ -189,12 +190,12 @@ NUMBERS = {
     "infinite p": (lambda: seeds.Estimate(0.5, 0.0, 1.0, 3, INF), "p of an Estimate"),
     "low above high": (lambda: seeds.Estimate(0.5, 1.0, 0.0, 3), "low 1"),
     "values of text": (lambda: seeds.Estimate(0.5, 0.0, 1.0, 3, values="ab"), "values"),
-    **{f"estimate of {value!r:.30}": (lambda value=value: seeds.estimate(value), "values")
+    **{f"estimate of {value!r:.30}": (lambda value=value: seeds.mean_ci(value), "values")
        for value in (["1", "2"], [b"1"], [None, 1.0], np.array(["2020"], "datetime64[D]"), [1j], META, 10**30)},
     **{f"bounds {value!r}": (lambda value=value: seeds.check_bounds(value), "bounds")
        for value in ({0, 1}, {0: 1, 1: 2}, META)},
-    "a seed twice": (lambda: seeds.compared(SEEDS, SEEDS.assign_coords(seed=[0, 0])), "seed twice"),
-    "words by seed": (lambda: seeds.compared(SEEDS, SEEDS.astype(str)), "expected numbers"),
+    "a seed twice": (lambda: seeds.paired_difference(SEEDS, SEEDS.assign_coords(seed=[0, 0])), "seed twice"),
+    "words by seed": (lambda: seeds.paired_difference(SEEDS, SEEDS.astype(str)), "expected numbers"),
     **{f"build from {value!r:.40}": (lambda value=value: results.build(value, A), "variables")
        for value in (3, "x", {"x": np.zeros(3)}, {"x": ("pos", "abc", 3, 4, 5)}, {"x": (("layer",), np.zeros(3))})},
     "a variable without a name": (lambda: results.build({1: (("pos",), [1])}, A), "name of a variable 1"),
@@ -202,7 +203,7 @@ NUMBERS = {
         lambda: results.build({"x": (("layer",), np.zeros(1))}, A, layers=[9]), "layers are 0 to 3"),
     "a head that is not in the model": (
         lambda: results.build({"x": (("head",), np.zeros(1))}, A, heads=["a"]), "head 'a'"),
-    "a dataset in place of a mapping": (lambda: seeds.corrected(xr.Dataset()), "a mapping from names to Estimate"),
+    "a dataset in place of a mapping": (lambda: seeds.adjust_p_values(xr.Dataset()), "a mapping from names to Estimate"),
     "coordinates as a list": (lambda: results.build({"x": (("pos",), [1])}, A, coords=[1]), "coords [1]"),
     "results of no anatomy": (lambda: results.build({}, "lab/gpt2"), "anatomy 'lab/gpt2'"),
 }  # fmt: skip
@@ -281,7 +282,7 @@ ACCEPTED = {
     "answers of int32": lambda: metrics.rank(LOGITS, replace(ASKED, answers=t(1, 2).int())),
     "candidates in an array": lambda: prompts.repeated(np.array([1, 2, 3]), np.int64(2), bos=None),
     "spans in a list": lambda: network.residual(WEIGHTS, TOKENS.int(), spans=list(A.attention), block=np.int64(2)),
-    "values in a tuple": lambda: seeds.estimate((1, np.float32(2.0), 3)),
+    "values in a tuple": lambda: seeds.mean_ci((1, np.float32(2.0), 3)),
     "bounds in an array": lambda: seeds.check_bounds(np.array([0, 1])),
     "layers in an array": lambda: results.build({"x": (("layer",), np.zeros(2))}, A, layers=np.array([0, 2])),
     "steps of NumPy": lambda: recipe.Recipe(steps=np.int64(3)).as_json(),

@@ -98,7 +98,8 @@ def test_the_table_has_100_rows():
 
 
 def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
-    from neolens import ablation, contrasts, encodings, figures, seeds
+    from neolens import ablation, contrasts, encodings, figures
+    from neolens.stats import seeds
 
     facts = neolens.anatomy("lab/gpt-neo")
     estimate = seeds.Estimate(1.0, 0.0, 2.0, 3)
@@ -111,11 +112,11 @@ def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
         "an arm of text": (lambda: contrasts.Arm("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
         "encodings that are none": (lambda: encodings.findings([3], []), "expected an Encoding"),
         "texts of text": (lambda: encodings.Texts("a", "b", "c", (1,)), "tokenize text first"),
-        "values of text": (lambda: seeds.estimate(np.array(["a"])), "one per seed"),
+        "values of text": (lambda: seeds.mean_ci(np.array(["a"])), "one per seed"),
         "an estimate of text": (lambda: seeds.Estimate("a", 0.0, 2.0, 3), "expected a number"),
         "a p above 1": (lambda: seeds.Estimate(1.0, 0.0, 2.0, 3, p=2.0), "from 0 to 1"),
-        "a form": (lambda: seeds.in_words(estimate, "zz"), "such as '.2f'"),
-        "a figure of a number": (lambda: figures.estimates(3), "neolens.seeds.estimate"),
+        "a form": (lambda: seeds.format_estimate(estimate, "zz"), "such as '.2f'"),
+        "a figure of a number": (lambda: figures.estimates(3), "neolens.stats.seeds.mean_ci"),
         "no layers": (lambda: dataclasses.replace(facts, layers=0), "layers 0: expected a whole number of at least 1"),
         "a kind of layers": (lambda: facts.layers_of_kind("gobal"), "did you mean global"),
         "a scale of a layer": (lambda: facts.layer_scale(9), "layers are 0 to 3"),

@@ -16,7 +16,7 @@ from drawn import ABSOLUTE, HOSTILE, LOCAL, NONE, ROTARY
 from neolens import figures, report
 from neolens.ablation.effects import effect
 from neolens.figures import KIND_COLOURS, POSITION_COLOURS
-from neolens.seeds import Estimate, corrected
+from neolens.stats.seeds import Estimate, adjust_p_values
 
 KIND_OF = {ABSOLUTE: "absolute", LOCAL: "absolute", ROTARY: "rotary", NONE: "none"} | {
     name: str(kind) for name, kind in zip(["lab/gpt-neo-global", "lab/pythia-sequential"], ["absolute", "rotary"])
@@ -292,7 +292,9 @@ def test_learning_and_estimates():
     its = measured("estimates")[ABSOLUTE]
     (row,) = cells("estimates", name=ABSOLUTE).to_dict("records")
     values = (row["loss at the end (nats a token)"], row["low"], row["high"], row["seeds"], row["corrected p"])
-    assert values == pytest.approx((its.mean, its.low, its.high, its.n, corrected(measured("estimates"))[ABSOLUTE]))
+    assert values == pytest.approx(
+        (its.mean, its.low, its.high, its.n, adjust_p_values(measured("estimates"))[ABSOLUTE])
+    )
 
 
 def student(values):
@@ -524,8 +526,8 @@ REFUSED = {
         ),
         "rows of 5 dimensions do not fit a circuit of 64",
     ),
-    "no estimates": (lambda: figures.estimates({}), "expected a name -> what neolens.seeds.estimate"),
-    "numbers": (lambda: figures.estimates({"a": 1.0}), "expected a name -> what neolens.seeds.estimate"),
+    "no estimates": (lambda: figures.estimates({}), "expected a name -> what neolens.stats.seeds.mean_ci"),
+    "numbers": (lambda: figures.estimates({"a": 1.0}), "expected a name -> what neolens.stats.seeds.mean_ci"),
     "no head of kernels": (
         lambda: figures.distance_kernels(measured("distance_kernels"), head=(9, 0)),
         "no layer 9 in lab/gpt2: layers are 0 to 3",

@@ -19,7 +19,6 @@ FLOORS = [
     ["network", "replay", "prompts", "netcdf", "results", "whatif", "stats"],
     ["patching", "ablation", "scores", "position"],
     [
-        "seeds",
         "verdicts",
         "near_far",
         "findings",

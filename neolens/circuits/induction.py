@@ -1,6 +1,6 @@
 """What was found about induction heads: one number a network and repeat length, and what changes across the window.
 
-Where a model has several seeds they are the sample (`neolens.seeds`); of a single network it is its prompts, and
+Where a model has several seeds they are the sample (`neolens.stats.seeds`); of a single network it is its prompts, and
 intervals are about other prompts of the same network (bootstrap). Everything that is tested in a run is corrected
 together: over seeds by Benjamini and Hochberg 1995, over the prompts of single networks by max-T (Westfall and Young
 1993). What ends at chance level or at a ceiling, and what the architecture fixes, is not tested (`neolens.verdicts`).
@@ -16,15 +16,14 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import xarray as xr
 
-from neolens import seeds
 from neolens.checks import check_choice, check_whole, shown
 from neolens.checks.annotations import Probability, Size, Text, check_annotated, checked
 from neolens.circuits.copying import HOLDS, check_copying
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
-from neolens.seeds import Estimate
-from neolens.stats import ALPHA
+from neolens.stats import ALPHA, seeds
 from neolens.stats.paired import paired_tests
+from neolens.stats.seeds import Estimate
 from neolens.verdicts import Verdict
 
 Key = TypeVar("Key", bound=Hashable)
@@ -233,8 +232,8 @@ def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = M
         tested |= {key: replace(one, p_adjusted=np.nan, untested=untested[key]) for key, one in bare.items()}
         return {key: tested[key] for key in values}
     several = {key: one for key, one in values.items() if one.sizes.get("seed", 1) > 1}
-    estimates = {key: seeds.estimate(one.mean("prompt")) for key, one in several.items()}
-    adjusted = seeds.corrected({str(number): one for number, one in enumerate(estimates.values())})
+    estimates = {key: seeds.mean_ci(one.mean("prompt")) for key, one in several.items()}
+    adjusted = seeds.adjust_p_values({str(number): one for number, one in enumerate(estimates.values())})
     found = {key: Sure(one, "seeds", p) for (key, one), p in zip(estimates.items(), adjusted.values(), strict=True)}
     single = {
         key: one.squeeze("seed") if "seed" in one.dims else one for key, one in values.items() if key not in found

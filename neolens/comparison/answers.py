@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import circuits, encodings, findings, seeds
+from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import Carriers, Side
@@ -21,7 +21,8 @@ from neolens.comparison.measures import SCORE_BOUNDS
 from neolens.contrasts import kind
 from neolens.results import check_results
 from neolens.scores import by_kind
-from neolens.seeds import Estimate
+from neolens.stats import seeds
+from neolens.stats.seeds import Estimate
 from neolens.verdicts import exact_by_construction
 
 _LAWS = {
@@ -178,13 +179,13 @@ def who_finds(found: Sequence[Found]) -> list[str]:
 
 
 def _estimate(values: np.ndarray, bounds: tuple[float, float], form: str) -> str:
-    return _with_seeds(seeds.estimate(values, bounds), form)
+    return _with_seeds(seeds.mean_ci(values, bounds), form)
 
 
 def _with_seeds(its: Estimate, form: str = ".2f") -> str:
     """A mean with its interval, and two or three seeds one by one."""
     each = seeds.each_seed(its, form)
-    return f"{seeds.in_words(its, form)}{f' [{each}]' if each else ''}"
+    return f"{seeds.format_estimate(its, form)}{f' [{each}]' if each else ''}"
 
 
 def _through(found: Carriers) -> str:

@@ -17,7 +17,7 @@ from neolens.findings import COLUMNS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
-from neolens.seeds import UNBOUNDED
+from neolens.stats.seeds import UNBOUNDED
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import circuits, encodings, findings, seeds
+from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
 from neolens.circuits import crossing_words, need_words
 from neolens.comparison import answers
@@ -22,6 +22,7 @@ from neolens.comparison.measures import SCORE_BOUNDS, compared
 from neolens.contrasts import Contrast, in_short, kind
 from neolens.models.describe import differences
 from neolens.scores import by_kind
+from neolens.stats import seeds
 
 Row = list[str | int | float | None]
 
@@ -102,7 +103,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
         for its_kind in each[0]["attention_kind"].values.tolist():
             for score, title in findings.column_titles(one.near_far).items():
                 values = np.array([float(its[score].sel(attention_kind=its_kind)) for its in each])
-                its = seeds.estimate(values, SCORE_BOUNDS[score])
+                its = seeds.mean_ci(values, SCORE_BOUNDS[score])
                 row: Row = [f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n]
                 rows.append([*row, seeds.each_seed(its, ".2g")])
     return header, rows

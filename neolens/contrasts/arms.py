@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import seeds, verdicts
+from neolens import verdicts
 from neolens.checks import check_choice, check_function, check_records, check_text, check_type, check_whole, shown
 from neolens.models import Anatomy
-from neolens.seeds import UNBOUNDED, Estimate
+from neolens.stats import seeds
+from neolens.stats.seeds import UNBOUNDED, Estimate
 from neolens.verdicts import Levels, Scale
 
 Values = Callable[[xr.Dataset], xr.DataArray | None]
@@ -93,7 +94,7 @@ class Arm:
     def estimate(self, measure: Measure) -> Estimate:
         """Its mean over seeds."""
         values = self.values(measure)
-        return seeds.estimate(np.array([]) if values is None else values, measure.bounds)
+        return seeds.mean_ci(np.array([]) if values is None else values, measure.bounds)
 
     def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
         """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import seeds, verdicts
+from neolens import verdicts
 from neolens.checks import check_choice, check_records, check_type
 from neolens.checks.annotations import Probability, check_annotated
 from neolens.contrasts.arms import Arm, Measure
 from neolens.models import Anatomy
 from neolens.models.describe import differences
-from neolens.seeds import Estimate
+from neolens.stats import seeds
+from neolens.stats.seeds import Estimate
 from neolens.verdicts import Verdict
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -89,12 +90,12 @@ def contrasts(arms: Sequence[Arm], measures: Mapping[str, Measure], question: st
             here, there = one.values(measure), other.values(measure)
             if here is None or there is None:
                 continue
-            difference = seeds.compared(here, there, measure.bounds)
+            difference = seeds.paired_difference(here, there, measure.bounds)
             if difference.n:
                 verdict = _without_test(measure, one, other, here - there)
                 difference = difference if verdict is None else replace(difference, p=np.nan)
                 untested.append((name, measure, one, other, difference, verdict))
-    adjusted = seeds.corrected({str(at): difference for at, (*_, difference, _) in enumerate(untested)})
+    adjusted = seeds.adjust_p_values({str(at): difference for at, (*_, difference, _) in enumerate(untested)})
     return [
         Contrast(
             *(name, measure, one, other, question, difference, p),

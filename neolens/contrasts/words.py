@@ -10,7 +10,7 @@ from neolens.checks import check_records
 from neolens.circuits.words import listed
 from neolens.contrasts.arms import Arm, Measure, limit_in_words
 from neolens.contrasts.differences import Contrast, check_asked, kind
-from neolens.seeds import Estimate, each_seed, in_words
+from neolens.stats.seeds import Estimate, each_seed, format_estimate
 from neolens.verdicts import Verdict
 
 Row = list[str | int | float | None]
@@ -115,7 +115,7 @@ def _fixed(one: Contrast) -> str:
     parts = []
     for arm in (one.one, one.other):
         estimate = arm.estimate(one.what)
-        value = f"exactly {one.what.fixed}" if arm.fixes(one.what) else each_seed(estimate) or in_words(estimate)
+        value = f"exactly {one.what.fixed}" if arm.fixes(one.what) else each_seed(estimate) or format_estimate(estimate)
         parts.append(f"{value} in {arm.name}")
     return "; ".join(parts)
 
@@ -157,7 +157,7 @@ def _who(one: Contrast, between: str = "less") -> str:
 def _difference(one: Contrast) -> str:
     form = _form(one.difference, "+")
     each = each_seed(one.difference, form)
-    text = f"{one.what.title} ({one.what.unit}) {in_words(one.difference, form)}, corrected p = {one.p_adjusted:.2g}"
+    text = f"{one.what.title} ({one.what.unit}) {format_estimate(one.difference, form)}, corrected p = {one.p_adjusted:.2g}"
     return f"{text}, seed by seed {each}" if each else text
 
 

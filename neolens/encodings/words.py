@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import contrasts, seeds
+from neolens import contrasts
 from neolens.circuits.words import listed
 from neolens.contrasts import Contrast
 from neolens.contrasts.words import Row
 from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
-from neolens.seeds import Estimate, in_words
-from neolens.stats import ALPHA
+from neolens.stats import ALPHA, seeds
+from neolens.stats.seeds import Estimate, format_estimate
 from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
 
 COPIES = 1.0
@@ -113,16 +113,16 @@ def band_estimates(one: Encoding) -> dict[int, Estimate]:
         == 1
     )
     shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
-    return {int(band): seeds.estimate(shares.sel(band=band), (-np.inf, 1.0)) for band in shares["band"].values}
+    return {int(band): seeds.mean_ci(shares.sel(band=band), (-np.inf, 1.0)) for band in shares["band"].values}
 
 
 def shift(one: Encoding) -> Verdict:
     """Whether moving every position index by the farthest shift changes the predictions; KL divergence first."""
     result = check_encoding(one, variables=["shift", "shift_kl", "shift_logits", "shift_exact", "rounding"]).result
-    kl = seeds.estimate(result["shift_kl"].isel(shift=-1), LOSS)
+    kl = seeds.mean_ci(result["shift_kl"].isel(shift=-1), LOSS)
     logits = float(result["shift_logits"].isel(shift=-1).mean())
     exact = float(result["shift_exact"].isel(shift=-1).max())
-    sample = in_words(kl).partition("(")[2].rstrip(")")
+    sample = format_estimate(kl).partition("(")[2].rstrip(")")
     subject, by = f"{one.name} ({one.kind})", int(result["shift"][-1])
     return shift_changes_output(subject, kl.mean, logits, exact, float(result["rounding"].max()), by, sample)
 
@@ -140,7 +140,7 @@ def _bands(found: Sequence[Encoding]) -> list[str]:
     estimates = {name: its for name, its in estimates.items() if any(band.n for band in its.values())}
     ranked = {name: sorted(its, key=lambda band: -its[band].mean) for name, its in estimates.items()}
     apart = {one.name: _apart(one, ranked[one.name]) for one in found if len(ranked.get(one.name, ())) > 1}
-    adjusted = seeds.corrected(apart)
+    adjusted = seeds.adjust_p_values(apart)
     said = []
     for one in found:
         if one.name not in estimates:
@@ -148,7 +148,7 @@ def _bands(found: Sequence[Encoding]) -> list[str]:
         its, order = estimates[one.name], ranked[one.name][:3]
         wavelength = one.result["wavelength"]
         parts = [
-            f"band {band} (wavelength {float(wavelength.sel(band=band)):.3g} tokens) {in_words(its[band])}"
+            f"band {band} (wavelength {float(wavelength.sel(band=band)):.3g} tokens) {format_estimate(its[band])}"
             for band in order
         ]
         said.append(
@@ -171,25 +171,25 @@ def _most(order: Sequence[int], p: float, arms: int) -> str:
 def _apart(one: Encoding, order: Sequence[int]) -> Estimate:
     holds = one.result["holds"].sel(role="previous_token", drop=True) == 1
     shares = one.result["taken_away"].where(holds).mean(("layer", "head"))
-    return seeds.compared(shares.sel(band=order[0], drop=True), shares.sel(band=order[1], drop=True))
+    return seeds.paired_difference(shares.sel(band=order[0], drop=True), shares.sel(band=order[1], drop=True))
 
 
 def _beyond(found: Sequence[Encoding]) -> list[str]:
     """What becomes of the loss past the context: inside, beyond and interpolated."""
     inside, beyond = ({one.name: _part(one, "loss_beyond", far) for one in found} for far in (False, True))
-    more = {name: seeds.compared(beyond[name], inside[name]) for name in beyond}
-    adjusted = seeds.corrected(more)
+    more = {name: seeds.paired_difference(beyond[name], inside[name]) for name in beyond}
+    adjusted = seeds.adjust_p_values(more)
     said = []
     for one in found:
-        here, there = (_short(seeds.estimate(part[one.name], LOSS)) for part in (inside, beyond))
+        here, there = (_short(seeds.mean_ci(part[one.name], LOSS)) for part in (inside, beyond))
         p = f", corrected p = {adjusted[one.name]:.2g}" if np.isfinite(adjusted[one.name]) else ""
         text = (
             f"On periodic texts of twice the context of {one.facts.context}, the loss of {one.name} is {here} nats a "
             f"token in the last quarter of the context and {there} in the last quarter of the text, a difference of "
-            f"{in_words(more[one.name])}{p}"
+            f"{format_estimate(more[one.name])}{p}"
         )
         if "loss_interpolated" in one.result:
-            squeezed = _short(seeds.estimate(_part(one, "loss_interpolated", True), LOSS))
+            squeezed = _short(seeds.mean_ci(_part(one, "loss_interpolated", True), LOSS))
             text += f"; with positions interpolated, without further training, it is {squeezed} there"
         said.append(f"{text}.")
     return said
@@ -198,7 +198,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
 def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
     """The loss in the last quarter of the context, and of a text twice as long, of an arm with `loss_beyond`."""
     check_encoding(one, variables=["loss_beyond"])
-    inside, beyond = (seeds.estimate(_part(one, "loss_beyond", far), LOSS) for far in (False, True))
+    inside, beyond = (seeds.mean_ci(_part(one, "loss_beyond", far), LOSS) for far in (False, True))
     return inside, beyond
 
 

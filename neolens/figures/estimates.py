@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from neolens.checks import check_text, shown
 from neolens.figures import points, style
 from neolens.figures.style import CELL, INK, escape
-from neolens.seeds import CORRECTION, FEW, Estimate, corrected
 from neolens.stats import ALPHA
+from neolens.stats.seeds import CORRECTION, FEW, Estimate, adjust_p_values
 
 
 def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str = "") -> go.Figure:
@@ -21,21 +21,21 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
     single seed has no interval, one of none is left blank. Two or three seeds are drawn as small points.
 
     Args:
-        found: name -> what `neolens.seeds.estimate` or `compared` gives.
+        found: name -> what `neolens.stats.seeds.mean_ci` or `compared` gives.
         quantity: what is estimated, for the title.
 
     Raises:
         TypeError: something else.
         ValueError: nothing to draw.
     """
-    expected = "expected a name -> what neolens.seeds.estimate or neolens.seeds.compared gives, one or more"
+    expected = "expected a name -> what neolens.stats.seeds.mean_ci or neolens.stats.seeds.paired_difference gives, one or more"
     if not isinstance(found, Mapping):
         raise TypeError(f"found {shown(found)}: {expected}")
     if not found or not all(isinstance(one, Estimate) for one in found.values()):
         raise ValueError(f"found {shown(found)}: {expected}")
     check_text(quantity, "quantity", example="estimate")
     check_text(unit, "unit", empty=True)
-    adjusted = corrected(found)
+    adjusted = adjust_p_values(found)
     figure = go.Figure([*_seeds(found), _points(found, adjusted)])
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     points.name_rows(figure, [escape(name) for name in found])

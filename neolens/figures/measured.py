@@ -19,7 +19,7 @@ from neolens.contrasts.differences import KINDS
 from neolens.figures import legends, points, style
 from neolens.figures.style import CELL, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, POSITION_COLOURS, escape
 from neolens.figures.tidy import VALUE
-from neolens.seeds import FEW
+from neolens.stats.seeds import FEW
 
 T = TypeVar("T")
 

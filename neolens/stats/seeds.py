@@ -81,7 +81,7 @@ def check_bounds(bounds: Any, what: str = "bounds") -> tuple[float | int, float 
     return low, high
 
 
-def estimate(
+def mean_ci(
     values: xr.DataArray | Float[np.ndarray, " seed"], bounds: tuple[float | int, float | int] = UNBOUNDED
 ) -> Estimate:
     """The mean of a value that every seed has one of: mean +- t(0.975, n - 1) s / sqrt(n), and the p of the t test.
@@ -128,7 +128,9 @@ def estimate(
     return Estimate(mean, low, high, n, float(2 * stats.t.sf(abs(mean) / error, n - 1)), tuple(found.tolist()))
 
 
-def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float | int, float | int] = UNBOUNDED) -> Estimate:
+def paired_difference(
+    one: xr.DataArray, other: xr.DataArray, bounds: tuple[float | int, float | int] = UNBOUNDED
+) -> Estimate:
     """How much larger a value is in one arm than in another, seed by seed.
 
     Args:
@@ -153,14 +155,16 @@ def compared(one: xr.DataArray, other: xr.DataArray, bounds: tuple[float | int, 
     except Exception as error:  # xarray raises errors of many kinds
         reason = " ".join(str(error).split())
         raise ValueError(f"one and other cannot be compared ({reason:.100}): expected a value per seed") from error
-    return estimate(one - other, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
+    return mean_ci(one - other, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
 
 
-def corrected(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+def adjust_p_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     """The p of each estimate, corrected for all of them; NaN where it has none, which are not counted."""
     check_type(estimates, "estimates", Mapping, "a mapping from names to Estimate")
     for name, one in estimates.items():
-        check_type(one, f"estimates[{shown(name)}]", Estimate, "an Estimate, as neolens.seeds.estimate returns them")
+        check_type(
+            one, f"estimates[{shown(name)}]", Estimate, "an Estimate, as neolens.stats.seeds.mean_ci returns them"
+        )
     tested = {name: one.p for name, one in estimates.items() if np.isfinite(one.p)}
     adjusted = stats.false_discovery_control(list(tested.values())) if tested else []
     found = dict(zip(tested, map(float, adjusted), strict=True))
@@ -174,14 +178,14 @@ def check_form(one: Any, form: Any) -> None:
         TypeError: no estimate, or no text.
         ValueError: a form that does not write a number.
     """
-    check_type(one, "one", Estimate, "an Estimate, as neolens.seeds.estimate returns them")
+    check_type(one, "one", Estimate, "an Estimate, as neolens.stats.seeds.mean_ci returns them")
     try:
         format(0.0, check_text(form, "form", empty=True, example=".2f"))
     except ValueError:
         raise ValueError(f"form {shown(form)}: expected a format of numbers, such as '.2f'") from None
 
 
-def in_words(one: Estimate, form: str = ".2f") -> str:
+def format_estimate(one: Estimate, form: str = ".2f") -> str:
     """`0.93 (95 %: 0.90 to 0.96, n = 3)`, with the sign of both ends; n alone where there is no interval."""
     check_form(one, form)
     if not np.isfinite(one.mean):
