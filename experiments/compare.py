@@ -52,11 +52,11 @@ from neolens.circuits import needs
 from neolens.cli import run_cleanly
 from neolens.comparison import TASK, Found, in_one_report, keeping, mixed, words
 from neolens.comparison.keeping import kept
-from neolens.contrasts import recorded
 from neolens.models import Anatomy, lab_names
 from neolens.processes import remedy
 from neolens.prompts import indirect_object, random_repeats, second_copy
 from neolens.scores import shown_patterns
+from neolens.stats.contrasts import recorded
 
 LONGEST = 128
 """Tokens of a repeated sequence whose patterns are shown; where it is longer, text that crosses the window is."""

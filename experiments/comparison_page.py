@@ -9,9 +9,9 @@ from experiments import ioi, local_vs_global, rotary_vs_absolute
 from neolens import circuits, encodings, figures, findings, report, views
 from neolens.circuits import crossing_tables, crossing_words, need_tables
 from neolens.comparison import TASK, Found, measures, mixed, numbers, split_of, words
-from neolens.contrasts import Contrast, contrast_table, measure_table
 from neolens.models.describe import differences, differences_title, side_by_side
 from neolens.near_far import NearFar
+from neolens.stats.contrasts import Contrast, contrast_table, measure_table
 
 INTRODUCTION = (
     "GPT-2 is global and absolute, GPT-Neo alternates global with local layers, Pythia is global and rotary. What do "

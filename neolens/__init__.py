@@ -61,7 +61,6 @@ _MODULES = (
     "ablation",
     "circuits",
     "comparison",
-    "contrasts",
     "encodings",
     "figures",
     "findings",

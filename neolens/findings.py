@@ -20,6 +20,7 @@ from neolens.models import from_record
 from neolens.near_far import NearFar, near_far
 from neolens.results import check_result, check_results
 from neolens.scores import by_kind, top_head
+from neolens.wording import percent
 
 Measured = Mapping[str, xr.Dataset]
 
@@ -148,7 +149,7 @@ def warnings(measured: Measured, window: Size) -> list[str]:
         if int(result["length"].max()) <= window
     ]
     return short + [
-        f"{name} does not know {_percent(result.attrs['unknown'])} of the text's words and reads each as <unk>: its "
+        f"{name} does not know {percent(result.attrs['unknown'])} of the text's words and reads each as <unk>: its "
         "figures on text describe repeated <unk> more than the text. Use a public model for this text."
         for name, result in measured.items()
         if result.attrs.get("unknown", 0) > 0.05
@@ -196,7 +197,7 @@ def _where_they_look(name: str, result: xr.Dataset, window: Size) -> str:
     kinds = by_kind(result, window)
     local, everywhere = (kinds.sel(attention_kind=kind) for kind in ("local", "global"))
     near, far = (float(kind["mean_distance"]) for kind in (local, everywhere))
-    share_near, share_far = (_percent(float(kind["share_beyond"])) for kind in (local, everywhere))
+    share_near, share_far = (percent(float(kind["share_beyond"])) for kind in (local, everywhere))
     prompts = int(result["sink"].notnull().any(("layer", "head")).sum())
     return (
         f"In {name}, a local layer looks {near:.1f} tokens back on average and a global one {far:.1f} (a uniform head: "
@@ -210,7 +211,7 @@ def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[Size, Size]) -
     kinds = result["attention_kind"].values
     local, everywhere = (result["induction_beyond"].isel(layer=kinds == kind) for kind in ("local", "global"))
     shares = ("copied", "copied_beyond", "copied_beyond_all_local")
-    inside, beyond, alone = (_percent(float(result[copied].mean())) for copied in shares)
+    inside, beyond, alone = (percent(float(result[copied].mean())) for copied in shares)
     largest = float(local.max())
     reach = "no local head can reach" if largest == 0 else "a local head can still reach"
     heads = " and ".join(_top(result["induction"].isel(layer=kinds == kind)) for kind in ("local", "global"))
@@ -223,17 +224,10 @@ def _what_is_copied(name: str, result: xr.Dataset, lengths: tuple[Size, Size]) -
 
 
 def _copied_by_global(name: str, result: xr.Dataset) -> str:
-    inside, beyond = (_percent(float(result[copied].mean())) for copied in ("copied", "copied_beyond"))
+    inside, beyond = (percent(float(result[copied].mean())) for copied in ("copied", "copied_beyond"))
     return f"{name} copies {inside} and {beyond} (best induction head beyond: {_top(result['induction_beyond'])})"
 
 
 def _top(score: xr.DataArray) -> str:
     head, kind, value = top_head(score)
     return f"{head} ({kind}, {value:.2f})"
-
-
-def _percent(share: float) -> str:
-    """A share in percent; 0 and 100 only where they are exact."""
-    if share in (0.0, 1.0):
-        return f"{100 * share:.0f}%"
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}%"

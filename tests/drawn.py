@@ -20,11 +20,11 @@ from neolens.ablation import effect, random_like
 from neolens.ablation.effects import by_distance
 from neolens.circuits.copying import copying, over_seeds, over_training
 from neolens.circuits.induction import Induction
-from neolens.contrasts import Arm, Contrast, Measure, contrasts
 from neolens.lab.curves import curves
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
 from neolens.stats import seeds
+from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 ABSOLUTE, LOCAL, ROTARY, NONE = "lab/gpt2", "lab/gpt-neo", "lab/pythia", "lab/nope"

@@ -17,7 +17,7 @@ from drawn import ABSOLUTE, LOCAL, ROTARY
 from neolens import figures, report, results, views
 from neolens.ablation import effect
 from neolens.checks import shown
-from neolens.contrasts import Measure
+from neolens.stats.contrasts import Measure
 
 pytestmark = pytest.mark.untyped
 

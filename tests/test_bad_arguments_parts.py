@@ -203,7 +203,7 @@ NUMBERS = {
         lambda: results.build({"x": (("layer",), np.zeros(1))}, A, layers=[9]), "layers are 0 to 3"),
     "a head that is not in the model": (
         lambda: results.build({"x": (("head",), np.zeros(1))}, A, heads=["a"]), "head 'a'"),
-    "a dataset in place of a mapping": (lambda: seeds.adjust_p_values(xr.Dataset()), "a mapping from names to Estimate"),
+    "a dataset in place of a mapping": (lambda: seeds.adjust_p_values(xr.Dataset()), "a mapping from names to"),
     "coordinates as a list": (lambda: results.build({"x": (("pos",), [1])}, A, coords=[1]), "coords [1]"),
     "results of no anatomy": (lambda: results.build({}, "lab/gpt2"), "anatomy 'lab/gpt2'"),
 }  # fmt: skip

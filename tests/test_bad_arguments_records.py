@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import contrasts, encodings, files, findings, metrics, near_far, netcdf, processes, report, verdicts, views
+from neolens import encodings, files, findings, metrics, near_far, netcdf, processes, report, views
 from neolens.checking import Line
 from neolens.checks.annotations import check_as
 from neolens.circuits import (
@@ -34,7 +34,8 @@ from neolens.circuits.published import ROLES, Role, compared, published
 from neolens.comparison import Found, answers, keeping, split_of
 from neolens.comparison import words as summary
 from neolens.results import check_result
-from neolens.seeds import Estimate
+from neolens.stats import contrasts, verdicts
+from neolens.stats.seeds import Estimate
 
 pytestmark = pytest.mark.untyped
 

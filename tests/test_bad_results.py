@@ -98,16 +98,19 @@ def test_the_table_has_100_rows():
 
 
 def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
-    from neolens import ablation, contrasts, encodings, figures
-    from neolens.stats import seeds
+    from neolens import ablation, encodings, figures
+    from neolens.stats import contrasts, seeds
 
     facts = neolens.anatomy("lab/gpt-neo")
     estimate = seeds.Estimate(1.0, 0.0, 2.0, 3)
     return {
         "arms that are none": (lambda: contrasts.contrasts([3], {}, "position"), "expected a Arm"),
-        "measures that are none": (lambda: contrasts.contrasts([], {"a": 3}, "position"), "neolens.contrasts.Measure"),
+        "measures that are none": (
+            lambda: contrasts.contrasts([], {"a": 3}, "position"),
+            "neolens.stats.contrasts.Measure",
+        ),
         "a question": (lambda: contrasts.kind(facts, "positions"), "did you mean position"),
-        "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.contrasts.contrasts"),
+        "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.stats.contrasts.contrasts"),
         "bounds": (lambda: contrasts.Measure("a", "b", len, (2, 1)), "(2, 1): expected the lowest and the highest"),
         "an arm of text": (lambda: contrasts.Arm("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
         "encodings that are none": (lambda: encodings.findings([3], []), "expected an Encoding"),

@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from neolens import contrasts
-from neolens.contrasts import Arm, Measure
 from neolens.figures.measured import differences_by_measure, measures_by_arm
 from neolens.figures.style import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.models import anatomy
+from neolens.stats import contrasts
+from neolens.stats.contrasts import Arm, Measure
 
 MEASURES = {
     "far": Measure("attention from afar", "share", lambda result: result.get("far")),

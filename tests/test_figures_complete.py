@@ -526,8 +526,8 @@ REFUSED = {
         ),
         "rows of 5 dimensions do not fit a circuit of 64",
     ),
-    "no estimates": (lambda: figures.estimates({}), "expected a name -> what neolens.stats.seeds.mean_ci"),
-    "numbers": (lambda: figures.estimates({"a": 1.0}), "expected a name -> what neolens.stats.seeds.mean_ci"),
+    "no estimates": (lambda: figures.estimates({}), "expected a name -> Estimate of neolens.stats.seeds.mean_ci"),
+    "numbers": (lambda: figures.estimates({"a": 1.0}), "expected a name -> Estimate of neolens.stats.seeds.mean_ci"),
     "no head of kernels": (
         lambda: figures.distance_kernels(measured("distance_kernels"), head=(9, 0)),
         "no layer 9 in lab/gpt2: layers are 0 to 3",

@@ -15,15 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Floors, each importing from below, and on its own floor from the left.
 FLOORS = [
-    ["checks", "files", "processes", "models", "sites", "metrics", "lab"],
+    ["checks", "wording", "files", "processes", "models", "sites", "metrics", "lab"],
     ["network", "replay", "prompts", "netcdf", "results", "whatif", "stats"],
     ["patching", "ablation", "scores", "position"],
     [
-        "verdicts",
         "near_far",
         "findings",
         "circuits",
-        "contrasts",
         "encodings",
         "comparison",
         "figures",

@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from neolens import verdicts
-from neolens.stats import ALPHA
-from neolens.verdicts import CEILING, NEAR_CHANCE, Levels
+from neolens.stats import ALPHA, verdicts
+from neolens.stats.verdicts import CEILING, NEAR_CHANCE, Levels
 
 NAN = math.nan
 NEAR_ZERO = 1e-9

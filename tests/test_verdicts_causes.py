@@ -6,7 +6,7 @@ import pytest
 import neolens
 from neolens.near_far import NearFar, near_far
 from neolens.scores.causes import drawn
-from neolens.verdicts import NATS, NEEDED, arrives_through, more_than_controls, shift_changes_output
+from neolens.stats.verdicts import NATS, NEEDED, arrives_through, more_than_controls, shift_changes_output
 
 NAN = float("nan")
 UP, DOWN = np.nextafter(1, 2), np.nextafter(1, 0)

@@ -10,13 +10,13 @@ import numpy as np
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
 from neolens.circuits.carriers import Carriers, Side
-from neolens.verdicts import Arrival, arrives_through
+from neolens.stats.verdicts import Arrival, arrives_through
 
 
 @checked
 def arrivals(found: Carriers, task: str) -> list[Arrival]:
     """Through which layers the answer to a task arrives, a verdict for each group of distances that agree (see
-    `neolens.verdicts.arrives_through`)."""
+    `neolens.stats.verdicts.arrives_through`)."""
     far = found.far[check_choice(task, "task", found.tasks)]
     layers = range(len(found.kinds))
 

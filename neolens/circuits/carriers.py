@@ -26,7 +26,7 @@ from neolens.near_far import NearFar, near_far
 from neolens.results import check_result, check_results
 from neolens.stats import ALPHA
 from neolens.stats.paired import paired_tests
-from neolens.verdicts import NEEDED
+from neolens.stats.verdicts import NEEDED
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""

@@ -1,7 +1,7 @@
 """Which answers arrive from beyond a window, in sentences that state no more than the numbers support.
 
 A sentence names a layer where restricting it to the window removes a tenth or more of the effect of the source token,
-significantly in that network and at that distance (`neolens.verdicts.arrives_through`); seeds and distances that
+significantly in that network and at that distance (`neolens.stats.verdicts.arrives_through`); seeds and distances that
 differ are stated by themselves.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import MOVES, Carriers, Side
-from neolens.circuits.words import listed
-from neolens.verdicts import NEEDED
+from neolens.stats.verdicts import NEEDED
+from neolens.wording import join, value_range
 
 FEW = 16
 """Prompts on one side of the window below which the intervals are warned about."""
@@ -29,7 +29,7 @@ def compared(found: Sequence[Carriers]) -> list[str]:
     plain = [one for one in able if "local" not in one.kinds]
     said = []
     for one in mixed:
-        layers = listed([str(layer) for layer, kind in enumerate(one.kinds) if kind == "global"])
+        layers = join([str(layer) for layer, kind in enumerate(one.kinds) if kind == "global"])
         said.append(
             f"In {one.name}, whose global layers are {layers}, these layers are needed, for restricting one to "
             f"{one.near_far.name} removes {_percent(NEEDED)} or more of the effect of the source token "
@@ -76,7 +76,7 @@ def _needed_where(found: Carriers) -> str:
         layers = Counter(layer for one in sides for layer in one.needed)
         if sides:
             told = [f"layer {layer} ({count} of {len(sides)})" for layer, count in layers.most_common()]
-            counts[distance] = listed(told) if told else f"no layer ({len(sides)} of {len(sides)})"
+            counts[distance] = join(told) if told else f"no layer ({len(sides)} of {len(sides)})"
     return "; ".join(f"{_back(distances)} {text}" for text, distances in _grouped(counts).items())
 
 
@@ -102,7 +102,7 @@ def _left(found: Carriers) -> str:
             f"{start} at most {_percent(most)} is left (95 % intervals up to {_percent(highest)}): the effect comes "
             f"through {far} layers."
         )
-    there = listed([str(at) for at, sides in cases.items() if any(one.left_interval[1] >= NEEDED for one in sides)])
+    there = join([str(at) for at, sides in cases.items() if any(one.left_interval[1] >= NEEDED for one in sides)])
     most_left = max(every, key=lambda one: one.left)
     low, high = map(_percent, most_left.left_interval)
     return (
@@ -122,7 +122,10 @@ def _told(found: Carriers, task: str) -> str:
     """One task: how well it is done, which layers are needed at which distance, and in how many hops the answer
     comes."""
     far = {distance: [one for one in sides if one.answers] for distance, sides in found.far[task].items()}
-    likeliest = [_range([one.likeliest for one in sides]) for sides in (_flat(found.far[task]), found.inside[task])]
+    likeliest = [
+        value_range([one.likeliest for one in sides], _percent)
+        for sides in (_flat(found.far[task]), found.inside[task])
+    ]
     head = (
         f"{found.name}, {_title(task)}: {_back(list(far))}, the answer is likeliest in {likeliest[0]} of prompts "
         f"({found.near_far.inside} in {likeliest[1]})"
@@ -133,7 +136,7 @@ def _told(found: Carriers, task: str) -> str:
     low, high = (bound(one.carried for one in answering) for bound in (min, max))
     told = [f"{head}, and the source token makes {_span(low, high)} logits of difference."]
     told.append(_through(found, task))
-    left = {distance: _range([one.left for one in sides]) for distance, sides in far.items() if sides}
+    left = {distance: value_range([one.left for one in sides], _percent) for distance, sides in far.items() if sides}
     told.append(
         f"With every layer restricted to {found.near_far.short}, this share of the effect is left: {_each(left)}."
     )
@@ -161,7 +164,7 @@ def _arrivals(found: Carriers, task: str) -> str:
             if one.answers:
                 by_layer.setdefault(one.arrives, []).append(seed)
         if by_layer:
-            told[distance] = listed([f"in layer {at}{_in_seeds(found, its)}" for at, its in sorted(by_layer.items())])
+            told[distance] = join([f"in layer {at}{_in_seeds(found, its)}" for at, its in sorted(by_layer.items())])
     return f"The answer comes to the query {_each(told)}."
 
 
@@ -177,14 +180,14 @@ def _hops(found: Carriers, task: str) -> str:
                 numbers[kind].append(number)
         parts = [_hop(found, kind, [sides[one] for one in its], its) for kind, its in numbers.items() if its]
         if parts:
-            told[distance] = listed(parts)
+            told[distance] = join(parts)
     moved = [one.between[0] for one in _flat(found.far[task]) if one.answers]
-    return f"It comes {_each(told)}: all positions between source and query move {_range(moved)}."
+    return f"It comes {_each(told)}: all positions between source and query move {value_range(moved, _percent)}."
 
 
 def _hop(found: Carriers, kind: str, sides: Sequence[Side], numbers: Sequence[int]) -> str:
     words = {"one": "in one hop", "several": "in several hops", "partly": "partly in several hops"}[kind]
-    before = "" if kind == "one" else f" (before layer {listed(sorted({str(one.between[1]) for one in sides}))})"
+    before = "" if kind == "one" else f" (before layer {join(sorted({str(one.between[1]) for one in sides}))})"
     return f"{words}{_in_seeds(found, [found.seeds[number] for number in numbers])}{before}"
 
 
@@ -206,7 +209,7 @@ def _each(texts: Mapping[int, str]) -> str:
 
 def _back(distances: Sequence[int]) -> str:
     """`16, 17 and 32 tokens back`."""
-    return f"{listed([str(one) for one in distances])} tokens back"
+    return f"{join([str(one) for one in distances])} tokens back"
 
 
 def _flat(far: Mapping[int, Sequence[Side]]) -> list[Side]:
@@ -217,7 +220,7 @@ def _in_seeds(found: Carriers, seeds: Sequence[int]) -> str:
     """Which seeds are meant, where there are several."""
     if len(found.seeds) == 1:
         return ""
-    return f" in seed{_s(seeds)} {listed(list(map(str, seeds)))}"
+    return f" in seed{_s(seeds)} {join(list(map(str, seeds)))}"
 
 
 def _network(found: Carriers, seed: int) -> str:
@@ -230,11 +233,6 @@ def _title(task: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{share + 0.0:.0%}".replace("-0%", "0%")
-
-
-def _range(shares: Sequence[float]) -> str:
-    low, high = _percent(min(shares)), _percent(max(shares))
-    return low if low == high else f"{low} to {high}"
 
 
 def _span(low: float, high: float) -> str:

@@ -19,7 +19,7 @@ from neolens.checks import check_choice
 from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
-from neolens.verdicts import limit
+from neolens.stats.verdicts import limit
 
 COPIES = 0.5
 """The share of the second copy that is predicted from which on a network copies."""

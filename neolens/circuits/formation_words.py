@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from neolens.checks.annotations import checked
 from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, THRESHOLDS, Formation, sides
 from neolens.circuits.induction import Induction
-from neolens.circuits.induction_words import number, p_of, told
-from neolens.circuits.words import listed
+from neolens.circuits.induction_words import p_of, told
 from neolens.near_far import of_anatomies
+from neolens.wording import join, number
 
 KINDS = ("rotary", "absolute", "none")
 """Position encodings in the order in which they are told."""
@@ -35,7 +35,7 @@ def findings(found: Sequence[Induction], formed: Sequence[Formation]) -> list[st
     said += [_both_sides(by_model), _most_apart(found)] if by_model else []
     said += filter(None, [_side_by_side(by_model)])
     if without := [one.name for one in found if one.training is None]:
-        said.append(f"Without training checkpoints, and so not asked what forms first: {listed(without)}.")
+        said.append(f"Without training checkpoints, and so not asked what forms first: {join(without)}.")
     return said
 
 
@@ -51,7 +51,7 @@ def warnings(found: Sequence[Induction]) -> list[str]:
             if times > 1:
                 steps = [step for step, its in zip(one.training["step"].values, prints, strict=True) if its == weights]
                 said.append(
-                    f"{one.name} has the same weights at steps {listed(list(map(str, steps)))}: not all of these "
+                    f"{one.name} has the same weights at steps {join(list(map(str, steps)))}: not all of these "
                     "checkpoints are what they say, so the curve is not to be trusted."
                 )
     return said
@@ -71,10 +71,10 @@ def _in_order(one: Formation) -> str:
 
 
 def _order(one: Formation) -> str:
-    parts = [f"{_when(one, names[0])} {listed([_passed(one, name) for name in names])}" for _, names in one.order]
+    parts = [f"{_when(one, names[0])} {join([_passed(one, name) for name in names])}" for _, names in one.order]
     said = ", then ".join(parts)
     if never := [MILESTONES[name] for name in one.never]:
-        said += f"{', and ' if parts else ''}{listed(never)} at no step"
+        said += f"{', and ' if parts else ''}{join(never)} at no step"
     return said
 
 
@@ -91,7 +91,7 @@ def _passed(one: Formation, name: str) -> str:
     measured = [_FORMS[name].format(number(its.mean)), f"{number(its.low)} to {number(its.high)}"]
     measured += [p_of(milestone.its)] if name == "cause" else []
     measured += ["not surely above"] if its.low < THRESHOLDS[name] else []
-    measured += [f"below again at {listed(list(map(str, milestone.lost)))}"] if milestone.lost else []
+    measured += [f"below again at {join(list(map(str, milestone.lost)))}"] if milestone.lost else []
     return f"{MILESTONES[name]} ({', '.join(measured)})"
 
 
@@ -123,7 +123,7 @@ def _both_sides(by_model: Sequence[Sequence[Formation]]) -> str:
             for name in ORDERED
             if near.reached[name].step != far.reached[name].step
         ]
-        parts += [f"{near.found.name}, for {listed(differ)}"] if differ else []
+        parts += [f"{near.found.name}, for {join(differ)}"] if differ else []
     return (
         f"Between n = {inside}, {split.inside}, and n = {beyond}, {split.beyond}, the first steps differ in "
         f"{'; in '.join(parts) or 'no model'}."
@@ -141,7 +141,7 @@ def _most_apart(found: Sequence[Induction]) -> str:
     others = [f"{MILESTONES[name]} in {model}" for (model, name), change in changes.items() if change is None]
     return (
         f"Over the training the nearest lengths on both sides differ most in {'; in '.join(parts) or 'nothing'}. At no "
-        f"step told apart: {listed(others) if others else 'none'} ({tested} differences were tested)."
+        f"step told apart: {join(others) if others else 'none'} ({tested} differences were tested)."
     )
 
 
@@ -150,7 +150,7 @@ def _side_by_side(by_model: Sequence[Sequence[Formation]]) -> str | None:
     ranked = sorted(by_model, key=lambda several: KINDS.index(several[0].found.facts.position.kind))
     if len({several[0].found.facts.position.kind for several in ranked}) < 2:
         return None
-    lengths = listed([str(one.n) for one in ranked[0]])
+    lengths = join([str(one.n) for one in ranked[0]])
     parts = [f"{MILESTONES[name]} {', '.join(_steps(several, name) for several in ranked)}" for name in ORDERED]
     return (
         f"First steps at n = {lengths}, encodings side by side: {'; '.join(parts)}. One network a model: this is about "
@@ -160,7 +160,7 @@ def _side_by_side(by_model: Sequence[Sequence[Formation]]) -> str | None:
 
 def _steps(several: Sequence[Formation], name: str) -> str:
     kind = several[0].found.facts.position.kind
-    return f"{listed([_step(one, name) for one in several])} in {several[0].found.name} ({kind})"
+    return f"{join([_step(one, name) for one in several])} in {several[0].found.name} ({kind})"
 
 
 def _step(one: Formation, name: str) -> str:

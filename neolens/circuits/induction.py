@@ -3,7 +3,8 @@
 Where a model has several seeds they are the sample (`neolens.stats.seeds`); of a single network it is its prompts, and
 intervals are about other prompts of the same network (bootstrap). Everything that is tested in a run is corrected
 together: over seeds by Benjamini and Hochberg 1995, over the prompts of single networks by max-T (Westfall and Young
-1993). What ends at chance level or at a ceiling, and what the architecture fixes, is not tested (`neolens.verdicts`).
+1993). What ends at chance level or at a ceiling, and what the architecture fixes, is not tested
+(`neolens.stats.verdicts`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from neolens.near_far import NearFar, of_anatomies
 from neolens.stats import ALPHA, seeds
 from neolens.stats.paired import paired_tests
 from neolens.stats.seeds import Estimate
-from neolens.verdicts import Verdict
+from neolens.stats.verdicts import Verdict
 
 Key = TypeVar("Key", bound=Hashable)
 

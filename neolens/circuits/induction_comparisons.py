@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from neolens import verdicts
 from neolens.checks import check_records
 from neolens.circuits.induction import MEASURES, Induction, Sure, sure
-from neolens.verdicts import Levels, Verdict
+from neolens.stats import verdicts
+from neolens.stats.verdicts import Levels, Verdict
 
 CROSSING = ("local", "global", "accuracy", "together")
 """Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its

@@ -11,7 +11,8 @@ from neolens.checks.annotations import checked
 from neolens.circuits.formation import MILESTONES, Formation, Milestone
 from neolens.circuits.induction import MEASURES, Induction, Sure
 from neolens.circuits.induction_comparisons import Comparison, check_tests
-from neolens.circuits.induction_words import number, p_of
+from neolens.circuits.induction_words import p_of
+from neolens.wording import number
 
 Row = list[str | int | float | None]
 

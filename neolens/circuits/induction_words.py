@@ -7,21 +7,20 @@ together (see `induction.comparisons`); what is not told apart is said to be so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from neolens.checks import shown
 from neolens.checks.annotations import checked
 from neolens.circuits.copying import HOLDS
 from neolens.circuits.formation import COPIES
 from neolens.circuits.induction import MEASURES, Induction, Sure
 from neolens.circuits.induction_comparisons import CROSSING, Comparison, check_tests
-from neolens.circuits.words import listed
 from neolens.near_far import NearFar, of_anatomies
 from neolens.stats import ALPHA
-from neolens.verdicts import Verdict, more_than_controls
+from neolens.stats.verdicts import Verdict, more_than_controls
+from neolens.wording import count, join, number, percent, value_range
 
 NAMED = 6
 """Heads of a network that a sentence names at most, the highest scores first."""
@@ -45,10 +44,10 @@ def law(found: Sequence[Induction]) -> str | None:
         return None
     largest, parts = max(value for _, value in local), []
     for one, _ in local:
-        asked = [_count(len(one.seeds), "network")]
-        asked += [] if one.training is None else [_count(one.training.sizes["step"], "checkpoint")]
-        far = listed([str(n) for n in one.lengths if n > one.window])
-        parts.append(f"{one.name} ({listed(asked)}) at n = {far}")
+        asked = [count(len(one.seeds), "network")]
+        asked += [] if one.training is None else [count(one.training.sizes["step"], "checkpoint")]
+        far = join([str(n) for n in one.lengths if n > one.window])
+        parts.append(f"{one.name} ({join(asked)}) at n = {far}")
     holds = "so it is" if largest == 0 else "so the law is BROKEN, and no number here is to be trusted"
     return (
         "Where the answer stands a window or more tokens back (n - 1 >= w) the induction score of a local layer has to "
@@ -83,24 +82,6 @@ def p_of(its: Sure) -> str:
     return f"corrected p = {its.p_adjusted:.2g}" if np.isfinite(its.p_adjusted) else "no p"
 
 
-@checked
-def number(value: float, form: str = ".2f") -> str:
-    """A number in this form, without the sign of what is rounded to 0."""
-    try:
-        written = f"{value:{form}}"
-    except ValueError:
-        raise ValueError(f"form {shown(form)}: expected a format of numbers, such as '.2f'") from None
-    return written if float(written) else written.replace("-", "").replace("+", "")
-
-
-@checked
-def percent(share: float) -> str:
-    """A share in percent; 0 and 100 only where they are exact."""
-    if share in (0.0, 1.0):
-        return f"{100 * share:.0f}%"
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}%"
-
-
 def _at_the_window(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) -> str:
     """Of every measure, the models in which it changes at the window."""
     inside, beyond = found[0].nearest
@@ -116,11 +97,11 @@ def _at_the_window(found: Sequence[Induction], tests: Mapping[Comparison, Sure])
     for measure in CROSSING:
         apart = [(name, its) for (name, what, _), its in changes.items() if what == measure and its.tells]
         models = [f"{name} ({number(its.its.mean, '+.2g')})" for name, its in apart]
-        parts += [f"{MEASURES[measure].title} in {listed(models)}"] if models else []
+        parts += [f"{MEASURES[measure].title} in {join(models)}"] if models else []
     return (
         f"From n = {inside} to n = {beyond} the answer moves from {inside - 1} to {beyond - 1} tokens back, across "
         f"{_split(found).name}. Of {len(changes)} changes (best score in local and in global layers, copying, "
-        f"ablation of all induction heads, in {_count(len(found), 'model')}) these are told apart: "
+        f"ablation of all induction heads, in {count(len(found), 'model')}) these are told apart: "
         f"{'; '.join(parts) or 'none'} (corrected p below 0.05, for {tested} tests in all).{left_out}{length}"
     )
 
@@ -135,8 +116,8 @@ def _which(one: Induction) -> str:
     inside, beyond = one.nearest
     held = {n: one.holds(n) for n in one.nearest}
     positions = f"{one.facts.position.kind} positions".replace("none", "no")
-    start = f"{one.name} ({positions}, {_layers(one)}; {_count(len(one.seeds), 'network')}): "
-    near, far = (_count(int(each.sum()), "head") for each in held.values())
+    start = f"{one.name} ({positions}, {_layers(one)}; {count(len(one.seeds), 'network')}): "
+    near, far = (count(int(each.sum()), "head") for each in held.values())
     if not any(bool(each.any()) for each in held.values()):
         return f"{start}no head holds the induction pattern (score at least {HOLDS:g}) at n = {inside} or {beyond}."
     lost, new = held[inside] & ~held[beyond], held[beyond] & ~held[inside]
@@ -160,8 +141,9 @@ def _across(one: Induction, tests: Mapping[Comparison, Sure]) -> str:
     copied = [_means(one, "accuracy", n) for n in one.lengths]
     return (
         f"{one.name} from n = {inside} to {beyond}: {'; '.join(_change(one, *item) for item in changes.items())}. Told "
-        f"apart: {listed(apart) if apart else 'none'}. From n = {one.lengths[0]} to {one.lengths[-1]} the best head "
-        f"scores {_range(highest, '{:.2f}'.format)}, and {_range(copied, percent)} of the second copy is predicted."
+        f"apart: {join(apart) if apart else 'none'}. From n = {one.lengths[0]} to {one.lengths[-1]} the best head "
+        f"scores {value_range(highest, '{:.2f}'.format)}, and {value_range(copied, percent)} of the second copy is "
+        "predicted."
     )
 
 
@@ -227,11 +209,11 @@ def _alone(one: Induction) -> str:
     said = ""
     if parts:
         said = (
-            f" Alone, {listed(parts)} cost more than heads of their layer without the pattern (corrected p below 0.05 "
+            f" Alone, {join(parts)} cost more than heads of their layer without the pattern (corrected p below 0.05 "
             "within a network)."
         )
     if without:
-        said += f" For {listed(without)} there is no control: every head of the layer has the pattern."
+        said += f" For {join(without)} there is no control: every head of the layer has the pattern."
     return said
 
 
@@ -242,14 +224,14 @@ def _layers_without(one: Induction, n: int) -> str:
     for layer in full["layer"].values.tolist():
         if seeds := [seed for seed in one.seeds if bool(full.sel(layer=layer, seed=seed))]:
             parts.append(f"layer {layer}{_in_seeds(one, seeds).rstrip(',').replace(', seed', ' in seed')}")
-    return listed(parts) if parts else "no control was drawn"
+    return join(parts) if parts else "no control was drawn"
 
 
 def _warnings_at(one: Induction, n: int) -> list[str]:
     said, at = [], one.result.sel(distance=n - 1)
     accuracy = at["accuracy"].mean("prompt")
     if lost := [seed for seed in one.seeds if float(accuracy.sel(seed=seed)) < COPIES]:
-        shares = listed([percent(float(accuracy.sel(seed=seed))) for seed in lost])
+        shares = join([percent(float(accuracy.sel(seed=seed))) for seed in lost])
         said.append(
             f"{one.name}{_in_seeds(one, lost)} copies {shares} at n = {n}: ablating heads can take little away there."
         )
@@ -273,7 +255,7 @@ def _named(one: Induction, seed: int, n: int) -> str:
         for layer, head in ranked[:NAMED]
     ]
     more = [f"{len(ranked) - NAMED} more"] if len(ranked) > NAMED else []
-    which = listed([*names, *more]) if names else "none"
+    which = join([*names, *more]) if names else "none"
     return which if len(one.seeds) == 1 else f"in seed {seed} {which}"
 
 
@@ -283,7 +265,7 @@ def _places(one: Induction, holds: xr.DataArray) -> str:
         of = "" if len(one.seeds) == 1 else f" of seed {one.seeds[seed]}"
         parts.append(f"{layer}.{head}{of}{' (local)' if layer in local else ''}")
     more = [f"{len(parts) - NAMED} more"] if len(parts) > NAMED else []
-    return listed([*parts[:NAMED], *more])
+    return join([*parts[:NAMED], *more])
 
 
 def _means(one: Induction, measure: str, n: int) -> float:
@@ -296,11 +278,11 @@ def _layers(one: Induction) -> str:
     local = one.facts.layers_of_kind("local")
     if not local:
         return "every layer global"
-    return f"layer{'s' if len(local) > 1 else ''} {listed(list(map(str, local)))} local"
+    return f"layer{'s' if len(local) > 1 else ''} {join(list(map(str, local)))} local"
 
 
 def _in_seeds(one: Induction, seeds: Sequence[int]) -> str:
-    return "" if len(one.seeds) == 1 else f", seed{'' if len(seeds) == 1 else 's'} {listed(list(map(str, seeds)))},"
+    return "" if len(one.seeds) == 1 else f", seed{'' if len(seeds) == 1 else 's'} {join(list(map(str, seeds)))},"
 
 
 def _sample(its: Sure, form: str) -> str:
@@ -308,12 +290,3 @@ def _sample(its: Sure, form: str) -> str:
     one, over = its.its, its.over if its.its.n != 1 else its.over.removesuffix("s")
     interval = f"95 %: {number(one.low, form)} to {number(one.high, form)}, " if np.isfinite(one.low) else ""
     return f"{interval}n = {one.n} {over}"
-
-
-def _range(values: Sequence[float], write: Callable[[float], str]) -> str:
-    low, high = write(min(values)), write(max(values))
-    return low if low == high else f"{low} to {high}"
-
-
-def _count(how_many: int, what: str) -> str:
-    return f"{how_many} {what}{'' if how_many == 1 else 's'}"

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from neolens import verdicts
 from neolens.ablation import difference, effect
 from neolens.ablation.groups import CONTROL
 from neolens.checks.annotations import check_annotated, checked
 from neolens.models import Anatomy
-from neolens.verdicts import Levels, Limit, Verdict
+from neolens.stats import verdicts
+from neolens.stats.verdicts import Levels, Limit, Verdict
 
 MASKED = "cut"
 """The condition in which heads only lose the keys beyond the window."""

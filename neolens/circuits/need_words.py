@@ -12,14 +12,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
-from neolens import verdicts
 from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import Compared, candidates_of, masking_is_exact
 from neolens.circuits.needs import CONDITIONS, KINDS, Needs, group_of
-from neolens.circuits.words import listed
 from neolens.models import Anatomy
-from neolens.stats import ALPHA
-from neolens.verdicts import largest_significant, limit, strongest
+from neolens.stats import ALPHA, verdicts
+from neolens.stats.verdicts import largest_significant, limit, strongest
+from neolens.wording import join
 
 LEAST = 0.01
 """Nats a token: heads that change the loss by less stand in figures, but in no table and no count."""
@@ -55,7 +54,7 @@ def side_by_side(found: Sequence[Needs]) -> list[str]:
             over = f"nats a token, {found[0].repeats.sizes['prompt']} sequences, 95 % intervals"
             said.append(
                 f"With what layers {layers} read from beyond the window cut off, the loss there ({over}) is "
-                f"{listed(here)}, where they are {kind}; where all layers are global, {listed(there)}."
+                f"{join(here)}, where they are {kind}; where all layers are global, {join(there)}."
             )
     return said
 
@@ -75,7 +74,7 @@ def _cut(found: Needs, kind: str, mixed: Anatomy) -> Compared | None:
 def _kinds_of(found: Needs) -> str:
     """The loss of a model, and without its kinds of layers, beside random heads."""
     name, how = found.facts.name, found.text.attrs["how"]
-    loss = listed([f"{_level(found, condition):.3f} {at}" for condition, at in where(found).items()])
+    loss = join([f"{_level(found, condition):.3f} {at}" for condition, at in where(found).items()])
     said = [
         f"The loss of {name} is {loss}, in nats a token ({_asked_at(found)}; {_prompts(found)}; {how} "
         "ablation, 95 % intervals)."
@@ -88,7 +87,7 @@ def _heads_of(found: Needs) -> str:
     """The head that matters most under each condition, and how many matter."""
     most = {name: _strongest(found.heads[name]) for name in CONDITIONS}
     many = {name: _count(found, name) for name in CONDITIONS}
-    most_at, many_at = (listed([f"{told[name]} {at}" for name, at in where(found).items()]) for told in (most, many))
+    most_at, many_at = (join([f"{told[name]} {at}" for name, at in where(found).items()]) for told in (most, many))
     return (
         f"In {found.facts.name} the head that matters most is {most_at}; of heads cut at {found.near_far.short}, "
         f"{most['cut']} beyond it. With p corrected for all {found.heads['cut'].sizes['group']} heads below "
@@ -149,7 +148,7 @@ def _level(found: Needs, condition: str) -> float:
 def _prompts(found: Needs) -> str:
     n = (found.repeats["length"].values - 1) // 2
     far = found.repeats["distance"].values >= found.window
-    inside, beyond = (listed([str(one) for one in n[its]]) for its in (~far, far))
+    inside, beyond = (join([str(one) for one in n[its]]) for its in (~far, far))
     sequences, text = found.repeats.sizes["prompt"], found.text.sizes["prompt"]
     return f"{sequences} random sequences repeated after {beyond} tokens and, inside, {inside}; {text} prompts of text"
 
@@ -169,7 +168,7 @@ def _group(found: Needs, group: str) -> str:
     what = group
     if group in KINDS:
         what = f"all {found.facts.heads * len(found.facts.layers_of_kind(group))} {group} heads"
-    moved = listed([f"{_moved(rows[name])} {at}" for name, at in where(found).items()])
+    moved = join([f"{_moved(rows[name])} {at}" for name, at in where(found).items()])
     said = (
         f"Without {what} it is {moved}; with only what they read from {found.near_far.beyond} cut off, "
         f"{_moved(rows['cut'])} there."
@@ -177,7 +176,7 @@ def _group(found: Needs, group: str) -> str:
     if not rows["cut"].draws:
         return said
     ordered = [rows[name] for name in (*where(found), "cut")]
-    means, below = (listed([str(told(row)) for row in ordered]) for told in (_random, smaller))
+    means, below = (join([str(told(row)) for row in ordered]) for told in (_random, smaller))
     return (
         f"{said} With as many random heads the four are {means}, means of {len(ordered[0].draws)} draws; {below} of "
         + ("the draws raise it less.")
@@ -220,7 +219,7 @@ def _count(found: Needs, condition: str) -> str:
     effects = found.heads[condition]
     which, kinds = tells(effects), effects["attention_kind"].values
     counts = [f"{(which & (kinds == kind)).sum()} of {(kinds == kind).sum()} {kind}" for kind in _kinds(found)]
-    return f"{listed(counts)} heads"
+    return f"{join(counts)} heads"
 
 
 @checked

@@ -14,6 +14,7 @@ from neolens.checks.annotations import checked
 from neolens.circuits.circuit import Circuit
 from neolens.circuits.effects import inputs, of_head, ranked
 from neolens.circuits.published import PUBLISHED, Compared, role_of
+from neolens.wording import join
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a model counts as doing the task."""
@@ -144,7 +145,7 @@ def _residual(share: xr.DataArray) -> str:
     held = {str(at): share["layer"].values[share.sel(pos=at).values >= 0.5].tolist() for at in share["pos"].values}
     places = [f"at {at} before {_layers(layers)}" for at, layers in held.items() if layers]
     said = "Of what lies between the two, patching the residual stream moves half or more"
-    return f"{said} {listed(places)}." if places else ""
+    return f"{said} {join(places)}." if places else ""
 
 
 def _layers(layers: list[int]) -> str:
@@ -152,7 +153,7 @@ def _layers(layers: list[int]) -> str:
         return f"layer {layers[0]}"
     if layers == list(range(layers[0], layers[-1] + 1)):
         return f"layers {layers[0]} to {layers[-1]}"
-    return f"layers {listed(list(map(str, layers)))}"
+    return f"layers {join(list(map(str, layers)))}"
 
 
 def _heads(shares: Mapping[str, xr.Dataset]) -> str:
@@ -167,7 +168,7 @@ def _heads(shares: Mapping[str, xr.Dataset]) -> str:
         through = f", {source.site} at {source.position} {source.share:.2f}" if abs(source.share) >= LEAST else ""
         told.append(f"{head} ({_span(effect)}; z {float(effect['share']):.2f}{through})")
     most = "The head that moves most of it at end is" if len(told) == 1 else "The heads that move most of it at end are"
-    return f"{most} {listed(told)}."
+    return f"{most} {join(told)}."
 
 
 def _tells(effect: xr.Dataset) -> bool:
@@ -193,9 +194,4 @@ def _found(rows: Sequence[Compared]) -> str:
         f"{row.found} of {len(row.ranks)} {row.role} heads (by {row.site} at {row.position}, first {row.first})"
         for row in rows
     ]
-    return f"Of the published heads these are among the strongest: {listed(told)}." if told else ""
-
-
-def listed(parts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"Of the published heads these are among the strongest: {join(told)}." if told else ""

@@ -15,15 +15,16 @@ from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import Carriers, Side
-from neolens.circuits.words import SOLVED, listed
+from neolens.circuits.words import SOLVED
 from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS
-from neolens.contrasts import kind
 from neolens.results import check_results
 from neolens.scores import by_kind
 from neolens.stats import seeds
+from neolens.stats.contrasts import kind
 from neolens.stats.seeds import Estimate
-from neolens.verdicts import exact_by_construction
+from neolens.stats.verdicts import exact_by_construction
+from neolens.wording import join
 
 _LAWS = {
     "mass_out_of_reach": "attention beyond the window is exactly 0",
@@ -44,11 +45,11 @@ def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     if not local:
         return "No network here has local layers, so there is no law of windows to test."
     if broken := [name for name, its in local.items() if not findings.laws_hold({name: its})]:
-        return f"A law of windows that has to hold exactly is broken in {listed(broken)}: see the table of laws."
+        return f"A law of windows that has to hold exactly is broken in {join(broken)}: see the table of laws."
     said = [text for law, text in _LAWS.items() if all(law in its.attrs for its in local.values())]
     if not said:
         return "No law of windows could be tested, for no prompt is longer than the windows."
-    return f"In every network with local layers ({listed(list(local))}) {', and '.join(said)}."
+    return f"In every network with local layers ({join(list(local))}) {', and '.join(said)}."
 
 
 @checked
@@ -82,11 +83,11 @@ def without_a_kind(one: Found) -> str:
 
     def cost(group: str, condition: str) -> str:
         rows = [row for need in one.needs for row in need.compared if (row.group, row.condition) == (group, condition)]
-        numbers = listed([f"{row.effect:.2f}" if abs(row.effect) >= 0.005 else f"{row.effect:.3f}" for row in rows])
+        numbers = join([f"{row.effect:.2f}" if abs(row.effect) >= 0.005 else f"{row.effect:.3f}" for row in rows])
         chance = [seed for seed, row in zip(one.seeds, rows, strict=True) if row.limit == "chance level"]
         if not chance:
             return numbers
-        which = f" in seed{'s' if len(chance) > 1 else ''} {listed(list(map(str, chance)))}"
+        which = f" in seed{'s' if len(chance) > 1 else ''} {join(list(map(str, chance)))}"
         return f"{numbers} (at chance level{which if len(chance) < len(rows) else ''})"
 
     return (
@@ -168,7 +169,7 @@ def who_finds(found: Sequence[Found]) -> list[str]:
     for one in asked:
         able = {seed: its for seed, its in zip(one.seeds, one.circuits, strict=True) if circuits.solves(its)}
         best = [circuits.ranked(its.shares["z"].sel(pos="end")["share"])[0] for its in able.values()]
-        heads = f", head {listed(best)}{_of_seeds(list(able)) if len(one.seeds) > 1 else ''}" if best else ""
+        heads = f", head {join(best)}{_of_seeds(list(able)) if len(one.seeds) > 1 else ''}" if best else ""
         told.append(f"{one.name} {len(able)} of {len(one.circuits)}{heads}")
     prompts = asked[0].circuits[0].result.sizes["prompt"]
     return [
@@ -191,7 +192,7 @@ def _with_seeds(its: Estimate, form: str = ".2f") -> str:
 def _through(found: Carriers) -> str:
     """`16 and 32 tokens back through layer 2 (layer 2 0.98 to 1.00), 64 tokens back through layers 2 and 0 (...)`."""
     return ", ".join(
-        f"{listed(list(map(str, one.distances)))} tokens back through {one.through} ({one.removed or one.reason})"
+        f"{join(list(map(str, one.distances)))} tokens back through {one.through} ({one.removed or one.reason})"
         for one in arrivals(found, TASK)
     )
 
@@ -212,7 +213,7 @@ def _left(found: Carriers) -> str:
 
 def _of_seeds(these: Sequence[int]) -> str:
     """` (seeds 0, 1 and 2)`; nothing of a single network."""
-    return f" (seeds {listed(list(map(str, these)))})" if len(these) > 1 else ""
+    return f" (seeds {join(list(map(str, these)))})" if len(these) > 1 else ""
 
 
 def _percent(share: float) -> str:

@@ -12,11 +12,11 @@ from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
 from neolens.comparison.found import TASK, Found, candidates_of
-from neolens.contrasts import Arm, Contrast, Measure, contrasts, kind
 from neolens.findings import COLUMNS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
+from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
 
 _READ: dict[str, tuple[str, str]] = {
@@ -97,7 +97,7 @@ def split_of(found: Sequence[Found]) -> NearFar | None:
 
 
 def compared(found: Sequence[Found]) -> list[Contrast]:
-    """Every measure of every two arms that differ in attention alone (see `neolens.contrasts.contrasts`)."""
+    """Every measure of every two arms that differ in attention alone (see `neolens.stats.contrasts.contrasts`)."""
     check_records(found, "found", Found, "experiments.compare.read")
     alternating = mixed([one.facts for one in found])
     return contrasts([numbers(one, alternating) for one in found], measures(alternating, split_of(found)), "attention")

@@ -19,10 +19,10 @@ from neolens.circuits import crossing_words, need_words
 from neolens.comparison import answers
 from neolens.comparison.found import TASK, Found
 from neolens.comparison.measures import SCORE_BOUNDS, compared
-from neolens.contrasts import Contrast, in_short, kind
 from neolens.models.describe import differences
 from neolens.scores import by_kind
 from neolens.stats import seeds
+from neolens.stats.contrasts import Contrast, in_short, kind
 
 Row = list[str | int | float | None]
 

@@ -1,6 +1,5 @@
 """Position encodings compared: every probe on every network of an arm, differences over seeds, in words and tables."""
 
-from neolens.contrasts import Contrast, Measure, contrast_table, recorded
 from neolens.encodings.measures import MEASURES, ROUNDING, Encoding, contrasts
 from neolens.encodings.probe import Texts, over_seeds, probe, texts
 from neolens.encodings.words import (
@@ -13,6 +12,7 @@ from neolens.encodings.words import (
     shift,
     warnings,
 )
+from neolens.stats.contrasts import Contrast, Measure, contrast_table, recorded
 
 __all__ = [
     "MEASURES",

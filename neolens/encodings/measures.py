@@ -11,10 +11,10 @@ import xarray as xr
 
 from neolens.checks import check_list, check_type
 from neolens.checks.labels import check_axes
-from neolens.contrasts import Arm, Contrast, Measure
-from neolens.contrasts import contrasts as of_arms
 from neolens.results import check_result
-from neolens.verdicts import ROUNDING
+from neolens.stats.contrasts import Arm, Contrast, Measure
+from neolens.stats.contrasts import contrasts as of_arms
+from neolens.stats.verdicts import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -178,5 +178,5 @@ MEASURES: Mapping[str, Measure] = {
 
 def contrasts(found: Sequence[Encoding]) -> list[Contrast]:
     """Every measure of every two arms that differ in their positions alone; of all whose positions differ, where there
-    is no such pair (see `neolens.contrasts.contrasts`)."""
+    is no such pair (see `neolens.stats.contrasts.contrasts`)."""
     return of_arms(check_encodings(found, PROBED), MEASURES, "position")

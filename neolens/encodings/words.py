@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import contrasts
-from neolens.circuits.words import listed
-from neolens.contrasts import Contrast
-from neolens.contrasts.words import Row
 from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
-from neolens.stats import ALPHA, seeds
+from neolens.stats import ALPHA, contrasts, seeds
+from neolens.stats.contrasts import Contrast
+from neolens.stats.contrasts.words import Row
 from neolens.stats.seeds import Estimate, format_estimate
-from neolens.verdicts import Verdict, more_than_controls, shift_changes_output
+from neolens.stats.verdicts import Verdict, more_than_controls, shift_changes_output
+from neolens.wording import join
 
 COPIES = 1.0
 """Nats a token above which a network does not predict a copy from its first."""
@@ -43,7 +42,7 @@ def warnings(found: Sequence[Encoding]) -> list[str]:
     for one in check_encodings(found, ["copied_loss"]):
         loss = one.result["copied_loss"]
         if lost := [str(int(seed)) for seed in loss["seed"].values if float(loss.sel(seed=seed)) > COPIES]:
-            which = f"with seed {listed(lost)} the network" if loss.sizes["seed"] > 1 else "it"
+            which = f"with seed {join(lost)} the network" if loss.sizes["seed"] > 1 else "it"
             said.append(
                 f"{one.name}: {which} does not predict copies (loss above {COPIES:g} nats "
                 "a token), so little can be lost by taking a head or positions away from it."
@@ -153,7 +152,7 @@ def _bands(found: Sequence[Encoding]) -> list[str]:
         ]
         said.append(
             f"Previous-token heads of {one.name} lose this share of their score without a rotary band in them alone: "
-            f"{listed(parts)}. {_most(order, adjusted.get(one.name, np.nan), len(apart))}"
+            f"{join(parts)}. {_most(order, adjusted.get(one.name, np.nan), len(apart))}"
         )
     return said
 
@@ -222,7 +221,7 @@ def _heads_of(one: Encoding, network: xr.Dataset, seed: int) -> list[Row]:
         ]
         if np.isnan(float(network["control"].isel(at))):
             numbers[1] = "no control"
-        rows.append([name, listed([role.replace("_", " ") for role in roles]), best, *numbers])
+        rows.append([name, join([role.replace("_", " ") for role in roles]), best, *numbers])
     return rows
 
 

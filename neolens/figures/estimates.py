@@ -28,7 +28,7 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
         TypeError: something else.
         ValueError: nothing to draw.
     """
-    expected = "expected a name -> what neolens.stats.seeds.mean_ci or neolens.stats.seeds.paired_difference gives, one or more"
+    expected = "expected a name -> Estimate of neolens.stats.seeds.mean_ci or paired_difference, one or more"
     if not isinstance(found, Mapping):
         raise TypeError(f"found {shown(found)}: {expected}")
     if not found or not all(isinstance(one, Estimate) for one in found.values()):

@@ -14,11 +14,11 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from neolens.checks import check_choice, check_list, check_type, shown
-from neolens.contrasts import Arm, Contrast, Measure, kind
-from neolens.contrasts.differences import KINDS
 from neolens.figures import legends, points, style
 from neolens.figures.style import CELL, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, POSITION_COLOURS, escape
 from neolens.figures.tidy import VALUE
+from neolens.stats.contrasts import Arm, Contrast, Measure, kind
+from neolens.stats.contrasts.differences import KINDS
 from neolens.stats.seeds import FEW
 
 T = TypeVar("T")
@@ -43,10 +43,10 @@ def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], questi
         TypeError, ValueError: no arms, or none that has any of the measures.
     """
     check_choice(question, "question", KINDS)
-    arms = _all(arms, "arms", Arm, "networks of one architecture, of neolens.contrasts.Arm")
+    arms = _all(arms, "arms", Arm, "networks of one architecture, of neolens.stats.contrasts.Arm")
     if not isinstance(measures, Mapping):
-        raise TypeError(f"measures {shown(measures)}: expected a dict from a name to a neolens.contrasts.Measure")
-    _all(list(measures.values()), "measures", Measure, "neolens.contrasts.Measure")
+        raise TypeError(f"measures {shown(measures)}: expected a dict from a name to a neolens.stats.contrasts.Measure")
+    _all(list(measures.values()), "measures", Measure, "neolens.stats.contrasts.Measure")
     there = {name: its for name, its in measures.items() if any(one.estimate(its).n for one in arms)}
     if not there:
         raise ValueError("no arm has any of the measures: expected at least one that has a number to draw")
@@ -81,9 +81,9 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     Raises:
         TypeError, ValueError: nothing to draw.
     """
-    compared = _all(compared, "compared", Contrast, "the differences of arms, of neolens.contrasts.contrasts")
+    compared = _all(compared, "compared", Contrast, "the differences of arms, of neolens.stats.contrasts.contrasts")
     if not compared:
-        raise ValueError("nothing was compared: expected differences of arms, of neolens.contrasts.contrasts")
+        raise ValueError("nothing was compared: expected differences of arms, of neolens.stats.contrasts.contrasts")
     titles = {one.measure: one.what.title for one in compared}
     pairs = list(dict.fromkeys((one.one.name, one.other.name) for one in compared))
     figure = go.Figure()

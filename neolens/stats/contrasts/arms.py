@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import verdicts
 from neolens.checks import check_choice, check_function, check_records, check_text, check_type, check_whole, shown
 from neolens.models import Anatomy
-from neolens.stats import seeds
+from neolens.stats import seeds, verdicts
 from neolens.stats.seeds import UNBOUNDED, Estimate
-from neolens.verdicts import Levels, Scale
+from neolens.stats.verdicts import Levels, Scale
 
 Values = Callable[[xr.Dataset], xr.DataArray | None]
 """Reads a value by seed out of the result of an arm; None where the result does not have it."""
@@ -88,7 +87,7 @@ class Arm:
 
     def values(self, measure: Measure) -> xr.DataArray | None:
         """A measure by seed; None where the arm does not have it."""
-        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
+        check_type(measure, "measure", Measure, "a neolens.stats.contrasts.Measure")
         return _by_seed(measure.of, self.result, f"value of {measure.title!r} in {self.name}")
 
     def estimate(self, measure: Measure) -> Estimate:
@@ -98,7 +97,7 @@ class Arm:
 
     def levels(self, measure: Measure, of_seeds: xr.DataArray | None = None) -> Levels | None:
         """Where the effect ends, in all networks that have it or in some; None where nothing limits the measure."""
-        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
+        check_type(measure, "measure", Measure, "a neolens.stats.contrasts.Measure")
         ends = None if measure.end is None else _by_seed(measure.end, self.result, f"end of {measure.title!r}")
         if ends is None:
             return None
@@ -116,7 +115,7 @@ class Arm:
 
     def deviation(self, measure: Measure) -> xr.DataArray | None:
         """By how much it deviates from the value that the architecture fixes, by seed; None where it fixes none."""
-        check_type(measure, "measure", Measure, "a neolens.contrasts.Measure")
+        check_type(measure, "measure", Measure, "a neolens.stats.contrasts.Measure")
         if measure.deviation is None:
             return None
         return _by_seed(measure.deviation, self, f"deviation of {measure.title!r} in {self.name}")

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from neolens.checks import check_records
-from neolens.circuits.words import listed
-from neolens.contrasts.arms import Arm, Measure, limit_in_words
-from neolens.contrasts.differences import Contrast, check_asked, kind
+from neolens.stats.contrasts.arms import Arm, Measure, limit_in_words
+from neolens.stats.contrasts.differences import Contrast, check_asked, kind
 from neolens.stats.seeds import Estimate, each_seed, format_estimate
-from neolens.verdicts import Verdict
+from neolens.stats.verdicts import Verdict
+from neolens.wording import count, join
 
 Row = list[str | int | float | None]
 
@@ -37,7 +37,7 @@ def told_apart(compared: Sequence[Contrast]) -> list[str]:
         )
         untried = [one.what.title for one in its if one.verdict.reason == _FEW]
         text += f" Not tested, for fewer than two seeds have both: {'; '.join(untried)}." if untried else ""
-        said.append(f"{text}{_untested(its)} (p below 0.05, corrected for {_many(tested, 'comparison')}.)")
+        said.append(f"{text}{_untested(its)} (p below 0.05, corrected for {count(tested, 'comparison')}.)")
     return said
 
 
@@ -52,8 +52,8 @@ def in_short(compared: Sequence[Contrast]) -> list[str]:
         apart = [_difference(one) for one in tried if one.told_apart]
         alike = [one for one in tried if not one.told_apart]
         text = (
-            f"{_who(its[0], 'minus')}: told apart in {len(apart)} of {_many(len(tried), 'measure')} (p below 0.05, "
-            f"corrected for {_many(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
+            f"{_who(its[0], 'minus')}: told apart in {len(apart)} of {count(len(tried), 'measure')} (p below 0.05, "
+            f"corrected for {count(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
         )
         if alike:
             text += f" Not told apart is not alike; the nearest to it: {_difference(alike[0])}."
@@ -81,7 +81,7 @@ def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
     claimed or why nothing was tested, and confounds."""
     header = ["measure", "arms", "difference", "low", "high", "seeds", "seed by seed", "corrected p", "verdict"]
     rows: list[Row] = []
-    for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"):
+    for one in check_records(compared, "compared", Contrast, "neolens.stats.contrasts.contrasts"):
         its = one.difference
         besides = "; ".join(line.partition(":")[0] for line in one.differ_in) or "nothing"
         arms = f"{one.one.name} less {one.other.name}"
@@ -134,22 +134,18 @@ def _with_reason(verdict: Verdict) -> str:
 
 def _by_pair(compared: Sequence[Contrast]) -> list[list[Contrast]]:
     pairs: dict[tuple[str, str], list[Contrast]] = {}
-    for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"):
+    for one in check_records(compared, "compared", Contrast, "neolens.stats.contrasts.contrasts"):
         pairs.setdefault((one.one.name, one.other.name), []).append(one)
     return list(pairs.values())
 
 
 def _tested(compared: Sequence[Contrast]) -> int:
-    return sum(one.tested for one in check_records(compared, "compared", Contrast, "neolens.contrasts.contrasts"))
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return sum(one.tested for one in check_records(compared, "compared", Contrast, "neolens.stats.contrasts.contrasts"))
 
 
 def _who(one: Contrast, between: str = "less") -> str:
     besides = [line.partition(":")[0] for line in one.differ_in]
-    alone = f"differ besides in {listed(besides)}" if besides else f"differ in {_ALONE[one.question]} alone"
+    alone = f"differ besides in {join(besides)}" if besides else f"differ in {_ALONE[one.question]} alone"
     here, there = (f"{its.name} ({kind(its.facts, one.question)})" for its in (one.one, one.other))
     return f"{here} {between} {there}, which {alone}"
 
@@ -157,7 +153,8 @@ def _who(one: Contrast, between: str = "less") -> str:
 def _difference(one: Contrast) -> str:
     form = _form(one.difference, "+")
     each = each_seed(one.difference, form)
-    text = f"{one.what.title} ({one.what.unit}) {format_estimate(one.difference, form)}, corrected p = {one.p_adjusted:.2g}"
+    difference = format_estimate(one.difference, form)
+    text = f"{one.what.title} ({one.what.unit}) {difference}, corrected p = {one.p_adjusted:.2g}"
     return f"{text}, seed by seed {each}" if each else text
 
 

@@ -1,6 +1,6 @@
 """What results allow to be claimed: pure functions from numbers to a claim, a verdict and its reason."""
 
-from neolens.verdicts.causes import (
+from neolens.stats.verdicts.causes import (
     NATS,
     NEEDED,
     ROUNDING,
@@ -10,8 +10,8 @@ from neolens.verdicts.causes import (
     needed_layers,
     shift_changes_output,
 )
-from neolens.verdicts.limits import CEILING, NEAR_CHANCE, Levels, Limit, Scale, limit, limited, unknown_candidates
-from neolens.verdicts.verdict import (
+from neolens.stats.verdicts.limits import CEILING, NEAR_CHANCE, Levels, Limit, Scale, limit, limited, unknown_candidates
+from neolens.stats.verdicts.verdict import (
     Status,
     Verdict,
     exact_by_construction,

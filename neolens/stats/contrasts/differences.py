@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import verdicts
 from neolens.checks import check_choice, check_records, check_type
 from neolens.checks.annotations import Probability, check_annotated
-from neolens.contrasts.arms import Arm, Measure
 from neolens.models import Anatomy
 from neolens.models.describe import differences
-from neolens.stats import seeds
+from neolens.stats import seeds, verdicts
+from neolens.stats.contrasts.arms import Arm, Measure
 from neolens.stats.seeds import Estimate
-from neolens.verdicts import Verdict
+from neolens.stats.verdicts import Verdict
 
 KINDS: dict[str, tuple[str, ...]] = {
     "position": ("rotary", "absolute", "none"),
@@ -114,13 +113,13 @@ def check_asked(arms: Any, measures: Any, question: Any) -> None:
     """
     check_records(arms, "arms", Arm, "neolens.comparison.numbers")
     for name, measure in check_type(measures, "measures", Mapping, "a mapping from names to Measure").items():
-        check_type(measure, f"measures[{name!r}]", Measure, "a neolens.contrasts.Measure")
+        check_type(measure, f"measures[{name!r}]", Measure, "a neolens.stats.contrasts.Measure")
     check_choice(question, "question", sorted(KINDS))
 
 
 def recorded(one: Contrast) -> dict[str, Any]:
     """A contrast as plain values, for a record."""
-    check_type(one, "one", Contrast, "a Contrast, as neolens.contrasts.contrasts returns them")
+    check_type(one, "one", Contrast, "a Contrast, as neolens.stats.contrasts.contrasts returns them")
     return {
         "measure": one.measure,
         "one": one.one.name,

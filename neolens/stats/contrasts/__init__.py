@@ -5,9 +5,9 @@ by seed. A difference is significant, not significant, exact by construction, or
 chance level or at its ceiling.
 """
 
-from neolens.contrasts.arms import Arm, Measure, Values, limit_in_words, without_candidates
-from neolens.contrasts.differences import Contrast, contrasts, kind, recorded
-from neolens.contrasts.words import contrast_table, in_short, measure_table, told_apart
+from neolens.stats.contrasts.arms import Arm, Measure, Values, limit_in_words, without_candidates
+from neolens.stats.contrasts.differences import Contrast, contrasts, kind, recorded
+from neolens.stats.contrasts.words import contrast_table, in_short, measure_table, told_apart
 
 __all__ = [
     "Arm",

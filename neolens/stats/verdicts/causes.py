@@ -1,5 +1,5 @@
 """Verdicts about causes: whether heads with a role matter more than control heads, through which layers an answer
-arrives, and whether a shift of all positions changes the output. Pure functions of numbers; see `neolens.verdicts`.
+arrives, and whether a shift of all positions changes the output. Pure functions of numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from neolens.checks import shown
 from neolens.checks.annotations import Count, Probability, Text, check_as_many, checked
 from neolens.stats import ALPHA
-from neolens.verdicts.verdict import Status, Verdict
+from neolens.stats.verdicts.verdict import Status, Verdict
+from neolens.wording import join
 
 NEEDED = 0.1
 """The share of the effect of the source token that restricting a layer must remove for the layer to be needed."""
@@ -164,9 +165,9 @@ def _at(
         through.append(f"{_through(layers, kinds)}{of}")
         each = [f"layer {layer}: {_span(shares[rows][:, :, layer])}" for layer in layers]
         removed += [f"{', '.join(each)}{of if len(cases) > 1 else ''}"] if each else []
-    told = _listed(through) if through else "a single layer"
+    told = join(through) if through else "a single layer"
     status, reason = _why(shares[answering], "; ".join(removed), restricted_to)
-    claim = f"{_listed([str(one) for one in distances])} tokens back, {subject} arrives through {told}"
+    claim = f"{join([str(one) for one in distances])} tokens back, {subject} arrives through {told}"
     return Arrival(claim, status, reason, tuple(distances), told, "; ".join(removed))
 
 
@@ -225,7 +226,7 @@ def _through(layers: Sequence[int], kinds: Sequence[str]) -> str:
         return "no single layer"
     of = {kinds[layer] for layer in layers} if kinds else set()
     kind = f"{of.pop()} " if len(of) == 1 else ""
-    return f"{kind}layer{'s' if len(layers) > 1 else ''} {_listed([str(layer) for layer in layers])}"
+    return f"{kind}layer{'s' if len(layers) > 1 else ''} {join([str(layer) for layer in layers])}"
 
 
 def _span(shares: Float[np.ndarray, "*axes"]) -> str:
@@ -237,8 +238,4 @@ def _span(shares: Float[np.ndarray, "*axes"]) -> str:
 def _in_seeds(these: Sequence[int], of: int) -> str:
     if of == 1:
         return ""
-    return f" in seed{'s' if len(these) > 1 else ''} {_listed([str(one) for one in these])}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f" in seed{'s' if len(these) > 1 else ''} {join([str(one) for one in these])}"

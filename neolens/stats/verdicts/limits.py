@@ -9,7 +9,7 @@ from typing import Literal
 
 from neolens.checks import check_index
 from neolens.checks.annotations import Size, Text, check_annotated, check_as_many, checked
-from neolens.verdicts.verdict import Verdict
+from neolens.stats.verdicts.verdict import Verdict
 
 NEAR_CHANCE = 0.95
 """A loss is at chance level from this share of the loss of a guess on. A network that has lost everything is not
