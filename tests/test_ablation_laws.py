@@ -241,7 +241,7 @@ def test_logits_taken_a_few_at_a_time_are_the_same(name, bridges, monkeypatch):
     call, asked = dict(how="zero", progress=False), prompts((9, 6, 9))
     each = {"metric": ["loss", "kl_divergence", "logit_difference"], "distractors": [7 - p % 7 for p in asked]}
     whole = [ablate(bridges[name], asked, MINE, **call, **its) for its in (each, {"metric": size})]
-    monkeypatch.setattr("neolens.ablation.reading.LOGIT_BYTES", 1)
+    monkeypatch.setattr("neolens.readout.predictions.LOGIT_BYTES", 1)
     monkeypatch.setattr("neolens.ablation.values._TOKENS_AT_ONCE", 1)
     parts = [ablate(bridges[name], asked, MINE, **call, **its) for its in (each, {"metric": size})]
     for part, one in zip(parts, whole, strict=True):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floors, each importing from below, and on its own floor from the left.
 FLOORS = [
     ["checks", "wording", "files", "processes", "models", "sites", "metrics", "lab"],
-    ["network", "replay", "prompts", "netcdf", "results", "whatif", "stats"],
+    ["network", "replay", "prompts", "netcdf", "results", "whatif", "readout", "stats"],
     ["patching", "ablation", "scores", "position"],
     [
         "near_far",

@@ -18,13 +18,13 @@ from neolens.ablation.asked import Asked
 from neolens.ablation.groups import Head
 from neolens.ablation.how import ALL_POSITIONS, MEANS, Cut, How
 from neolens.ablation.predictions import NOTHING
-from neolens.ablation.reading import of_last
 from neolens.ablation.values import batches, remaining, summands, summed
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
 from neolens.models.foreign import Facts
 from neolens.network import dtype_of, visible
 from neolens.patching.hook_checks import check_hooks_work
+from neolens.readout.predictions import of_last
 from neolens.sites import hook_name
 
 Hook = tuple[str, Callable[..., Tensor | None]]

@@ -18,9 +18,7 @@ from neolens.metrics import Metric
 from neolens.models.foreign import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import is_prompt
-
-NOTHING = -1
-"""In place of a token that nothing is compared with."""
+from neolens.readout.predictions import NOTHING
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neolens.ablation.asked import Asked
 from neolens.ablation.how import ALL_POSITIONS, Cut
-from neolens.ablation.reading import at_tokens, of_last, of_runs
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
+from neolens.readout.predictions import at_tokens, of_last, of_runs
 from neolens.replay import ITEMS, Branches, Trunk, final, record, recorded_sites
 
 Progress = Callable[[float], object]

@@ -24,9 +24,9 @@ from neolens.checks.annotations import Count, Size, check_as_many, checked
 from neolens.checks.labels import check_axes
 from neolens.models import anatomy
 from neolens.network.weights import check_model
-from neolens.position.reading import losses
 from neolens.prompts.drawing import token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
+from neolens.readout.losses import losses
 from neolens.results import check_result
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import effects_beside_controls, together

@@ -26,9 +26,9 @@ from neolens.checks import (
 )
 from neolens.circuits.copying import LEAST
 from neolens.network.weights import check_model
-from neolens.position.reading import losses
 from neolens.prompts import longest_repeat, random_repeats, random_tokens, token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
+from neolens.readout.losses import losses
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import together
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neolens.network import Weights, residual
 from neolens.patching.sweep import Sweep, finite
-from neolens.replay import NEEDED, READ, Cells, Reader, Suffix, final, reach, record, replay
+from neolens.readout.patched_runs import Reader
+from neolens.replay import NEEDED, READ, Cells, Suffix, final, reach, record, replay
 
 
 def replayed(

@@ -16,8 +16,8 @@ from neolens.checks import check_text
 from neolens.models.treatments import in_words
 from neolens.network import measurement
 from neolens.position.asked import asked_weights
-from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts, validated
+from neolens.readout.losses import losses
 from neolens.whatif import treatment_of, what_if
 
 DEFAULTS = {"absolute": ("zero", "mean", "shuffle"), "rotary": ("off",)}

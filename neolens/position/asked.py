@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +11,6 @@ from torch import Tensor
 from neolens.models import Anatomy
 from neolens.network import Weights, weights_of
 from neolens.prompts.tokens import Prompts, validated
-
-TOKENS_AT_ONCE = 4096
-"""Tokens that go through the network together."""
 
 
 def asked_weights(model: Any, probe: str, *kinds: str, untreated: bool = False) -> Weights:
@@ -57,11 +53,3 @@ def of_one_length(
     if len(prompts) < fewest:
         raise ValueError(f"there is {len(prompts)} prompt{because}: expected at least {fewest}")
     return torch.stack(prompts)
-
-
-def alike(prompts: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Numbers of prompts of one length that go through the network together."""
-    for length in sorted({len(prompt) for prompt in prompts}):
-        rows = [number for number, prompt in enumerate(prompts) if len(prompt) == length]
-        at_once = max(1, TOKENS_AT_ONCE // length)
-        yield from (rows[first : first + at_once] for first in range(0, len(rows), at_once))

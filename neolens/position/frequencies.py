@@ -24,9 +24,9 @@ from neolens.checks import check_indices, check_text, check_whole_numbers, shown
 from neolens.models import Anatomy
 from neolens.models.treatments import WithoutBands
 from neolens.network import Weights, attend, measurement, residual
-from neolens.position.asked import alike, asked_weights
-from neolens.position.reading import losses
+from neolens.position.asked import asked_weights
 from neolens.prompts.tokens import Prompts, repeat_length, validated
+from neolens.readout.losses import batches_by_length, losses
 from neolens.scores.measure import attention
 from neolens.scores.sums import Sums
 from neolens.whatif import what_if
@@ -142,7 +142,7 @@ def _held(weights: Weights, prompts: list[Tensor], chosen: Any, names: list[str]
     """Norms of the bands, and scores with each band taken out of one head at a time, its input held."""
     shape = (len(prompts), weights.anatomy.layers, weights.anatomy.heads, len(chosen))
     found = {name: np.empty(shape) for name in ("query_norm", "key_norm", *(f"{name}_held" for name in names))}
-    for rows in alike(prompts):
+    for rows in batches_by_length(prompts):
         batch = torch.stack([prompts[row] for row in rows]).to(weights.embedding.device)
         one = _Held(weights.anatomy, batch, repeat_length(prompts[rows[0]]), chosen)
         residual(weights, batch, watch=one.watch, stop_after=shape[1] - 1)

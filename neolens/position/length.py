@@ -22,8 +22,8 @@ from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Scale
 from neolens.network import measurement
 from neolens.position.asked import asked_weights, of_one_length
-from neolens.position.reading import losses
 from neolens.prompts.tokens import Prompts
+from neolens.readout.losses import losses
 from neolens.whatif import what_if
 
 AS_TRAINED = "as trained"

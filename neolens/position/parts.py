@@ -27,8 +27,9 @@ from neolens.models.spans import visible
 from neolens.models.treated import embedded
 from neolens.network import Weights, measurement, residual
 from neolens.network.weights import Linear
-from neolens.position.asked import alike, asked_weights
+from neolens.position.asked import asked_weights
 from neolens.prompts.tokens import Prompts, validated
+from neolens.readout.losses import batches_by_length
 
 SOURCES = ("content", "position", "bias")
 """What goes into q and into k in the first layer of an absolute model; a part is named `query-key`."""
@@ -122,7 +123,7 @@ def part_shares(model: Any, tokens: Prompts) -> xr.Dataset:
         for name, value in _shares(parts, facts, layer).items():
             found[name][rows, layer] = value.cpu()
 
-    for rows in alike(prompts):
+    for rows in batches_by_length(prompts):
         batch = torch.stack([prompts[row] for row in rows]).to(weights.embedding.device)
         _each_layer(weights, batch, use, last=layers[-1])
     dims = ("prompt", "layer", "head", "part")

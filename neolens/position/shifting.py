@@ -20,14 +20,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neolens import results
-from neolens.ablation.reading import LOGIT_BYTES
 from neolens.checks import check_whole_numbers, shown
 from neolens.models import Anatomy
 from neolens.models.treatments import EXACT, Shift
 from neolens.network import PatternBlock, Weights, cast, logits, measurement, residual
 from neolens.network.measurement import few_prompts
-from neolens.position.asked import TOKENS_AT_ONCE, asked_weights
+from neolens.position.asked import asked_weights
 from neolens.prompts.tokens import Prompts, validated
+from neolens.readout.losses import TOKENS_AT_ONCE
+from neolens.readout.predictions import LOGIT_BYTES
 
 _VARIABLES = {
     "logits": ("prompt", "shift"),

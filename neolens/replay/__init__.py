@@ -8,7 +8,6 @@ through a block; `reach` says which positions matter; `run` goes up the layers o
 from neolens.replay.branches import Branches, Change, Heads, Trunk, recorded_sites
 from neolens.replay.joins import HEAD_SITES, READ, SITES, Cells
 from neolens.replay.reach import Reach, reach
-from neolens.replay.reading import Reader
 from neolens.replay.record import Record, final, record
 from neolens.replay.rows import Rows
 from neolens.replay.run import ITEMS, replay
@@ -25,7 +24,6 @@ __all__ = [
     "Change",
     "Heads",
     "Reach",
-    "Reader",
     "Record",
     "Rows",
     "Suffix",

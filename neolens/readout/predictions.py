@@ -1,4 +1,4 @@
-"""From final residual streams to metrics: some predictions at a time, so that never all logits are held.
+"""Metrics of every prediction of a run: some predictions at a time, so that never all logits are held.
 
 The logits of 2,048 positions and 50,257 columns are 412 MB in fp32.
 """
@@ -11,10 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.ablation.predictions import NOTHING
 from neolens.metrics import Asked, Expected, Metric
 from neolens.network import Weights, logits
 from neolens.network.forward import normalise
+from neolens.readout.columns import column_logits
+
+NOTHING = -1
+"""In place of a token that nothing is compared with."""
 
 LOGIT_BYTES = 32 * 2**20
 """Logits that are held at a time."""
@@ -46,7 +49,8 @@ def at_tokens(
         )
         given = {"all": logits(weights, flat[None, some])[0]} if whole else {}
         if any(metric.columns == "answers" for metric in metrics):
-            given["answers"] = _answer_columns(weights, flat[some], expected)
+            normed = normalise(weights, weights.norm_final, flat[some])[:, None]
+            given["answers"] = column_logits(weights, normed, expected.columns)[:, 0]
         for number, metric in enumerate(metrics):
             assert metric.of_token is not None
             found[some, number] = metric.of_token(given[metric.columns], expected).to(found.dtype)
@@ -79,16 +83,6 @@ def of_runs(
         given = logits(weights, final[some])
         found.append(torch.stack([metric.of_every(given, asked) for metric in metrics], dim=1))
     return torch.cat(found)
-
-
-def _answer_columns(weights: Weights, final: Tensor, expected: Expected) -> Float[Tensor, "item column"]:
-    """Logits of the answer and then, if there is one, of the distractor."""
-    normed = normalise(weights, weights.norm_final, final)
-    columns = expected.columns
-    exact = torch.promote_types(normed.dtype, torch.float32)
-    found = torch.einsum("id,icd->ic", normed.to(exact), weights.unembedding.weight[columns].to(exact))
-    bias = weights.unembedding.bias
-    return (found if bias is None else found + bias[columns]).to(normed.dtype)
 
 
 def _unknown(metric: Metric, answers: Tensor, distractors: Tensor | None) -> Tensor:

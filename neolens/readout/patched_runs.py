@@ -1,4 +1,4 @@
-"""From final residual streams to metrics: only the positions and columns that some metric reads."""
+"""Metrics of patched runs: only the positions and columns that some metric reads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from neolens.network import Weights
 from neolens.network.forward import normalise
 from neolens.network.products import apply
 from neolens.network.weights import check_weights
+from neolens.readout.columns import column_logits
 from neolens.replay.rows import Rows
 
 LOGIT_BYTES = 128 * 2**20
@@ -83,12 +84,7 @@ class Reader:
     def _answer_columns(self, normed: Tensor, asked: Asked) -> Float[Tensor, "row read column"]:
         """Logits of the answer and then, if there is one, of the distractor."""
         tokens = [asked.answers] if asked.distractors is None else [asked.answers, asked.distractors]
-        columns = torch.stack(tokens, dim=1)
-        unembedding = self.weights.unembedding
-        exact = torch.promote_types(normed.dtype, torch.float32)
-        found = torch.einsum("rpd,rcd->rpc", normed.to(exact), unembedding.weight[columns].to(exact))
-        found = found if unembedding.bias is None else found + unembedding.bias[columns][:, None]
-        return found.to(normed.dtype)
+        return column_logits(self.weights, normed, torch.stack(tokens, dim=1))
 
     def _clean_logits(self, prompts: Tensor) -> Tensor | None:
         if self.clean is None:
