@@ -271,7 +271,8 @@ def test_any_lengths_in_any_memory_give_the_numbers_of_the_prompts_by_themselves
 def test_a_small_change_has_the_effect_that_its_gradient_says(bridges, networks):
     # attribution patching: for a vanishing difference of the embeddings, effect = gradient . difference
     from neolens.network import weights_of
-    from neolens.replay import NEEDED, Cells, Reader, Suffix, final, record, replay
+    from neolens.readout.patched_runs import Reader
+    from neolens.replay import NEEDED, Cells, Suffix, final, record, replay
 
     weights, tokens = weights_of(bridges["gpt2"]), tiny.tokens(batch=1, length=6)
     spans, answers = weights.anatomy.attention, (torch.tensor([3]), torch.tensor([4]))

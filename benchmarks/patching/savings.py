@@ -21,7 +21,8 @@ from benchmarks.common import alternating, median_ratio
 from benchmarks.patching.beside import ANSWER, DISTRACTOR, random_pairs
 from neolens.metrics import logit_difference
 from neolens.network import Weights, weights_of
-from neolens.replay import NEEDED, READ, Cells, Reach, Reader, Record, Rows, Suffix, final, reach, record, replay
+from neolens.readout.patched_runs import Reader
+from neolens.replay import NEEDED, READ, Cells, Reach, Record, Rows, Suffix, final, reach, record, replay
 
 WITHOUT = ("nothing", "layers", "positions", "equal prefix", "reach", "one batch")
 
