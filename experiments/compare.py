@@ -46,7 +46,7 @@ from experiments import (
     window_reach,
 )
 from experiments.inputs import Inputs
-from neolens import PromptPairs, ablate, circuits, encodings, files, fingerprint, patch, report, results
+from neolens import PromptPairs, ablate, circuits, each_head, encodings, files, fingerprint, patch, report, results
 from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
@@ -169,7 +169,7 @@ def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict
         tokens,
         {n: random_repeats(model, n, **draw) for n in lengths},
         encodings.texts(model, **draw),
-        {name: heads for name, heads in groups.items() if "." not in name.split()[0]},
+        {name: heads for name, heads in groups.items() if name not in each_head(facts)},
         planted,
         indirect,
     )

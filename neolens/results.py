@@ -7,6 +7,7 @@ NaN, never 0. A file has a checksum, and appears whole or not at all (`neolens.n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -242,7 +243,7 @@ def load(path: str | Path) -> xr.Dataset:
     tree = netcdf.read(path, "a result")
     if tree.children:
         raise ValueError(f"{path}: several results, not one: read it with neolens.results.load_parts")
-    return check(tree.to_dataset(inherit=False))
+    return check(_with_controls(tree.to_dataset(inherit=False)))
 
 
 def save_parts(parts: Mapping[str, xr.Dataset], path: str | Path) -> Path:
@@ -270,11 +271,25 @@ def load_parts(path: str | Path) -> dict[str, xr.Dataset]:
         UserWarning: a file of an earlier version, which has no checksum.
     """
     parts = {
-        name: check(part.to_dataset(inherit=False)) for name, part in netcdf.read(path, "results").children.items()
+        name: check(_with_controls(part.to_dataset(inherit=False)))
+        for name, part in netcdf.read(path, "results").children.items()
     }
     if not parts:
         raise ValueError(f"{path}: one result, not several: read it with neolens.results.load")
     return parts
+
+
+def _with_controls(result: xr.Dataset) -> xr.Dataset:
+    """The result of an ablation with the coordinates `control` and `draw`; in files of earlier versions only the name
+    of a group, such as `random 24 heads 0`, tells them."""
+    if not {"group", "heads"} <= set(result.coords) or "control" in result.coords:
+        return result
+    named = [re.fullmatch(r"(random .*?),? (\d+)", str(name)) for name in result["group"].values]
+    if not any(named):
+        return result
+    control = [match[1] if match else "" for match in named]
+    draw = [float(match[2]) if match else np.nan for match in named]
+    return result.assign_coords(control=("group", control), draw=("group", draw))
 
 
 def _check_dataset(value: Any, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -835,3 +836,22 @@ def test_a_model_is_the_same_after_an_ablation_finished_or_interrupted(bridges):
 def test_ablate_is_public():
     assert neolens.ablate is ablate
     assert neolens.by_kind is by_kind
+
+
+def test_results_say_of_each_group_its_layer_and_of_controls_what_they_are_drawn_like(bridges, tmp_path):
+    model, tokens = bridges["gpt-neo"], tiny.tokens(batch=2, length=5)
+    groups = {"layer": [(1, 0), (1, 2)], **by_kind(model, draws=2), **random_like(model, [(2, 1)], draws=1)}
+    groups = pickle.loads(pickle.dumps(groups))
+    result = ablate(model, tokens, groups, how="zero", progress=False)
+    named = dict(zip(result["group"].values.tolist(), result["control"].values.tolist(), strict=True))
+    draws = dict(zip(named, result["draw"].values.tolist(), strict=True))
+    sizes = {len(heads) for name, heads in groups.items() if name in ("local", "global")}
+    expected = {f"random {size} heads {draw}": (f"random {size} heads", draw) for size in sizes for draw in range(2)}
+    expected["random like 2.1, 0"] = ("random like 2.1", 0)
+    assert {name: (control, draws[name]) for name, control in named.items() if control} == expected
+    assert all(math.isnan(draws[name]) for name, control in named.items() if not control)
+    assert result["layer"].sel(group="layer").item() == 1
+    assert math.isnan(result["layer"].sel(group="global").item())
+    # a file of an earlier version has only the names
+    path = results.save(result.drop_vars(["control", "draw"]), tmp_path / "result.nc")
+    xr.testing.assert_identical(results.load(path)[["control", "draw"]], result[["control", "draw"]])

@@ -40,6 +40,7 @@ def binned(distances=(1, 2, 4, 31, 32, 90), prompts=6) -> xr.Dataset:
     rng = np.random.default_rng(2)
     kinds = ["local", "global", "both", "local", "both", "both", "local"]
     coords = {"group": GROUPS, "attention_kind": ("group", kinds), "distance": list(distances)}
+    coords["control"] = ("group", [name.rsplit(" ", 1)[0] if name.startswith("random") else "" for name in GROUPS])
     attrs = {"model": "lab/gpt-neo", "how": "mean", "metric": '["loss"]', "anatomy": json.dumps(ANATOMY)}
     shape = (len(GROUPS), prompts, len(distances))
     baseline = rng.uniform(0, 1, shape[1:])
@@ -127,6 +128,7 @@ def test_of_several_metrics_one_is_drawn():
 
 def test_groups_are_points_with_intervals_from_top_to_bottom_filled_where_they_stand():
     data = swept().assign_coords(group=["global", "layer 1", "local", "random 1 heads 0", HOSTILE])
+    data = data.assign_coords(control=("group", ["", "", "", "random 1 heads", ""]))
     found = effect(data)
     figure = figures.ablation_groups(found)
     points = {

@@ -18,6 +18,7 @@ from browser import Parsed
 from experiments import head_ablation as job
 from neolens import results
 from neolens.ablation import by_kind
+from neolens.ablation.groups import coordinates
 from neolens.circuits import need_tables, need_words, needs
 from neolens.figures.ablation_beside import heads_beside
 from neolens.lab import folder
@@ -47,8 +48,7 @@ def planted(facts, effects, *, mixed=None, draws=2, prompts=10, noise=0.0, basel
         attrs["anatomy"] = json.dumps({"layers": 2, "heads": 2, "attention": [vars(span) for span in facts.attention]})
         coords = {
             "group": list(groups),
-            "heads": ("group", [" ".join(f"{layer}.{head}" for layer, head in heads) for heads in groups.values()]),
-            "attention_kind": ("group", [kind_of(heads, facts) for heads in groups.values()]),
+            **coordinates(groups, facts),
             "prompt": range(prompts),
             "length": ("prompt", [9] * prompts),
             axis[0]: list(axis[1]),
@@ -65,11 +65,6 @@ def planted(facts, effects, *, mixed=None, draws=2, prompts=10, noise=0.0, basel
     cut = result(("distance", DISTANCES), ["cut"] * 4).assign_coords(length=lengths)
     text = result(("pos", range(text_tokens)), ["text"] * text_tokens)
     return needs.needs(facts, text, repeats, cut, WINDOW)
-
-
-def kind_of(heads, facts):
-    kinds = {facts.attention[layer].kind for layer, _ in heads}
-    return kinds.pop() if len(kinds) == 1 else "both"
 
 
 EFFECTS = {

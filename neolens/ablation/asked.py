@@ -24,7 +24,7 @@ class Asked:
 
     facts: Facts
     prompts: tuple[Tensor, ...]
-    groups: Mapping[str, tuple[Head, ...]]
+    groups: Mapping[str, Sequence[Head]]
     how: How
     metrics: tuple[Metric, ...]
     read: Predictions

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from neolens.checks import check_head, check_list, check_seed, check_text, check_whole, shown
 from neolens.models import Anatomy, anatomy
@@ -24,8 +25,18 @@ Groups = Mapping[str, Sequence[Head]]
 """Name -> the heads that are ablated together."""
 
 
-CONTROL = "random "
-"""How the names of groups that are there to be compared with begin."""
+class ControlHeads(list[Head]):
+    """Heads drawn at random, with which a group is compared.
+
+    Results of `neolens.ablate` have both as coordinates of the group: `control`, empty for other groups, and `draw`.
+    """
+
+    def __init__(self, heads: Iterable[Head] = (), control: str = "", draw: int = 0) -> None:
+        super().__init__(heads)
+        self.control = control
+        """What they are drawn like, such as `random 24 heads`: the same for all draws."""
+        self.draw = draw
+        """The number of the draw."""
 
 
 def written(head: Head) -> str:
@@ -71,11 +82,19 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
     if len(groups) < 2:
         return groups
     sizes = dict.fromkeys(len(heads) for heads in kinds.values())
-    return groups | {
-        f"{CONTROL}{size} heads {draw}": _spread(facts, size, np.random.default_rng((seed, size, draw)))
+    controls = {
+        f"{as_many(size)} {draw}": ControlHeads(
+            _spread(facts, size, np.random.default_rng((seed, size, draw))), as_many(size), draw
+        )
         for size in sizes
         for draw in range(draws)
     }
+    return groups | controls
+
+
+def as_many(size: int) -> str:
+    """What the controls of `by_kind` are called that have so many heads: `random 24 heads`."""
+    return f"random {size} heads"
 
 
 def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int = 0) -> dict[str, list[Head]]:
@@ -97,18 +116,45 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
                 f"{len(its)} of the {facts.heads} heads of layer {layer} are in the group: there are not as many "
                 "others to draw; take fewer, or compare with neolens.by_kind"
             )
-    groups = {}
+    groups: dict[str, list[Head]] = {}
+    control = f"random like {' '.join(map(written, chosen))}"
     for draw in range(draws):
         rng = np.random.default_rng((seed, draw))
-        groups[f"{CONTROL}like {' '.join(map(written, chosen))}, {draw}"] = sorted(
+        drawn = sorted(
             (layer, int(head))
             for layer, its in by_layer.items()
             for head in rng.choice([head for head in range(facts.heads) if head not in its], len(its), replace=False)
         )
+        groups[f"{control}, {draw}"] = ControlHeads(drawn, control, draw)
     return groups
 
 
-def checked(groups: Any, facts: Facts) -> dict[str, tuple[Head, ...]]:
+def coordinates(groups: Mapping[str, Sequence[Head]], facts: Facts) -> dict[str, tuple[str, list[Any]]]:
+    """What is known of each group, as coordinates at `group`: its `heads`, the `attention_kind` and, where it is one,
+    the `layer` that they are in, and of controls what they are drawn like (`control`) and the number of the `draw`."""
+    layers = [{layer for layer, _ in heads} for heads in groups.values()]
+    return {
+        "heads": ("group", [" ".join(map(written, heads)) for heads in groups.values()]),
+        "attention_kind": ("group", [kind_of(heads, facts) for heads in groups.values()]),
+        "layer": ("group", [float(*its) if len(its) == 1 else np.nan for its in layers]),
+        "control": ("group", [getattr(heads, "control", "") for heads in groups.values()]),
+        "draw": ("group", [float(getattr(heads, "draw", np.nan)) for heads in groups.values()]),
+    }
+
+
+GROUP_COORDINATES = ("heads", "attention_kind", "layer", "control", "draw")
+"""The coordinates at `group`."""
+
+
+def control_groups(result: xr.Dataset, control: str | None = None) -> list[str]:
+    """The names of the groups of a result that are random controls; those drawn like something, such as
+    `random 24 heads`, where it is named. A result without the coordinate `control` has none."""
+    kinds = result["control"].values if "control" in result.coords else np.full(result.sizes["group"], "")
+    chosen = kinds != "" if control is None else kinds == control
+    return [str(name) for name in result["group"].values[chosen]]
+
+
+def checked(groups: Any, facts: Facts) -> dict[str, Sequence[Head]]:
     """The groups, each head once, in order.
 
     Raises:
@@ -144,12 +190,13 @@ def check_heads(heads: Any, facts: Facts) -> tuple[Head, ...]:
     return tuple(sorted({check_head(head, facts.layers, facts.heads, facts.name) for head in chosen}))
 
 
-def _heads(name: Any, heads: Any, facts: Facts) -> tuple[Head, ...]:
+def _heads(name: Any, heads: Any, facts: Facts) -> Sequence[Head]:
     check_text(name, "name of a group", example="mine")
     try:
-        return check_heads(heads, facts)
+        chosen = check_heads(heads, facts)
     except (TypeError, ValueError) as error:
         raise type(error)(f"group {shown(name)}: {error}") from None
+    return ControlHeads(chosen, heads.control, heads.draw) if isinstance(heads, ControlHeads) else chosen
 
 
 def _facts(model: Any) -> Facts:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from neolens import network, results
 from neolens.ablation.asked import Asked, asked
-from neolens.ablation.groups import kind_of, written
+from neolens.ablation.groups import coordinates
 from neolens.ablation.hooked import check_ablation_works, hooked
 from neolens.ablation.replayed import replayed
 from neolens.metrics import loss
@@ -82,7 +82,8 @@ def ablate(
     Returns:
         `ablated` by group, prompt and pos, and `baseline`, the run as it is, without group; with several metrics a
         `metric` axis. The loss at `pos` i is that of predicting token i + 1; NaN where nothing is expected. Coordinates
-        at `group`: `heads` and `attention_kind` (`local`, `global` or `both`).
+        at `group`: `heads`, `attention_kind` (`local`, `global` or `both`), `layer` where all heads are of one
+        layer, and of random controls what they are drawn like (`control`) and the number of the `draw`.
 
     Raises:
         TypeError, ValueError: heads that do not exist, an empty group, an unknown `how` or metric, a reference of
@@ -128,8 +129,7 @@ def _labelled(
     axes = ["group", "prompt", "pos", "metric"]
     coords: dict[str, Any] = {
         "group": list(call.groups),
-        "heads": ("group", [" ".join(map(written, heads)) for heads in call.groups.values()]),
-        "attention_kind": ("group", [kind_of(heads, call.facts) for heads in call.groups.values()]),
+        **coordinates(call.groups, call.facts),
         "prompt": range(len(call.prompts)),
         "length": ("prompt", [len(prompt) for prompt in call.prompts]),
     }

@@ -110,9 +110,10 @@ class Side:
     @property
     def narrowed(self) -> dict[int, float]:
         """Layer -> the share that it takes away when it is held to the window."""
-        groups = [name for name in map(str, self.changes["group"].values) if name.startswith("layer")]
-        shares = self.changes["share"]
-        return {int(name.split()[1]): float(shares.sel(group=name)) for name in groups if name.endswith("local")}
+        changes = self.changes
+        single = changes["layer"].notnull() & (changes["attention_kind"] == "local")
+        shares = changes["share"].isel(group=single.values)
+        return {int(layer): float(share) for layer, share in zip(shares["layer"].values, shares.values, strict=True)}
 
     def significant(self, layer: int) -> bool:
         """Whether holding this layer to the window surely takes something away."""
@@ -186,13 +187,17 @@ def each_distance(result: xr.Dataset, window: int) -> dict[int, Side]:
 def _changed(pooled: xr.Dataset) -> xr.DataArray:
     """The effect of the source token under each change of windows."""
     parts = {ALL_LOCAL: pooled["all_local"], ALL_GLOBAL: pooled["all_global"]}
+    layers, kinds = [np.nan, np.nan], ["local", "global"]
     for variable, kind in (("localised", "local"), ("globalised", "global")):
         for layer in pooled["layer"].values.tolist():
             one = pooled[variable].sel(layer=layer)
             if bool(one.notnull().any()):
                 parts[f"layer {layer} {kind}"] = one
+                layers.append(layer)
+                kinds.append(kind)
     group: Any = xr.Variable("group", list(parts))
-    return xr.concat([part.reset_coords(drop=True) for part in parts.values()], dim=group)
+    changed = xr.concat([part.reset_coords(drop=True) for part in parts.values()], dim=group)
+    return changed.assign_coords(layer=("group", layers), attention_kind=("group", kinds))
 
 
 def _changes(pooled: xr.Dataset, carried: xr.DataArray) -> xr.Dataset:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neolens.ablation.groups import CONTROL
+from neolens.ablation.groups import control_groups
 from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import Compared
 from neolens.circuits.need_words import interval, number, smaller, tells
@@ -83,4 +83,4 @@ def _p(row: Compared) -> float | str:
 def drawn(found: Needs) -> list[str]:
     """The groups of a figure by distance: those that are compared with random heads, and the random heads."""
     compared = dict.fromkeys(row.group for row in found.compared)
-    return [*compared, *(str(name) for name in found.repeats["group"].values if str(name).startswith(CONTROL))]
+    return [*compared, *control_groups(found.repeats)]

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation import by_kind, each_head, each_layer, effect
-from neolens.ablation.groups import CONTROL, Head
+from neolens.ablation.groups import GROUP_COORDINATES, Head, control_groups
 from neolens.checks import check_choice, check_whole
 from neolens.checks.annotations import Count, Size, check_annotated, checked
 from neolens.checks.labels import check_axes
@@ -135,7 +135,7 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
     Raises:
         ValueError: no repeat inside the window or none beyond it, or others in `cut`.
     """
-    variables = ["ablated", "baseline", "heads", "attention_kind"]
+    variables = ["ablated", "baseline", "heads", "attention_kind", "control"]
     check_result(text, "text", variables, ["group", "prompt", "pos"], "neolens.ablate on text")
     for name, one in (("repeats", repeats), ("cut", cut)):
         check_result(one, name, [*variables, "distance"], ["group", "prompt", "distance"], "needs.by_repeat")
@@ -148,10 +148,12 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
         for name, result in _conditions(text, repeats, cut, window).items()
     }
     names = [str(name) for name in text["group"].values]
-    heads, draws = [name for name in names if "." in name.split()[0]], [name for name in names if _is_control(name)]
+    single, whole = each_head(facts), each_layer(facts)
+    draws = control_groups(text)
+    heads = [name for name in names if name in single]
     others = [name for name in names if name not in heads and name not in draws]
     compared = [name for name in KINDS if name in others]
-    compared += [name for name in others if name not in KINDS and not name.startswith("layer ")]
+    compared += [name for name in others if name not in KINDS and name not in whole]
     of_heads = {name: result.sel(group=heads) for name, result in conditions.items() if heads}
     of_groups = {name: _controls_averaged(result.sel(group=others + draws)) for name, result in conditions.items()}
     return Needs(
@@ -167,7 +169,7 @@ def labelled(found: Needs) -> xr.Dataset:
     """All numbers of a model: `ablated` and `baseline` on repeats by distance, `ablated_cut`, `ablated_text` and
     `baseline_text`, and by group the effects with their intervals and p, such as `effect_beyond`; which heads a group
     has stands in the attributes."""
-    of_groups = ["heads", "attention_kind"]
+    of_groups = [name for name in GROUP_COORDINATES if name in found.repeats.coords]
     text = found.text[["ablated", "baseline"]].astype(float).mean("pos").drop_vars([*of_groups, "length"])
     parts = [
         found.repeats.drop_vars(of_groups),
@@ -180,7 +182,8 @@ def labelled(found: Needs) -> xr.Dataset:
         both = both.drop_vars([*of_groups, "baseline"])
         parts.append(both.rename({variable: f"{variable}_{name}" for variable in both.data_vars}))
     merged = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="override")
-    heads, kinds = (dict(zip(found.repeats["group"].values.tolist(), found.repeats[one].values)) for one in of_groups)
+    names = found.repeats["group"].values.tolist()
+    heads, kinds = (dict(zip(names, found.repeats[one].values)) for one in ("heads", "attention_kind"))
     kind = [str(kinds.get(str(name), "both")) for name in merged["group"].values]
     merged = merged.assign_coords(attention_kind=("group", kind), window=found.window)
     return merged.assign_attrs(groups=json.dumps({name: str(its) for name, its in heads.items()}))
@@ -188,10 +191,6 @@ def labelled(found: Needs) -> xr.Dataset:
 
 def _has_both(facts: Anatomy) -> bool:
     return len({span.kind for span in facts.attention}) == 2
-
-
-def _is_control(name: str) -> bool:
-    return name.startswith(CONTROL)
 
 
 def _conditions(text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset, window: int) -> dict[str, xr.Dataset]:
@@ -215,14 +214,12 @@ def _without_rounding(result: xr.Dataset) -> xr.Dataset:
 
 def _controls_averaged(result: xr.Dataset) -> xr.Dataset:
     """The draws of each size as one group, the mean of their losses in each prompt."""
-    names = [str(name) for name in result["group"].values]
-    parts = [result.sel(group=[name for name in names if not _is_control(name)])]
-    sizes: dict[str, list[str]] = {}
-    for name in filter(_is_control, names):
-        sizes.setdefault(name.rsplit(" ", 1)[0], []).append(name)
-    for size, draws in sizes.items():
+    parts = [result.isel(group=(result["control"] == "").values)]
+    for control in dict.fromkeys(filter(None, result["control"].values.tolist())):
+        draws = control_groups(result, control)
         mean = result.sel(group=draws).mean("group", keep_attrs=True)
-        coords = {"heads": ("group", [""]), "attention_kind": ("group", ["both"])}
-        parts.append(mean.expand_dims(group=[f"{size}, mean of {len(draws)}"]).assign_coords(coords))
+        values = {"heads": "", "attention_kind": "both", "layer": np.nan, "control": control, "draw": np.nan}
+        coords = {name: ("group", [value]) for name, value in values.items()}
+        parts.append(mean.expand_dims(group=[f"{control}, mean of {len(draws)}"]).assign_coords(coords))
     ablated = xr.concat([part["ablated"] for part in parts], dim="group")
     return result[["baseline"]].drop_dims("group", errors="ignore").assign(ablated=ablated).assign_attrs(result.attrs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from neolens.ablation.groups import CONTROL
+from neolens.ablation.groups import control_groups
 from neolens.figures.style import CONTROL_COLOUR, GLOBAL_COLOUR, GREY, LOCAL_COLOUR, escape
 
 KINDS = {
@@ -22,8 +22,9 @@ KINDS = {
 
 def kind_of(result: xr.Dataset) -> list[str]:
     """The kind of each group, one of `KINDS`."""
-    names, kinds = result["group"].values, result["attention_kind"].values
-    return ["control" if str(name).startswith(CONTROL) else str(kind) for name, kind in zip(names, kinds, strict=True)]
+    controls, kinds = control_groups(result), result["attention_kind"].values
+    names = map(str, result["group"].values)
+    return ["control" if name in controls else str(kind) for name, kind in zip(names, kinds, strict=True)]
 
 
 def caption(result: xr.Dataset) -> str:

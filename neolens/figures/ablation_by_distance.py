@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.ablation.groups import CONTROL
+from neolens.ablation.groups import control_groups
 from neolens.checks import check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import legends, style
 from neolens.figures.ablated import KINDS, caption, kind_of
@@ -64,7 +64,7 @@ def ablation_by_distance(
     metric = check_metric(None, binned)
     quantity, unit = escape(metric.replace("_", " ")), style.unit(metric)
     figure.update_yaxes(title_text=f"{quantity} ({unit})", zeroline=False)
-    ends = "; of random controls, from the lowest draw to the highest" * any(map(_control, chosen))
+    ends = "; of random controls, from the lowest draw to the highest" * any(map(control_groups(binned).count, chosen))
     title = f"<b>{quantity.capitalize()} by distance to the answer</b> ({unit})"
     style.style(figure, title, f"{caption(binned)} Bands: 95 % intervals over prompts{ends}.", height=320)
     return legends.below(figure)
@@ -79,13 +79,10 @@ def _chosen(binned: Any, groups: Sequence[str] | None) -> list[str]:
     for name in chosen:
         if check_text(name, "group", example=held[0]) not in held:
             raise ValueError(f"no group {name!r}: {did_you_mean(name, held)}the result holds {listed(held, 12)}")
-    if (lines := sum(not _control(name) for name in chosen)) > _MOST:
+    controls = control_groups(binned)
+    if (lines := sum(name not in controls for name in chosen)) > _MOST:
         raise ValueError(f"{lines} groups are too many to tell apart: name at most {_MOST} with groups=[...]")
     return chosen
-
-
-def _control(group: str) -> bool:
-    return group.startswith(CONTROL)
 
 
 def _in_bins(binned: xr.Dataset, window: int | None) -> xr.Dataset:
@@ -105,13 +102,13 @@ def _lines(bins: xr.Dataset) -> Iterator[list[go.Scatter]]:
     controls: dict[str, list[int]] = {}
     for row, (name, kind) in enumerate(zip(map(str, bins["group"].values), kind_of(bins), strict=True)):
         if kind == "control":
-            controls.setdefault(name.rsplit(" ", 1)[0], []).append(row)
+            controls.setdefault(str(bins["control"].values[row]), []).append(row)
             continue
         dash = _DASHES[met.setdefault(kind, 0) % len(_DASHES)]
         met[kind] += 1
         yield _with_interval(bins["ablated"].isel(group=row), f"{escape(name)} ablated", KINDS[kind][1], dash)
-    for number, (size, draws) in enumerate(controls.items()):
-        label = f"{escape(size)} ablated, {len(draws)} draw{'' if len(draws) == 1 else 's'}"
+    for number, (control, draws) in enumerate(controls.items()):
+        label = f"{escape(control)} ablated, {len(draws)} draw{'' if len(draws) == 1 else 's'}"
         yield _with_range(bins["ablated"].isel(group=draws), label, _DASHES[number % len(_DASHES)])
 
 
