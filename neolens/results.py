@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -193,6 +193,29 @@ def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
     both["attention_kind"] = both["attention_kind"].fillna("").astype(str)
     both.attrs = {"provenance": json.dumps({name: dict(part.attrs) for name, part in by_model.items()}, default=str)}
     return check(both.set_coords(["attention_kind", "window", "length"]))
+
+
+def concat(
+    parts: Sequence[xr.Dataset],
+    axis: str,
+    values: Sequence[int] | None = None,
+    *,
+    compat: Literal["override", "equals"] = "override",
+) -> xr.Dataset:
+    """Results along a new axis, such as the networks of a variant along `seed`; the attributes are those of the first,
+    but for the fingerprints of several networks, which are all there.
+
+    Args:
+        values: of the new axis; None where the parts have it.
+        compat: whether coordinates that do not have the axis are those of the first part, or have to be equal.
+    """
+    along: Any = axis if values is None else xr.Variable(axis, list(values))
+    joined = xr.concat(
+        list(parts), along, data_vars="all", coords="minimal", join="outer", compat=compat, combine_attrs="override"
+    )
+    if axis in ("seed", "step"):
+        joined.attrs["fingerprint"] = " ".join(part.attrs["fingerprint"] for part in parts)
+    return joined
 
 
 def provenance(model: Any, anatomy: Facts, **more: Any) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[Count]) -> xr.Dat
     check_whole_numbers(seeds, "seeds", 0)
     for at, one in enumerate(networks):
         check_copying(one, f"networks[{at}]")
-    return _joined(networks, "seed", seeds)
+    return results.concat(networks, "seed", seeds)
 
 
 @checked
@@ -149,7 +149,7 @@ def over_training(checkpoints: Mapping[Count, Callable[[], Any]], repeats: Repea
             parts.append(part.assign(_at_once(model, prompts, n, groups)).assign(holding=len(now)))
         found[step] = _by_distance(model, repeats, parts)
     steps = sorted(found)
-    return _joined([found[step] for step in steps], "step", steps)
+    return results.concat([found[step] for step in steps], "step", steps)
 
 
 def check_copying(result: Any, what: str, axis: str = "") -> None:
@@ -222,16 +222,7 @@ def _at_once(
 
 
 def _by_distance(model: Any, repeats: Repeats, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    joined = _joined(parts, "distance", [n - 1 for n in repeats]).drop_attrs()
+    joined = results.concat(parts, "distance", [n - 1 for n in repeats]).drop_attrs()
     places = {"n": ("distance", list(repeats)), "length": ("distance", [2 * n + 1 for n in repeats])}
     provenance = results.provenance(model, anatomy(model))
     return joined.assign_coords(places).assign_attrs(provenance, candidates=len(token_pool(model)))
-
-
-def _joined(parts: Sequence[xr.Dataset], axis: str, values: Sequence[int]) -> xr.Dataset:
-    """The parts along a new axis; provenance is that of the first, but for the fingerprints, which are all there."""
-    dim: Any = xr.Variable(axis, list(values))
-    joined = xr.concat(
-        list(parts), dim=dim, data_vars="all", coords="minimal", compat="override", combine_attrs="override"
-    )
-    return results.check(joined.assign_attrs(fingerprint=" ".join(part.attrs["fingerprint"] for part in parts)))

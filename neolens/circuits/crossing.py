@@ -165,13 +165,10 @@ def at_distances(models: Sequence[Any], pairs: Mapping[int, PromptPairs], window
         _check_pairs(each, f"pairs at distance {check_whole(distance, 'distance', 1, unit='tokens')}")
     for model in models:
         found = [crossing(model, its, window) for its in pairs.values()]
-        seeds.append(_joined(found, "distance", list(pairs)))
-    result = _joined(seeds, "seed", list(range(len(models))))
-    return results.check(
-        result.assign_coords(length=("distance", [its.lengths[0] for its in pairs.values()])).assign_attrs(
-            fingerprint=" ".join(one.attrs["fingerprint"] for one in seeds), window=window
-        )
-    )
+        seeds.append(results.concat(found, "distance", list(pairs)))
+    result = results.concat(seeds, "seed", list(range(len(models))))
+    lengths = [its.lengths[0] for its in pairs.values()]
+    return results.check(result.assign_coords(length=("distance", lengths)).assign_attrs(window=window))
 
 
 def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -195,11 +192,6 @@ def _check_pairs(pairs: Any, what: str) -> None:
         raise ValueError(f"{what} without the position {missing[0]!r}: expected source and query")
     if len(set(pairs.lengths)) > 1:
         raise ValueError(f"{what} of {len(set(pairs.lengths))} different lengths: expected one length")
-
-
-def _joined(parts: list[xr.Dataset], axis: str, values: list[int]) -> xr.Dataset:
-    dim: Any = xr.Variable(axis, values)
-    return xr.concat(parts, dim=dim, data_vars="all", coords="minimal", compat="override", combine_attrs="override")
 
 
 def _one_layer_changed(facts: Anatomy, window: int) -> Iterator[tuple[str, int, dict[int, Any]]]:

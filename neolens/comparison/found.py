@@ -13,7 +13,7 @@ from functools import cached_property
 
 import xarray as xr
 
-from neolens import circuits
+from neolens import circuits, results
 from neolens.checks import check_whole
 from neolens.checks.annotations import check_annotated, checked
 from neolens.circuits import needs
@@ -106,15 +106,7 @@ class Found:
         """What carries an answer beyond the window; None where the model could not be asked."""
         if "reach" not in self.first:
             return None
-        joined = xr.concat(
-            self._each("reach"),
-            dim="seed",
-            data_vars="all",
-            coords="minimal",
-            compat="override",
-            combine_attrs="override",
-        )
-        return circuits.carriers(self.name, {TASK: joined}, self.near_far)
+        return circuits.carriers(self.name, {TASK: results.concat(self._each("reach"), "seed")}, self.near_far)
 
     @cached_property
     def needs(self) -> tuple[needs.Needs, ...]:

@@ -149,11 +149,10 @@ def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Datas
         results.check_result(one, f"networks[{at}]", coords, ["layer"], "neolens.encodings.probe")
         check_text(one.attrs.get("fingerprint"), f"attribute fingerprint of networks[{at}]")
     each = [one.drop_vars(coords) for one in networks]
-    joined = xr.concat(each, dim="seed", join="outer", coords="minimal", compat="equals", combine_attrs="override")
-    joined = joined.reset_coords()  # bands and thresholds are an arm's own
+    joined = results.concat(each, "seed", seeds, compat="equals")
+    joined = joined.reset_coords()  # bands and thresholds differ between variants
     joined = joined.assign_coords({name: networks[0][name] for name in coords})
-    joined = joined.assign_attrs(fingerprint=" ".join(one.attrs["fingerprint"] for one in networks))
-    return results.check(joined.assign_coords(seed=list(seeds)))
+    return results.check(joined)
 
 
 def _heads(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
