@@ -149,7 +149,7 @@ def test_records_of_another_kind_are_refused_in_one_line_that_says_what_was_expe
         (lambda model, tokens: model.generate(tokens, top_p=2), "top_p 2: expected a number above 0, at most 1"),
         (lambda model, tokens: model.run_with_hooks(tokens, fwd_hooks=3), "fwd_hooks 3: expected a list"),
         (lambda model, tokens: model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", 3)]), "expected a pair"),
-        (lambda model, tokens: model.add_hook(None, print), "name None: expected that of a hook point"),
+        (lambda model, tokens: model.add_hook(None, print), "name None: expected the name of a hook point"),
         (lambda model, tokens: model.to_tokens(3), "input 3: expected a list of texts"),
         (lambda model, tokens: neolens.attention(model, tokens, score=["sink"]), "did you mean scores"),
     ],

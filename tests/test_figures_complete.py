@@ -359,7 +359,7 @@ def kinds_told(figure, trace):
     """The kinds that the words of a trace tell of: of layers by name, of positions by the network's."""
     own = " ".join(str(one) for one in (trace.name, trace.legendgroup, trace.hovertemplate) if one)
     told = {kind for kind in KIND_COLOURS if re.search(rf"\b{kind}\b", own)}
-    heads = re.findall(r"\b(\d+)\.\d+ ablated", own)
+    heads = re.findall(r"\b(\d+)\.\d+ ablated", own) if "random like" not in own else []  # controls
     told |= {drawn.load(LOCAL).anatomy.attention[int(layer)].kind for layer in heads}
     return told | {kind for name, kind in KIND_OF.items() if re.search(rf"{name}(?![\w-])", own)}
 
@@ -495,7 +495,9 @@ REFUSED = {
     ),
     "no such head": (lambda: figures.score_parts(measured("score_parts"), 4), "no head 4: heads are 0, 1, 2, 3"),
     "a long prompt": (
-        lambda: figures.score_parts(measured("score_parts").isel(key_pos=[0] * 129), 0),
+        lambda: figures.score_parts(
+            measured("score_parts").isel(key_pos=[0] * 129).assign_coords(key_pos=range(129)), 0
+        ),
         "a prompt of 129 tokens is too long to draw every cell: take at most 128",
     ),
     "no geometry": (
