@@ -231,7 +231,7 @@ def test_a_distance_outside_the_limits_is_refused(task, end):
 
 
 def test_an_unknown_task_is_refused():
-    with pytest.raises(ValueError, match="no task 'copying': tasks are induction, recall, indirect_object"):
+    with pytest.raises(ValueError, match="no task 'copying': expected induction, recall or indirect_object"):
         planted("copying", 10)
 
 

@@ -61,9 +61,10 @@ def predicted(model: PreTrainedModel, tokens: Int[np.ndarray, "prompt pos"]) -> 
     array = check_type(tokens, "tokens", np.ndarray, "an integer array [prompt, pos]")
     if array.dtype.kind not in "iu" or array.ndim != 2 or not array.size:
         raise ValueError(f"tokens {shown(array)}: expected an integer array [prompt, pos], of at least one token")
-    if array.min() < 0 or array.max() >= config.vocab_size:
-        wrong = next(token for token in array.flat if not 0 <= token < config.vocab_size)
-        raise ValueError(f"tokens hold {wrong}: the model has 0 to {config.vocab_size - 1}")
+    size = getattr(config, "vocab_size", 2**63)
+    if array.min() < 0 or array.max() >= size:
+        wrong = next(token for token in array.flat if not 0 <= token < size)
+        raise ValueError(f"tokens hold {wrong}: the model has 0 to {size - 1}")
     if array.shape[1] > config.max_position_embeddings:
         raise ValueError(f"tokens of {array.shape[1]} positions: the model has {config.max_position_embeddings}")
     with torch.no_grad():
