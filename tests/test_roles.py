@@ -388,7 +388,7 @@ FIVE = prompts(2, 5, tiny.VOCAB)
         ([FIVE[0], prompts(1, 6, tiny.VOCAB)[0]], {}, ValueError, "repeat after 5, 6 tokens: give those of one n"),
         (FIVE, {"seed": -1}, ValueError, "seed -1: expected a whole number of at least 0"),
         (FIVE, {"causes": True, "how": "means"}, ValueError, "no way to ablate 'means': did you mean mean"),
-        (FIVE, {"causes": True, "draws": 0}, ValueError, "draws 0: expected a whole number of at least 1"),
+        (FIVE, {"causes": True, "draws": 0}, ValueError, "draws 0: expected a whole number from 1 to 10000"),
         (FIVE, {"causes": True, "resamples": 0}, ValueError, "resamples 0: expected a whole number of at least 1"),
         (FIVE[:1], {"causes": True}, ValueError, "there is 1 prompt: .* give at least 2"),
     ],
