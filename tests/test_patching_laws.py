@@ -24,6 +24,7 @@ import tiny
 from neolens import replay
 from neolens.patching import patch
 from neolens.prompts.pairs import PromptPairs
+from neolens.readout import patched_runs
 from neolens.replay import HEAD_SITES, SITES
 from test_patching import naive
 
@@ -157,7 +158,7 @@ def agree(found, truth) -> None:
 
 LIMITS = [
     (module, name)
-    for module in vars(replay).values()
+    for module in (*vars(replay).values(), patched_runs)
     if isinstance(module, ModuleType)
     for name in vars(module)
     if name.endswith("_BYTES")
