@@ -88,7 +88,7 @@ def bos_token(tokenizer: Any, d_vocab: int | None = None) -> int | None:
         The token's id, or None where there is neither. A name that the tokenizer's vocabulary lacks, and so reads as
         the unknown token, does not count.
     """
-    if tokenizer is not None and not hasattr(tokenizer, "convert_ids_to_tokens"):
+    if tokenizer is not None and not hasattr(tokenizer, "unk_token_id"):
         raise TypeError(f"tokenizer {shown(tokenizer)}: expected a Hugging Face tokenizer, or None")
     d_vocab = None if d_vocab is None else check_whole(d_vocab, "d_vocab", 1)
     names = ("bos_token", "eos_token") if tokenizer is not None else ()
