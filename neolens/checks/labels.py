@@ -45,7 +45,7 @@ def check_labels(result: Any, what: str, variables: Iterable[str], axes: Iterabl
         if not labels.is_unique:
             again = labels[labels.duplicated()].tolist()[0]
             raise ValueError(f"{what}: {axis} {shown(again)} twice: expected each once")
-        if axis in _NUMBERED and labels.min() < 0:
+        if axis in _NUMBERED and axis != "shift" and labels.min() < 0:  # positions are shifted to either side
             raise ValueError(f"{what}: {axis} {labels.min()} is below 0: {expected}")
 
 
