@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
 from neolens.checks import shown
 from neolens.models.support import first_line
 
 
-def check_device(device: torch.device | str | None) -> torch.device:
-    """The device, by default the GPU if there is one, else the CPU.
+def check_device(device: Any) -> Any:
+    """The torch.device, by default the GPU if there is one, else the CPU.
 
     Raises:
         TypeError, ValueError: something else, or one that cannot be used here.
     """
+    import torch
+
     if device is not None and (isinstance(device, bool) or not isinstance(device, (str, int, torch.device))):
         raise TypeError(f"device {shown(device)}: expected a name such as cpu or cuda, or a torch.device")
     try:
