@@ -11,37 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from neolens.ablation.controls import ControlHeads, Head, evenly_spread, head_name, like
 from neolens.checks import check_head, check_list, check_seed, check_text, check_whole, shown
 from neolens.models import Anatomy, anatomy
 from neolens.models.foreign import Facts, Foreign, facts_of
 from neolens.network.weights import check_model
 
-Head = tuple[int, int]
-"""Layer and head, from 0."""
-
 Groups = Mapping[str, Sequence[Head]]
 """Name -> the heads that are ablated together."""
-
-
-class ControlHeads(list[Head]):
-    """Heads drawn at random, with which a group is compared.
-
-    Results of `neolens.ablate` have both as coordinates of the group: `control`, empty for other groups, and `draw`.
-    """
-
-    def __init__(self, heads: Iterable[Head] = (), control: str = "", draw: int = 0) -> None:
-        super().__init__(heads)
-        self.control = control
-        """What they are drawn like, such as `random 24 heads`: the same for all draws."""
-        self.draw = draw
-        """The number of the draw."""
-
-
-def written(head: Head) -> str:
-    """`3.7`: head 7 of layer 3."""
-    return f"{head[0]}.{head[1]}"
 
 
 def each_head(model: Any) -> dict[str, list[Head]]:
@@ -50,7 +28,7 @@ def each_head(model: Any) -> dict[str, list[Head]]:
     Args:
         model: a model, its name or its anatomy.
     """
-    return {written(head): [head] for head in _all(_facts(model))}
+    return {head_name(head): [head] for head in _all(_facts(model))}
 
 
 def each_layer(model: Any) -> dict[str, list[Head]]:
@@ -82,19 +60,8 @@ def by_kind(model: Any, *, draws: int = 3, seed: int = 0) -> dict[str, list[Head
     if len(groups) < 2:
         return groups
     sizes = dict.fromkeys(len(heads) for heads in kinds.values())
-    controls = {
-        f"{as_many(size)} {draw}": ControlHeads(
-            _spread(facts, size, np.random.default_rng((seed, size, draw))), as_many(size), draw
-        )
-        for size in sizes
-        for draw in range(draws)
-    }
-    return groups | controls
-
-
-def as_many(size: int) -> str:
-    """What the controls of `by_kind` are called that have so many heads: `random 24 heads`."""
-    return f"random {size} heads"
+    controls = [heads for size in sizes for heads in evenly_spread(facts, size, draws, seed)]
+    return groups | {f"{heads.control} {heads.draw}": heads for heads in controls}
 
 
 def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int = 0) -> dict[str, list[Head]]:
@@ -109,24 +76,8 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     facts = _facts(model)
     chosen = check_heads(heads, facts)
     draws, seed = check_whole(draws, "draws", 1, 10_000), check_seed(seed)
-    by_layer = {layer: [head for its, head in chosen if its == layer] for layer, _ in chosen}
-    for layer, its in by_layer.items():
-        if 2 * len(its) > facts.heads:
-            raise ValueError(
-                f"{len(its)} of the {facts.heads} heads of layer {layer} are in the group: there are not as many "
-                "others to draw; take fewer, or compare with neolens.by_kind"
-            )
-    groups: dict[str, list[Head]] = {}
-    control = f"random like {' '.join(map(written, chosen))}"
-    for draw in range(draws):
-        rng = np.random.default_rng((seed, draw))
-        drawn = sorted(
-            (layer, int(head))
-            for layer, its in by_layer.items()
-            for head in rng.choice([head for head in range(facts.heads) if head not in its], len(its), replace=False)
-        )
-        groups[f"{control}, {draw}"] = ControlHeads(drawn, control, draw)
-    return groups
+    drawn = like(chosen, facts, draws, seed)
+    return {f"{heads.control}, {heads.draw}": heads for heads in drawn}
 
 
 def coordinates(groups: Mapping[str, Sequence[Head]], facts: Facts) -> dict[str, tuple[str, list[Any]]]:
@@ -134,7 +85,7 @@ def coordinates(groups: Mapping[str, Sequence[Head]], facts: Facts) -> dict[str,
     the `layer` that they are in, and of controls what they are drawn like (`control`) and the number of the `draw`."""
     layers = [{layer for layer, _ in heads} for heads in groups.values()]
     return {
-        "heads": ("group", [" ".join(map(written, heads)) for heads in groups.values()]),
+        "heads": ("group", [" ".join(map(head_name, heads)) for heads in groups.values()]),
         "attention_kind": ("group", [kind_of(heads, facts) for heads in groups.values()]),
         "layer": ("group", [float(*its) if len(its) == 1 else np.nan for its in layers]),
         "control": ("group", [getattr(heads, "control", "") for heads in groups.values()]),
@@ -144,14 +95,6 @@ def coordinates(groups: Mapping[str, Sequence[Head]], facts: Facts) -> dict[str,
 
 GROUP_COORDINATES = ("heads", "attention_kind", "layer", "control", "draw")
 """The coordinates at `group`."""
-
-
-def control_groups(result: xr.Dataset, control: str | None = None) -> list[str]:
-    """The names of the groups of a result that are random controls; those drawn like something, such as
-    `random 24 heads`, where it is named. A result without the coordinate `control` has none."""
-    kinds = result["control"].values if "control" in result.coords else np.full(result.sizes["group"], "")
-    chosen = kinds != "" if control is None else kinds == control
-    return [str(name) for name in result["group"].values[chosen]]
 
 
 def checked(groups: Any, facts: Facts) -> dict[str, Sequence[Head]]:
@@ -214,14 +157,3 @@ def _all(facts: Facts) -> list[Head]:
 
 def _of_layers(facts: Facts, layers: Iterable[int]) -> list[Head]:
     return [(layer, head) for layer in layers for head in range(facts.heads)]
-
-
-def _spread(facts: Facts, size: int, rng: np.random.Generator) -> list[Head]:
-    """`size` heads at random, from every layer as many, give or take one."""
-    each, more = divmod(size, facts.layers)
-    extra = set(rng.permutation(facts.layers)[:more].tolist())
-    return sorted(
-        (layer, int(head))
-        for layer in range(facts.layers)
-        for head in rng.choice(facts.heads, each + (layer in extra), replace=False)
-    )

@@ -29,7 +29,7 @@ from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.readout.losses import losses
 from neolens.results import check_result
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
-from neolens.scores.causes import effects_beside_controls, together
+from neolens.scores.causes import ablate_jointly, effects_beside_controls
 
 HOLDS = THRESHOLDS["induction"]
 """The score from which on a head holds the pattern."""
@@ -213,7 +213,7 @@ def _at_once(
     model: Any, prompts: Int[Tensor, "prompt pos"], n: int, groups: Mapping[str, Sequence[Head]]
 ) -> dict[str, xr.DataArray]:
     """Each group ablated at once under its name, and as many random heads: `others`, or `later_others`."""
-    found = together(model, list(prompts), n, groups)
+    found = ablate_jointly(model, list(prompts), n, groups)
     variables: dict[str, xr.DataArray] = {}
     for name in groups:
         its = found.sel(group=name, drop=True)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation import difference, effect
-from neolens.ablation.groups import as_many, control_groups
+from neolens.ablation.controls import as_many, control_groups
 from neolens.checks.annotations import check_annotated, checked
 from neolens.models import Anatomy
 from neolens.stats import verdicts

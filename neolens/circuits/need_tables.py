@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neolens.ablation.groups import control_groups
+from neolens.ablation.controls import control_groups
 from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import Compared
 from neolens.circuits.need_words import interval, number, smaller, tells

@@ -21,7 +21,8 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation import by_kind, each_head, each_layer, effect
-from neolens.ablation.groups import GROUP_COORDINATES, Head, control_groups
+from neolens.ablation.controls import Head, control_groups
+from neolens.ablation.groups import GROUP_COORDINATES
 from neolens.checks import check_choice, check_whole
 from neolens.checks.annotations import Count, Size, check_annotated, checked
 from neolens.checks.labels import check_axes

@@ -30,7 +30,7 @@ from neolens.prompts import longest_repeat, random_repeats, random_tokens, token
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.readout.losses import losses
 from neolens.scores import heads_of, roles
-from neolens.scores.causes import together
+from neolens.scores.causes import ablate_jointly
 
 PERIOD = 32
 """Tokens after which the texts that run past a context begin again, or an eighth of a shorter context."""
@@ -168,7 +168,7 @@ def _all_at_once(model: Any, asked: Texts, holding: Mapping[str, Sequence[Head]]
     """All heads of a role ablated at once, beside as many random others."""
     n = repeat_length(asked.repeats[0])
     assert n is not None
-    found = together(model, list(asked.repeats), n, holding).mean("prompt").rename(group="role")
+    found = ablate_jointly(model, list(asked.repeats), n, holding).mean("prompt").rename(group="role")
     return {"role_effect": found["effect"], "role_more": found["effect"] - found["control"]}
 
 

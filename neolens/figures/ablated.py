@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from neolens.ablation.groups import control_groups
+from neolens.ablation.controls import control_groups
 from neolens.figures.style import CONTROL_COLOUR, GLOBAL_COLOUR, GREY, LOCAL_COLOUR, escape
 
 KINDS = {

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.ablation.groups import control_groups
+from neolens.ablation.controls import control_groups
 from neolens.checks import check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import legends, style
 from neolens.figures.ablated import KINDS, caption, kind_of

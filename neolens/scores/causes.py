@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neolens.ablation.by_prompt import read
-from neolens.ablation.groups import Head, each_head, written
+from neolens.ablation.controls import same_layer, size_matched
+from neolens.ablation.groups import Head, each_head, head_name
 from neolens.ablation.measure import ablate
-from neolens.models import Anatomy, anatomy
+from neolens.models import anatomy
 from neolens.prompts.tokens import second_copy
 from neolens.stats.paired import paired_tests
 
@@ -67,11 +68,11 @@ def effects_beside_controls(
     """
     facts = anatomy(model)
     alike = {head: {other for having in roles if head in having for other in having} for head in heads}
-    controls = {head: drawn(facts, head, draws, seed, alike[head]) for head in heads}
+    controls = {head: same_layer(facts, head, draws, seed, alike[head]) for head in heads}
     found = {name: np.full((facts.layers, facts.heads), np.nan) for name in CAUSES}
     if heads:
         every = sorted({*heads, *(other for its in controls.values() for other in its)})
-        groups = {written(head): [head] for head in every}
+        groups = {head_name(head): [head] for head in every}
         with warnings.catch_warnings():  # whoever asks is to say so
             warnings.filterwarnings("ignore", "the mean is over only")
             result = ablate(
@@ -79,9 +80,9 @@ def effects_beside_controls(
             )
         its: Any = {"resamples": resamples, "seed": seed}
         rows = dict(zip(map(str, result["group"].values), read(result).effect, strict=True))
-        _fill(found, {head: rows[written(head)] for head in heads}, _OWN, **its)
+        _fill(found, {head: rows[head_name(head)] for head in heads}, _OWN, **its)
         differences = {
-            head: rows[written(head)] - np.mean([rows[written(other)] for other in others], axis=0)
+            head: rows[head_name(head)] - np.mean([rows[head_name(other)] for other in others], axis=0)
             for head, others in controls.items()
             if others
         }
@@ -92,7 +93,7 @@ def effects_beside_controls(
     return xr.Dataset(variables, coords={"controls": (("layer", "head"), np.array(names))})
 
 
-def together(
+def ablate_jointly(
     model: Any,
     prompts: Sequence[Tensor],
     n: int,
@@ -117,7 +118,7 @@ def together(
     """
     everywhere = [head for (head,) in each_head(model).values()]
     chosen = {name: list(heads) for name, heads in groups.items() if heads}
-    beside = {name: _as_many(heads, everywhere, draws) for name, heads in chosen.items()}
+    beside = {name: size_matched(heads, everywhere, draws) for name, heads in chosen.items()}
     asked = chosen | {f"{name}, random {draw}": one for name, its in beside.items() for draw, one in enumerate(its)}
     found = {what: np.full((len(groups), len(prompts)), np.nan) for what in ("effect", "control")}
     if asked:
@@ -131,27 +132,6 @@ def together(
                 found["control"][number] = np.mean(others, axis=0)
     variables = {what: (("group", "prompt"), values) for what, values in found.items()}
     return xr.Dataset(variables, coords={"group": list(groups)})
-
-
-def drawn(facts: Anatomy, head: Head, draws: int, seed: int, excluded: Collection[Head] = ()) -> list[Head]:
-    """Distinct other heads of the same layer, at random: `draws` of them, or all where there are fewer.
-
-    Args:
-        excluded: heads that are no controls, such as those that have a role that the head has.
-    """
-    layer, own = head
-    others = [other for other in range(facts.heads) if other != own and (layer, other) not in excluded]
-    rng = np.random.default_rng((seed, layer, own))
-    return sorted((layer, int(other)) for other in rng.permutation(others)[:draws])
-
-
-def _as_many(heads: Sequence[Head], everywhere: Sequence[Head], draws: int) -> list[list[Head]]:
-    """Groups of as many other heads, at random; none where there are fewer others."""
-    others = [head for head in everywhere if head not in heads]
-    if len(others) < len(heads):
-        return []
-    rngs = [np.random.default_rng((len(heads), draw)) for draw in range(draws)]
-    return [[others[int(number)] for number in rng.choice(len(others), len(heads), replace=False)] for rng in rngs]
 
 
 def _fill(
@@ -169,4 +149,4 @@ def _fill(
 
 
 def _listed(heads: Sequence[Head]) -> str:
-    return " ".join(map(written, heads))
+    return " ".join(map(head_name, heads))
