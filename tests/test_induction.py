@@ -169,7 +169,7 @@ def test_random_groups_are_as_many_heads_and_never_those_that_are_asked_about(mo
         "most": [h for (h,) in each_head(bridges["gpt2"]).values()][:7],
     }
     tokens = repeated(range(1, tiny.VOCAB), 6, bos=0, prompts=8)
-    found = causes.together(bridges["gpt2"], list(tokens), 6, asked, draws=4)
+    found = causes.ablate_jointly(bridges["gpt2"], list(tokens), 6, asked, draws=4)
     drawn = {name: heads for name, heads in groups.items() if "random" in name}
     assert len(drawn) == 4
     for heads in drawn.values():
