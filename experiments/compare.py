@@ -149,7 +149,7 @@ def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict
             f"the text fills no 2 prompts of {scores.source.length} tokens of {facts.name}: give a longer text, or a "
             "smaller --length"
         )
-    lengths = (scores.inside, scores.beyond)
+    lengths, single = (scores.inside, scores.beyond), each_head(facts)
     draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
     groups = needs.asked_groups(facts, mixed(scores.anatomies), draws=config.draws, seed=config.seed)
     planted: Mapping[int, PromptPairs] | None = None
@@ -169,7 +169,7 @@ def ask(model: Any, config: Config, scores: local_vs_global.Plan, left_out: dict
         tokens,
         {n: random_repeats(model, n, **draw) for n in lengths},
         encodings.texts(model, **draw),
-        {name: heads for name, heads in groups.items() if name not in each_head(facts)},
+        {name: heads for name, heads in groups.items() if name not in single},
         planted,
         indirect,
     )

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5netcdf
 import numpy as np
 import xarray as xr
 
@@ -53,8 +54,6 @@ def compared(before: Path, after: Path) -> Iterator[tuple[str, bool]]:
 
 def groups(path: Path) -> list[str]:
     """The groups of a netCDF file."""
-    import h5netcdf
-
     with h5netcdf.File(path, "r") as file:
         found = ["/", *(f"/{name}" for name in file.groups)]
     return found

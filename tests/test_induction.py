@@ -529,7 +529,7 @@ def test_an_ablation_that_ends_at_chance_level_is_not_tested(loss, tested):
     assert verdict.status == ("supported" if tested else "not measured")
     assert ("chance level" in verdict.reason) != tested
     said = " ".join(induction_words.findings([one], tests))
-    assert ("not tested: ends at chance level in the loss without induction heads (" in said) != tested
+    assert ("not tested: ends at chance level in lab/gpt2 without induction heads (" in said) != tested
     assert ("is higher all the same, by at least 3.95" in said) != tested
 
 

@@ -16,7 +16,7 @@ import oracles
 import planted
 import tiny
 from neolens import results
-from neolens.ablation.controls import same_layer
+from neolens.ablation.controls import random_heads
 from neolens.ablation.effects import difference, effect
 from neolens.lab.language import CONTENT
 from neolens.prompts import random_repeats, repeated
@@ -335,7 +335,7 @@ def test_controls_are_heads_of_the_layer_without_the_roles_and_each_head_is_abla
 
 def test_every_other_head_is_a_control_for_some_seed(bridges):
     facts = bridges["gpt2"].anatomy
-    drawn = [same_layer(facts, (1, 2), 2, seed) for seed in range(40)]
+    drawn = [random_heads(facts, (1, 2), 2, seed) for seed in range(40)]
     assert {head for heads in drawn for head in heads} == {(1, 0), (1, 1), (1, 3)}
     assert len({tuple(heads) for heads in drawn}) == 3
 

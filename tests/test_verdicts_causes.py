@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import neolens
+from neolens.ablation.controls import random_heads
 from neolens.near_far import NearFar, near_far
-from neolens.scores.causes import drawn
 from neolens.stats.verdicts import NATS, NEEDED, arrives_through, more_than_controls, shift_changes_output
 
 NAN = float("nan")
@@ -107,9 +107,9 @@ def test_control_heads_do_not_have_the_role_and_a_layer_in_which_all_have_it_has
     facts = neolens.anatomy("lab/gpt2")
     having = {(1, 0), (1, 2), (2, 0), (2, 1), (2, 2), (2, 3)}
     for seed in range(20):
-        assert set(drawn(facts, (1, 0), 3, seed, having)) == {(1, 1), (1, 3)}
-        assert drawn(facts, (2, 0), 3, seed, having) == []
-        assert len(drawn(facts, (1, 0), 3, seed)) == 3
+        assert set(random_heads(facts, (1, 0), 3, seed, having)) == {(1, 1), (1, 3)}
+        assert random_heads(facts, (2, 0), 3, seed, having) == []
+        assert len(random_heads(facts, (1, 0), 3, seed)) == 3
 
 
 # (g) Through which layers an answer arrives, distance by distance -------------------------------------------------

@@ -20,7 +20,8 @@ Head = tuple[int, int]
 class ControlHeads(list[Head]):
     """Heads drawn at random, with which a group is compared.
 
-    Results of `neolens.ablate` have both as coordinates of the group: `control`, empty for other groups, and `draw`.
+    Results of `neolens.ablate` have its two attributes as coordinates of the group: `control`, which is empty for other
+    groups, and `draw`.
     """
 
     def __init__(self, heads: Iterable[Head] = (), control: str = "", draw: int = 0) -> None:
@@ -36,28 +37,28 @@ def head_name(head: Head) -> str:
     return f"{head[0]}.{head[1]}"
 
 
-def as_many(size: int) -> str:
-    """What the controls of `by_kind` are called that have so many heads: `random 24 heads`."""
+def size_label(size: int) -> str:
+    """The name that all controls of `by_kind` of one size have in common: `random 24 heads`."""
     return f"random {size} heads"
 
 
 def evenly_spread(facts: Facts, size: int, draws: int, seed: int) -> list[ControlHeads]:
-    """`size` heads of all layers, from every layer as many, give or take one."""
+    """`size` heads of all layers, as evenly as possible."""
     each = [_spread(facts, size, np.random.default_rng((seed, size, draw))) for draw in range(draws)]
-    return [ControlHeads(heads, as_many(size), draw) for draw, heads in enumerate(each)]
+    return [ControlHeads(heads, size_label(size), draw) for draw, heads in enumerate(each)]
 
 
-def like(heads: Sequence[Head], facts: Facts, draws: int, seed: int) -> list[ControlHeads]:
+def matched_by_layer(heads: Sequence[Head], facts: Facts, draws: int, seed: int) -> list[ControlHeads]:
     """As many heads as these in each of their layers, drawn among the others of the layer.
 
     Raises:
         ValueError: a layer in which there are not as many others.
     """
-    by_layer = {layer: [head for its, head in heads if its == layer] for layer, _ in heads}
-    for layer, its in by_layer.items():
-        if 2 * len(its) > facts.heads:
+    by_layer = {layer: [head for at, head in heads if at == layer] for layer, _ in heads}
+    for layer, taken in by_layer.items():
+        if 2 * len(taken) > facts.heads:
             raise ValueError(
-                f"{len(its)} of the {facts.heads} heads of layer {layer} are in the group: there are not as many "
+                f"{len(taken)} of the {facts.heads} heads of layer {layer} are in the group: there are not as many "
                 "others to draw; take fewer, or compare with neolens.by_kind"
             )
     drawn = []
@@ -66,14 +67,14 @@ def like(heads: Sequence[Head], facts: Facts, draws: int, seed: int) -> list[Con
         rng = np.random.default_rng((seed, draw))
         chosen = sorted(
             (layer, int(head))
-            for layer, its in by_layer.items()
-            for head in rng.choice([head for head in range(facts.heads) if head not in its], len(its), replace=False)
+            for layer, taken in by_layer.items()
+            for head in rng.choice([n for n in range(facts.heads) if n not in taken], len(taken), replace=False)
         )
         drawn.append(ControlHeads(chosen, control, draw))
     return drawn
 
 
-def same_layer(facts: Facts, head: Head, draws: int, seed: int, excluded: Collection[Head] = ()) -> list[Head]:
+def random_heads(facts: Facts, head: Head, draws: int, seed: int, excluded: Collection[Head] = ()) -> list[Head]:
     """Distinct other heads of the same layer, at random: `draws` of them, or all where there are fewer.
 
     Args:
@@ -103,7 +104,7 @@ def control_groups(result: xr.Dataset, control: str | None = None) -> list[str]:
 
 
 def _spread(facts: Facts, size: int, rng: np.random.Generator) -> list[Head]:
-    """`size` heads at random, from every layer as many, give or take one."""
+    """`size` heads at random, as many from every layer, give or take one."""
     each, more = divmod(size, facts.layers)
     extra = set(rng.permutation(facts.layers)[:more].tolist())
     return sorted(

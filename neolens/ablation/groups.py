@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neolens.ablation.controls import ControlHeads, Head, evenly_spread, head_name, like
+from neolens.ablation.controls import ControlHeads, Head, evenly_spread, head_name, matched_by_layer
 from neolens.checks import check_head, check_list, check_seed, check_text, check_whole, shown
 from neolens.models import Anatomy, anatomy
 from neolens.models.foreign import Facts, Foreign, facts_of
@@ -76,7 +76,7 @@ def random_like(model: Any, heads: Iterable[Head], *, draws: int = 3, seed: int 
     facts = _facts(model)
     chosen = check_heads(heads, facts)
     draws, seed = check_whole(draws, "draws", 1, 10_000), check_seed(seed)
-    drawn = like(chosen, facts, draws, seed)
+    drawn = matched_by_layer(chosen, facts, draws, seed)
     return {f"{heads.control}, {heads.draw}": heads for heads in drawn}
 
 

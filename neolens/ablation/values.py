@@ -13,8 +13,8 @@ from neolens.ablation.asked import Asked
 from neolens.ablation.how import ALL_POSITIONS, Beyond, Cut, How
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.spans import seen
-from neolens.network import Weights, attend, residual
-from neolens.network.blockwise import fused
+from neolens.network import Weights, residual
+from neolens.network.blockwise import attend_in_blocks, fused
 from neolens.replay import Heads, record
 
 _TOKENS_AT_ONCE = 4096
@@ -66,7 +66,7 @@ class CutOff:
         span, nearest = remaining(self.facts.attention[computed.layer], self.how)
         scale, upcast = self.facts.layer_scale(computed.layer), self.facts.upcasts_scores
         if isinstance(computed.queries, range):
-            z = attend(q, k, v, span, scale=scale, upcast=upcast, nearest=nearest)
+            z = attend_in_blocks(q, k, v, span, scale=scale, upcast=upcast, nearest=nearest)
         else:
             where = computed.queries[rows]
             back = where[:, :, None] - torch.arange(computed.keys.start, computed.keys.stop, device=where.device)

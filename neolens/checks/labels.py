@@ -7,7 +7,8 @@ from typing import Any
 
 from neolens.checks.values import shown
 
-_NUMBERED = ("layer", "head", "seed", "step", "distance", "shift", "band")
+_COUNTED = ("layer", "head", "seed", "step", "distance", "band")
+_NUMBERED = (*_COUNTED, "shift")
 _NAMED = ("role", "group", "metric")
 _LABELLED = ("role", "seed", "group")
 _KINDS = ("global", "local", "both", "")
@@ -26,9 +27,9 @@ def check_labels(result: Any, what: str, variables: Iterable[str], axes: Iterabl
             needed = expected.removeprefix("expected ")
             raise TypeError(f"{what}: {name} of type {result[name].dtype}: expected numbers, {needed}")
     axes = set(axes)
-    for name in ("attention_kind", "window"):
+    for name, check in (("attention_kind", _check_kinds), ("window", _check_windows)):
         if name in result.coords and axes >= {*result[name].dims}:
-            _check_kinds(result[name], f"{what}: {name}", expected)
+            check(result[name], f"{what}: {name}", expected)
     for axis in sorted(axes):
         labels = result.indexes.get(axis)
         if labels is None:
@@ -45,17 +46,20 @@ def check_labels(result: Any, what: str, variables: Iterable[str], axes: Iterabl
         if not labels.is_unique:
             again = labels[labels.duplicated()].tolist()[0]
             raise ValueError(f"{what}: {axis} {shown(again)} twice: expected each once")
-        if axis in _NUMBERED and axis != "shift" and labels.min() < 0:  # positions are shifted to either side
+        if axis in _COUNTED and labels.min() < 0:
             raise ValueError(f"{what}: {axis} {labels.min()} is below 0: {expected}")
 
 
 def _check_kinds(values: Any, what: str, expected: str) -> None:
-    """Check the kinds of attention of layers, or the keys that each sees: NaN for all."""
-    if what.endswith("window"):
-        if values.dtype.kind not in "iuf" or bool((values < 1).any()):
-            raise ValueError(f"{what} {shown(values.values.tolist())}: expected numbers from 1 on, or NaN")
-    elif unknown := [kind for kind in values.values.ravel().tolist() if kind not in _KINDS]:
+    """Check the kinds of attention of layers, or of groups of heads."""
+    if unknown := [kind for kind in values.values.ravel().tolist() if kind not in _KINDS]:
         raise ValueError(f"{what} {shown(unknown[0])} is neither global nor local: {expected}")
+
+
+def _check_windows(values: Any, what: str, expected: str) -> None:
+    """Check the number of keys that each layer sees: NaN for all."""
+    if values.dtype.kind not in "iuf" or bool((values < 1).any()):
+        raise ValueError(f"{what} {shown(values.values.tolist())}: expected numbers from 1 on, or NaN")
 
 
 def fits_axes(values: Any, axes: str) -> bool:

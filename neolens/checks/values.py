@@ -233,16 +233,16 @@ def check_list(value: Any, what: str, of: str, *, example: str = "") -> list[Any
     Raises:
         TypeError: anything else.
     """
+    unordered = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set)
     try:
-        wrong = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set) or not isinstance(
-            value, Iterable
-        )
-        if wrong or getattr(value, "ndim", 1) == 0 or hasattr(value, "columns") or not _is_in_memory(value):
-            raise TypeError
+        if unordered or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+            raise TypeError("no ordered collection")
+        if hasattr(value, "columns") or not _is_in_memory(value):
+            raise TypeError("no list of single items")
         return list(value)
-    except Exception:  # of an iterator of someone else's
+    except Exception as error:  # also of a generator of the user's, which the traceback then shows
         such = f", such as {example}" if example else ""
-        raise TypeError(f"{what} {shown(value)}: expected a list of {of}{such}") from None
+        raise TypeError(f"{what} {shown(value)}: expected a list of {of}{such}") from error
 
 
 def _is_in_memory(value: Any) -> bool:

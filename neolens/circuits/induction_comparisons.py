@@ -22,6 +22,9 @@ CROSSING = ("local", "global", "accuracy", "together")
 """Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its
 random heads are others."""
 
+_ABLATED = {"induction": "together", "random": "others"}
+"""Heads -> the variable that has what ablating them adds to the loss."""
+
 Comparison = tuple[str, str, int | None]
 """Model, measure, and repeat length; None for its change across the window."""
 
@@ -61,8 +64,7 @@ def check_tests(found: Sequence[Induction], tests: Mapping[Comparison, Sure]) ->
 def _needed_limit(one: Induction, n: int) -> Verdict | None:
     """Whether the loss without the induction heads, or without as many random ones, is at a limit."""
     claim = f"all induction heads of {one.name} add more to the loss at n = {n} than as many random heads"
-    ends = {"the loss without induction heads": _loss(one, "together", n)}
-    ends["the loss without random heads"] = _loss(one, "others", n)
+    ends = {f"{one.name} without {heads} heads": _loss(one, ablated, n) for heads, ablated in _ABLATED.items()}
     return _limited(one, claim, ends, "loss")
 
 
@@ -71,10 +73,12 @@ def _change_limit(one: Induction, measure: str) -> Verdict | None:
     inside, beyond = one.nearest
     claim = f"{MEASURES[measure].title} of {one.name} changes from n = {inside} to n = {beyond}"
     if measure == "together":
-        losses = {f"the loss without induction heads at n = {n}": _loss(one, "together", n) for n in (beyond, inside)}
+        losses = {f"{one.name} without induction heads at n = {n}": _loss(one, measure, n) for n in (beyond, inside)}
         return _limited(one, claim, losses, "loss")
     if measure == "accuracy":
-        copied = {f"n = {n}": one.result["accuracy"].sel(distance=n - 1, drop=True) for n in (beyond, inside)}
+        copied = {
+            f"{one.name} at n = {n}": one.result["accuracy"].sel(distance=n - 1, drop=True) for n in (beyond, inside)
+        }
         return _limited(one, claim, copied, "accuracy")
     far = one.values(measure, beyond)
     if measure == "local" and far is not None and all(window <= beyond - 1 for window in one.facts.windows):

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from neolens.ablation import difference, effect
-from neolens.ablation.controls import as_many, control_groups
+from neolens.ablation.controls import control_groups, size_label
 from neolens.checks.annotations import check_annotated, checked
 from neolens.models import Anatomy
 from neolens.stats import verdicts
@@ -112,7 +112,7 @@ def masking_is_exact(name: str, effects: xr.Dataset, facts: Anatomy, window: int
 def _compared(condition: str, result: xr.Dataset, group: str, facts: Anatomy, window: int) -> Compared:
     """One group beside the random controls that have as many heads, p not yet corrected."""
     heads = str(result["heads"].sel(group=group).values)
-    draws = control_groups(result, as_many(len(heads.split())))
+    draws = control_groups(result, size_label(len(heads.split())))
     effects = effect(result.sel(group=[group, *draws]))
     alone, low, high = (float(effects[name].values[0]) for name in ("effect", "low", "high"))
     baseline, candidates = float(effects["baseline"]), candidates_of(result)

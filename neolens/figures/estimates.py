@@ -21,7 +21,7 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
     single seed has no interval, one of none is left blank. Two or three seeds are drawn as small points.
 
     Args:
-        found: name -> what `neolens.stats.seeds.mean_ci` or `compared` gives.
+        found: name -> what `neolens.stats.seeds.mean_ci` or `paired_difference` gives.
         quantity: what is estimated, for the title.
 
     Raises:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from neolens.checks import shown
 from neolens.models.support import first_line
 
+if TYPE_CHECKING:
+    import torch
 
-def check_device(device: Any) -> Any:
-    """The torch.device, by default the GPU if there is one, else the CPU.
+
+def check_device(device: torch.device | str | None) -> torch.device:
+    """The device, by default the GPU if there is one, else the CPU.
 
     Raises:
         TypeError, ValueError: something else, or one that cannot be used here.

@@ -32,6 +32,7 @@ from neolens.checks import (
     shown,
 )
 from neolens.models.facts import Anatomy
+from neolens.models.treatments import no_position
 
 RETURN_TYPES = ("logits", "loss", "both", "predictions", "logits_and_cache")
 
@@ -231,8 +232,12 @@ def check_room(new_tokens: Any, length: int, anatomy: Anatomy) -> int:
     """
     wanted, most = check_whole(new_tokens, "max_new_tokens", 1), anatomy.context - length + 1
     if anatomy.position.kind == "absolute" and wanted > most:
+        treatment, given = anatomy.position.treatment, f"max_new_tokens {shown(wanted)} after {length} tokens"
+        if treatment is not None:
+            reason = no_position(treatment, anatomy.context, anatomy.context)
+            raise ValueError(f"{given}: {reason}; cut the prompt, or generate at most {max(most, 0)} tokens")
         raise ValueError(
-            f"max_new_tokens {shown(wanted)} after {length} tokens: {anatomy.name} has {anatomy.context} positions; "
-            f"expected at most {max(most, 0)}, or a shorter input"
+            f"{given}: {anatomy.name} has {anatomy.context} positions; expected at most {max(most, 0)}, or a shorter "
+            "input"
         )
     return wanted

@@ -23,7 +23,8 @@ from neolens.models.treatments import (
     Unrotated,
     WithoutBands,
     Zero,
-    in_words,
+    no_position,
+    shifted_by,
 )
 
 
@@ -59,12 +60,9 @@ def embedded(
     """
     if treatment is None:
         return F.embedding(indices, table)
-    room = len(table) - (treatment.by if isinstance(treatment, Shift) else 0)
+    room = len(table) - shifted_by(treatment)
     if indices.numel() and (last := int(indices.max())) >= room:
-        raise ValueError(
-            f"there is no position {last}: of {len(table)} learned positions, {room} are left where they are "
-            f"{in_words(treatment)}; cut the prompt to {room} tokens"
-        )
+        raise ValueError(f"{no_position(treatment, last, room)}; cut the prompt to {room} tokens")
     match treatment:
         case Zero():
             return table.new_zeros(*indices.shape, table.shape[1])

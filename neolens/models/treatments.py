@@ -129,6 +129,23 @@ OF_ABSOLUTE = (Shift, Freeze, Zero, Mean, Shuffle)
 OF_ROTARY = (Shift, Freeze, Unrotated, Scale, WithoutBands, OnlyRotated, OnlyUnrotated)
 
 
+def shifted_by(treatment: Treatment) -> int:
+    """How many learned positions a treatment leaves out at the beginning."""
+    return treatment.by if isinstance(treatment, Shift) else 0
+
+
+def no_position(treatment: Treatment, position: int, room: int) -> str:
+    """Why there is no such position: `there is no position 4: of 64 learned positions, 4 are left where they are
+    shifted by 60`.
+
+    Args:
+        room: the positions that are left.
+    """
+    learned = room + shifted_by(treatment)
+    left = f"of {learned} learned positions, {room} are left where they are {in_words(treatment)}"
+    return f"there is no position {position}: {left}"
+
+
 def in_words(treatment: Treatment) -> str:
     """What is done to the positions, in a few words: `shifted by 8`."""
     match treatment:

@@ -97,6 +97,35 @@ def attend(
     block, nearest = check_whole(block, "block", 1, unit="queries"), check_whole(nearest, "nearest", 0, 2**31 - 1)
     layer, scale = check_whole(layer, "layer", 0), check_number(scale, "scale")
     upcast, scores_too = check_bool(upcast, "upcast"), check_bool(scores_too, "scores_too")
+    return attend_in_blocks(
+        *(q, k, v, span),
+        scale=scale,
+        upcast=upcast,
+        nearest=nearest,
+        layer=layer,
+        observer=observer,
+        edit=edit,
+        block=block,
+        scores_too=scores_too,
+    )
+
+
+def attend_in_blocks(
+    q: Float[Tensor, "prompt head query_pos d_head"],
+    k: Float[Tensor, "prompt head key_pos d_head"],
+    v: Float[Tensor, "prompt head key_pos d_value"],
+    span: AttentionSpan,
+    *,
+    scale: float = 1.0,
+    upcast: bool = True,
+    nearest: int = 0,
+    layer: int = 0,
+    observer: Observer | None = None,
+    edit: Edit | None = None,
+    block: int = BLOCK,
+    scores_too: bool = False,
+) -> Float[Tensor, "prompt head query_pos d_value"]:
+    """`attend` without its checks, which would be repeated in every layer of a pass."""
     length = k.shape[2]
     offset, z = length - q.shape[2], q.new_empty(len(q), q.shape[2], q.shape[1], v.shape[3], dtype=v.dtype)
     for first in range(offset, length, block):

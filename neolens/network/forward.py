@@ -28,7 +28,7 @@ from neolens.checks import (
 )
 from neolens.models.facts import Anatomy, AttentionSpan
 from neolens.models.treated import embedded, keeps_rest, placed, turned
-from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend, check_callbacks, edited
+from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend_in_blocks, check_callbacks, edited
 from neolens.network.products import apply, blocks
 from neolens.network.weights import Layer, Norm, Weights, check_weights
 
@@ -229,7 +229,7 @@ def _attention(
         q, k = (
             at(site, rotate(y, rotation).transpose(1, 2)).transpose(1, 2) for site, y in (("rot_q", q), ("rot_k", k))
         )
-    z = attend(
+    z = attend_in_blocks(
         *(q, k, v, span),
         scale=facts.layer_scale(at.index),
         upcast=facts.upcasts_scores,

@@ -23,7 +23,8 @@ from neolens import results
 from neolens.checks import check_indices, check_text, check_whole_numbers, shown
 from neolens.models import Anatomy
 from neolens.models.treatments import WithoutBands
-from neolens.network import Weights, attend, measurement, residual
+from neolens.network import Weights, measurement, residual
+from neolens.network.blockwise import attend_in_blocks
 from neolens.position.asked import asked_weights
 from neolens.prompts.tokens import Prompts, repeat_length, validated
 from neolens.readout.losses import batches_by_length, losses
@@ -180,7 +181,7 @@ class _Held:
             self.key_norm[:, layer, :, number] = k[..., pair].double().norm(dim=-1).mean(-1)
             without = q.clone()
             without[..., pair] = 0.0
-            attend(
+            attend_in_blocks(
                 *(without, k, k[..., :1], self.facts.attention[layer]),
                 scale=self.facts.layer_scale(layer),
                 upcast=self.facts.upcasts_scores,

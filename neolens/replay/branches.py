@@ -17,8 +17,8 @@ from torch import Tensor
 from neolens.checks import check_bool
 from neolens.models.facts import AttentionSpan
 from neolens.models.spans import seen
-from neolens.network import Weights, attend
-from neolens.network.blockwise import fused
+from neolens.network import Weights
+from neolens.network.blockwise import attend_in_blocks, fused
 from neolens.network.forward import Rotation, mlp, normalise, rotate, rotations
 from neolens.network.products import apply
 from neolens.network.weights import Linear
@@ -168,7 +168,7 @@ class Trunk:
         if isinstance(queries, Tensor):
             mask = seen(queries, keys, span)[:, None]
             return fused(q, k, v, mask, facts.layer_scale(layer), upcast=facts.upcasts_scores)
-        return attend(q, k, v, span, scale=facts.layer_scale(layer), upcast=facts.upcasts_scores)
+        return attend_in_blocks(q, k, v, span, scale=facts.layer_scale(layer), upcast=facts.upcasts_scores)
 
 
 def _of(queries: Positions, rows: slice) -> Positions:

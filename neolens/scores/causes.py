@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neolens.ablation.by_prompt import read
-from neolens.ablation.controls import same_layer, size_matched
+from neolens.ablation.controls import random_heads, size_matched
 from neolens.ablation.groups import Head, each_head, head_name
 from neolens.ablation.measure import ablate
 from neolens.models import anatomy
@@ -68,7 +68,7 @@ def effects_beside_controls(
     """
     facts = anatomy(model)
     alike = {head: {other for having in roles if head in having for other in having} for head in heads}
-    controls = {head: same_layer(facts, head, draws, seed, alike[head]) for head in heads}
+    controls = {head: random_heads(facts, head, draws, seed, alike[head]) for head in heads}
     found = {name: np.full((facts.layers, facts.heads), np.nan) for name in CAUSES}
     if heads:
         every = sorted({*heads, *(other for its in controls.values() for other in its)})
