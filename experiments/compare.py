@@ -32,6 +32,7 @@ from typing import Annotated, Any
 import typer
 import xarray as xr
 from jaxtyping import Int
+from neolens.comparison.keeping import kept
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -51,7 +52,6 @@ from neolens.ablation import Beyond
 from neolens.circuits import needs
 from neolens.cli import run_cleanly
 from neolens.comparison import TASK, Found, in_one_report, keeping, mixed, words
-from neolens.comparison.keeping import kept
 from neolens.models import Anatomy, lab_names
 from neolens.processes import remedy
 from neolens.prompts import indirect_object, random_repeats, second_copy

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from neolens.checks import did_you_mean, shown
 from neolens.lab.commands import app as lab_app
-from neolens.processes import Interrupted, interruptible
+from neolens.models.folders import check_config_fields
+from neolens.studies.command import run_cleanly
 
 _UsageError: Any = typer.BadParameter.__base__  # of click, which some versions of typer include
 
@@ -77,20 +75,6 @@ def describe(
         typer.echo(f"- {line}")
 
 
-def check_config_fields(names: Sequence[str], fields: Collection[str]) -> None:
-    """Check that every field to ignore is in the config.json of one of the models.
-
-    Raises:
-        ValueError: one is in none.
-    """
-    from neolens.models.folders import resolve
-
-    there = {field for name in names for field in resolve(name).config}
-    if absent := [field for field in fields if field not in there]:
-        near = did_you_mean(absent[0], there)
-        raise ValueError(f"field {shown(absent[0])}: {near}expected a field of a model's config.json, or none")
-
-
 @app.command()
 def check(
     name: Annotated[str, typer.Argument(help="a catalogue name, hub id, folder, or LABEL=NAME", metavar="MODEL")],
@@ -122,40 +106,6 @@ def check(
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit code 2."""
     run_cleanly(app)
-
-
-def run_cleanly(command: typer.Typer) -> None:
-    """Run a typer app so that bad input ends in one line on standard error and exit code 2, without a traceback.
-
-    Ctrl-C ends in one line too, with exit code 130; SIGTERM with 143. A command without arguments shows its help.
-    """
-    code = 0
-    try:
-        with interruptible():
-            code = command(standalone_mode=False)
-    except Interrupted as stop:
-        print(f"\ninterrupted: {stop}", file=sys.stderr)  # after a progress bar, which has no end
-        raise SystemExit(stop.exit_code) from None
-    except (ValueError, TypeError, OSError, _UsageError) as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error, file=sys.stderr)
-        else:
-            print("error:", _one_line(error), file=sys.stderr)
-        raise SystemExit(2) from None
-    if code:
-        raise SystemExit(code)
-
-
-def _one_line(error: Exception) -> str:
-    """Its message; that of a wrong option names the option and its value, and refers to the list of options."""
-    if not isinstance(error, _UsageError):
-        return " ".join(str(error).split())
-    message = error.format_message().rstrip(".")
-    wrong: list[Any] = getattr(error.__cause__, "errors", list)()  # of pydantic, which reads numbers for typer
-    if wrong and (option := getattr(error, "param", None)):
-        kind = "a whole number" if wrong[0]["type"].startswith("int") else "a number"
-        message = f"{option.opts[0]} {shown(wrong[0]['input'])}: expected {kind}"
-    return f"{' '.join(message.split())}; see --help"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -116,6 +117,18 @@ def resolve(name: str | Path, revision: str | None = None) -> Source:
         source = _resolve(rest.strip(), revision, is_path=False)
         return replace(source, label=label.strip())
     return _resolve(text, revision, is_path=isinstance(name, Path))
+
+
+def check_config_fields(names: Sequence[str], fields: Collection[str]) -> None:
+    """Check that every field to ignore is in the config.json of one of the models.
+
+    Raises:
+        ValueError: one is in none.
+    """
+    there = {field for name in names for field in resolve(name).config}
+    if absent := [field for field in fields if field not in there]:
+        near = did_you_mean(absent[0], there)
+        raise ValueError(f"field {shown(absent[0])}: {near}expected a field of a model's config.json, or none")
 
 
 def _resolve(text: str, revision: str | None, *, is_path: bool) -> Source:

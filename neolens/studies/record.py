@@ -1,4 +1,4 @@
-"""`record.json` of `experiments.compare`, read field by field: a wrong one is named before anything is drawn."""
+"""`record.json`: what a study measured of which weights, read field by field, so that a wrong one is named first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NotRequired, TypedDict, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
-from experiments import command_line
 from neolens import files
 from neolens.checks import did_you_mean, shown
-from neolens.comparison import OPTIONAL, keeping
+from neolens.models import from_record
+from neolens.studies import store
+from neolens.studies.models import network_names
 
 Config = TypeVar("Config")
 
-LATER = ("tokens", "ignore_fields")
-"""Settings that older results do not have."""
+_ELSEWHERE = ("out", "threads")
+"""Settings that do not decide what is measured."""
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
@@ -32,7 +33,7 @@ class Text(TypedDict):
 
 class Input(TypedDict):
     bos: bool
-    text: Text
+    text: NotRequired[Text]
     left_out: dict[str, str]
 
 
@@ -44,69 +45,74 @@ class Asked(TypedDict):
 class Record(TypedDict):
     """What is read from a record; it may hold more."""
 
+    study: NotRequired[str]
     config: dict[str, Any]
     versions: dict[str, str]
     fingerprints: dict[str, str]
     seconds: float
     asked: Asked
+    prompts: NotRequired[dict[str, str]]
+    anatomies: NotRequired[dict[str, str]]
     inputs: NotRequired[dict[str, Input]]
     notes: NotRequired[list[str]]
-    left_out: dict[str, dict[str, str]]
-    laws_hold: bool
+    left_out: NotRequired[dict[str, dict[str, str]]]
+    checks_pass: NotRequired[bool]
+    laws_hold: NotRequired[bool]
     resumed: NotRequired[bool]
     warnings: list[str]
     findings: list[str]
 
 
-def read(folder: Path, config: type[Config]) -> tuple[dict[str, Any], Config]:
-    """The record of a folder, and the settings in it.
+def read(folder: Path, name: str, config: type[Config]) -> tuple[dict[str, Any], Config]:
+    """The record of a study in a folder, and the settings in it.
 
     Raises:
-        ValueError: no record, or a field that this experiment would not have written.
+        ValueError: no record, one of another study, or a field that this study would not have written.
     """
     path, where = folder / "record.json", ""
     try:
-        record = files.read_json(path, "a record of compare")
+        record = files.read_json(path, f"a record of {name}")
         where = f"{path}: "
         _check(record, Record, "")
         _check_content(record, "record")
+        if record.get("study", "compare") != name:
+            raise ValueError(f"study is {shown(record.get('study', 'compare'))}: expected {name}")
         settings = _settings(record["config"], config)
         _check_networks(record)
     except ValueError as error:
         raise ValueError(
-            f"{folder} holds no record of this experiment: expected a folder that it wrote ({where}{error}); "
-            "measure again with --resume, or give another folder"
+            f"{folder} holds no record of {name}: expected a folder that it wrote ({where}{error}); measure again with "
+            "--resume, or give another folder"
         ) from error
     return record, settings
 
 
 def settings_text(config: Any) -> str:
-    """The settings that a network's results come from, as JSON; those of older results have no entry for `LATER`."""
-    fields = {name: value for name, value in asdict(config).items() if name != "out"}
-    return json.dumps({name: value for name, value in fields.items() if name not in LATER or value is not None})
+    """The settings that a network's results come from, as JSON; those that are None are left out, so that results stay
+    valid when a study gets another setting."""
+    values = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}
+    return json.dumps({name: value for name, value in values.items() if value is not None})
 
 
-def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, keeping.Stamp]]:
+def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, store.Stamp]]:
     """Model -> network -> what its results must come from to be those of a record; less where the record is older."""
-    window = record["asked"].get("window")
     shared = {"settings": settings_text(config), "versions": json.dumps(record["versions"])}
-    shared |= {} if window is None else {"asked_window": window}
-    by_model: dict[str, dict[str, keeping.Stamp]] = {}
+    by_model: dict[str, dict[str, store.Stamp]] = {}
     for model, networks in record["asked"]["networks"].items():
-        text = record.get("inputs", {}).get(model, {}).get("text")
-        of_model = shared | ({} if text is None else {"text": text["sha256"]})
+        of_model: dict[str, Any] = {**shared, **_prompts(record, model)}
         by_model[model] = {
             network: of_model | {"fingerprint": record["fingerprints"][name]}
-            for network, name in _fingerprint_names(model, networks).items()
+            for network, name in network_names(model, networks).items()
         }
     return by_model
 
 
-def _fingerprint_names(model: str, networks: Sequence[str]) -> dict[str, str]:
-    """Network -> its name among the fingerprints of a record."""
-    if len(networks) == 1:
-        return {networks[0]: model}
-    return {network: f"{model}@{command_line.seed_of(network)}" for network in networks}
+def _prompts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What identifies the prompts of a model: in older records the window and the text."""
+    window, prompts = record["asked"].get("window"), record.get("prompts", {}).get(model)
+    text = record.get("inputs", {}).get(model, {}).get("text")
+    found = {"asked_window": window, "prompts": prompts, "text": text["sha256"] if text and not prompts else None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _settings(value: Mapping[str, Any], config: type[Config]) -> Config:
@@ -121,29 +127,31 @@ def _settings(value: Mapping[str, Any], config: type[Config]) -> Config:
             raise ValueError(f"config.{name} is missing: expected {_kind(hint)}")
     if not value["models"]:
         raise ValueError("config.models is []: expected at least one model")
-    return config(**{name: tuple(its) if isinstance(its, list) else its for name, its in value.items()})
+    return config(**{name: tuple(item) if isinstance(item, list) else item for name, item in value.items()})
 
 
 def _check_networks(record: Mapping[str, Any]) -> None:
-    """Check that models, networks, fingerprints and texts are told of alike."""
+    """Check that the record has the same models in all its fields."""
     asked: dict[str, list[str]] = record["asked"]["networks"]
     names = [network for several in asked.values() for network in several]
-    if not names or not all(asked.values()) or len(set(names)) < len(names):
+    if not all(asked.values()) or len(set(names)) < len(names):
         raise ValueError(f"asked.networks is {shown(asked)}: expected the networks of each model, each once")
-    if len(asked) != len(record["config"]["models"]):
+    models = list(record.get("anatomies", asked))
+    if len(models) != len(record["config"]["models"]) or set(asked) - set(models):
         raise ValueError(
             f"asked.networks has {len(asked)} models: expected {len(record['config']['models'])} of config"
         )
-    keys = [key for name, several in asked.items() for key in _fingerprint_names(name, several).values()]
+    keys = [key for name, several in asked.items() for key in network_names(name, several).values()]
     _check_names(record["fingerprints"], keys, "fingerprints")
+    if "prompts" in record:
+        _check_names(record["prompts"], list(asked), "prompts")
     if "inputs" in record:
-        _check_names(record["inputs"], list(asked), "inputs")
-    for model, parts in record["left_out"].items():
-        if model not in asked or set(parts) - set(OPTIONAL):
-            raise ValueError(
-                f"left_out is {shown(record['left_out'])}: expected models of asked.networks and parts of "
-                f"{', '.join(OPTIONAL)}"
-            )
+        _check_names(record["inputs"], models, "inputs")
+    for name, text in record.get("anatomies", {}).items():
+        if from_record(text).name != name:
+            raise ValueError(f"anatomies.{name} is that of {shown(from_record(text).name)}")
+    if unknown := [model for model in record.get("left_out", {}) if model not in asked]:
+        raise ValueError(f"left_out has an unknown {shown(unknown[0])}: expected models of asked.networks")
 
 
 def _check_names(value: Mapping[str, Any], expected: Sequence[str], where: str) -> None:
@@ -180,11 +188,11 @@ def _items(value: Any, hint: Any, where: str) -> Iterator[tuple[Any, Any, str]]:
     """What a list, a dictionary or a record holds: value, type and name."""
     inner, before = get_args(hint), f"{where}." if where else ""
     if is_typeddict(hint):
-        for name, its in get_type_hints(hint, include_extras=True).items():
+        for name, inside in get_type_hints(hint, include_extras=True).items():
             if name in value:
-                yield value[name], its, f"{before}{name}"
-            elif get_origin(its) is not NotRequired:
-                raise ValueError(f"{before}{name} is missing: expected {_kind(its)}")
+                yield value[name], inside, f"{before}{name}"
+            elif get_origin(inside) is not NotRequired:
+                raise ValueError(f"{before}{name} is missing: expected {_kind(inside)}")
     elif isinstance(value, dict):
         yield from ((item, inner[1], f"{before}{name}") for name, item in value.items())
     elif isinstance(value, list):

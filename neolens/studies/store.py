@@ -20,15 +20,15 @@ import xarray as xr
 from neolens import results
 from neolens.checks import shown
 from neolens.checks.annotations import checked
-from neolens.comparison.found import OPTIONAL, PARTS
 from neolens.files import DamagedFileError
 
 Stamp = Mapping[str, str | int]
-"""Attributes that say what results come from: those of `ORIGINS`, or some of them."""
+"""Attributes of the first part that say what results come from: those of `ORIGINS`, or some of them."""
 
 ORIGINS = {
     "settings": "with other settings",
     "text": "on another text",
+    "prompts": "on other prompts",
     "versions": "with other versions",
     "asked_window": "with another window",
     "fingerprint": "with other weights",
@@ -40,7 +40,7 @@ CONTENT = "content"
 
 
 @checked
-def kept(folder: Path, network: str) -> Path:
+def path_of(folder: Path, network: str) -> Path:
     """Where the results of a network are: no two in one file, though a name loses what no file's name may have."""
     plain = re.sub(r"[^A-Za-z0-9@._-]+", "-", network).strip("-.")[-80:]
     other = "" if network.startswith("lab/") else f"-{hashlib.sha256(network.encode()).hexdigest()[:8]}"
@@ -52,24 +52,31 @@ def write(parts: Mapping[str, xr.Dataset], path: Path, stamp: Stamp) -> Path:
     """Keep the parts of one network, whole or not at all, stamped with what they come from.
 
     Raises:
-        TypeError, ValueError: no datasets by part, or no `attention` among them.
+        TypeError, ValueError: no datasets by part.
     """
-    if "attention" not in parts:
-        raise ValueError(f"parts {shown(list(parts))}: expected those of a network, attention among them")
-    stamped = {**parts, "attention": parts["attention"].assign_attrs(stamp)}
-    attention = stamped["attention"].assign_attrs({CONTENT: _checksum(stamped)})
-    return results.save_parts({**stamped, "attention": attention}, path)
+    if not parts:
+        raise ValueError(f"parts {shown(parts)}: expected the results of a network, by part")
+    first = next(iter(parts))
+    stamped = {**parts, first: parts[first].assign_attrs(stamp)}
+    checksum = {CONTENT: _checksum(stamped, first)}
+    return results.save_parts({**stamped, first: stamped[first].assign_attrs(checksum)}, path)
 
 
 @checked
-def holds(path: Path, stamp: Stamp) -> bool:
+def origin(parts: Mapping[str, xr.Dataset]) -> Mapping[str, Any]:
+    """The attributes of the part that has the stamp."""
+    return parts[_stamped(parts)].attrs
+
+
+@checked
+def is_complete(path: Path, stamp: Stamp) -> bool:
     """Whether all of a network is kept there, with this stamp."""
     try:
         with warnings.catch_warnings(action="ignore"):
             parts = read(path, stamp)
     except ValueError:  # none yet, a damaged one, or one of another origin
         return False
-    return CONTENT in parts["attention"].attrs
+    return CONTENT in origin(parts)
 
 
 @checked
@@ -89,16 +96,14 @@ def read(path: Path, stamp: Stamp) -> dict[str, xr.Dataset]:
         parts = results.load_parts(path)
     except ValueError as error:
         raise DamagedFileError(path) from error
-    if not set(PARTS) - set(OPTIONAL) <= set(parts) <= set(PARTS):
-        raise DamagedFileError(path)
-    attributes = parts["attention"].attrs
+    attributes = origin(parts)
     for name, expected in stamp.items():
-        if name in attributes and attributes[name] != expected:
+        if name in attributes and not _same(attributes[name], expected):
             raise ValueError(
                 f"{path} was measured {ORIGINS[name]} than the record tells: measure it again "
                 f"({name} {_short(attributes[name])}, expected {_short(expected)})"
             )
-    if CONTENT in attributes and attributes[CONTENT] != _checksum(parts):
+    if CONTENT in attributes and attributes[CONTENT] != _checksum(parts, _stamped(parts)):
         raise DamagedFileError(path)
     if missing := [name for name in (*stamp, CONTENT) if name not in attributes]:
         warnings.warn(
@@ -118,15 +123,36 @@ def read_all(stamps: Mapping[Path, Stamp]) -> dict[Path, dict[str, xr.Dataset]]:
     if not stamps:
         raise ValueError("stamps {}: expected the path of at least one network with its stamp")
     found = {path: read(path, stamp) for path, stamp in stamps.items()}
-    each = {path: parts["attention"].attrs for path, parts in found.items()}
+    each = {path: origin(parts) for path, parts in found.items()}
     first = next(iter(each))
     for path, attributes in each.items():
         for name in ("asked_window", "settings", "versions"):
-            if attributes.get(name) != each[first].get(name):
+            if not _same(attributes.get(name), each[first].get(name)):
                 raise ValueError(f"{path} was measured {ORIGINS[name]} than {first}: measure both again")
         if (CONTENT in attributes) != (CONTENT in each[first]):
             raise ValueError(f"{path} and {first} were measured by different versions: measure both again")
     return found
+
+
+def _stamped(parts: Mapping[str, xr.Dataset]) -> str:
+    """The part that has the stamp: the first."""
+    stamped = (part for part, result in parts.items() if CONTENT in result.attrs or "settings" in result.attrs)
+    return next(stamped, next(iter(parts)))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of a stamp are equal. Settings and versions are JSON, in which the order does not count and
+    what is null may be missing."""
+    return bool(one == other or _without_null(one) == _without_null(other))
+
+
+def _without_null(text: Any) -> Any:
+    """The object that a JSON text holds, without what is null in it; any other value as it is."""
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
+    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else text
 
 
 def _short(value: Any) -> str:
@@ -134,11 +160,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 20 else f"{hashlib.sha256(text.encode()).hexdigest()[:8]}..."
 
 
-def _checksum(parts: Mapping[str, xr.Dataset]) -> str:
+def _checksum(parts: Mapping[str, xr.Dataset], stamped: str) -> str:
     """SHA-256 of names, axes, dtypes, values and attributes, the same before and after a file."""
     digest = hashlib.sha256()
     for part, result in sorted(parts.items()):
-        left_out = {*ORIGINS, CONTENT} if part == "attention" else set()
+        left_out = {*ORIGINS, CONTENT} if part == stamped else set()
         attributes = {name: value for name, value in result.attrs.items() if name not in left_out}
         digest.update(_plain([part, sorted(attributes.items())]))
         for name, variable in sorted(result.variables.items(), key=lambda item: str(item[0])):

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments import command_line
 from neolens.models import Anatomy
 from neolens.prompts import (
     PromptPairs,
@@ -28,7 +27,7 @@ from neolens.prompts import (
     read_tokens,
     token_chunks,
 )
-from neolens.scores import narrowest_window
+from neolens.studies.models import Models, one_window
 
 LAB_ENGLISH = "sentences of the synthetic English of the lab"
 
@@ -154,14 +153,18 @@ def undrawable(model: Any, family: Callable[..., PromptPairs]) -> str | None:
     return None
 
 
-def window(config: Any, anatomies: Sequence[Anatomy]) -> int:
-    """The narrowest window; where no model has one, an eighth of the shortest context, or a third of the tokens that
-    prompts of a small vocabulary are drawn from: then no token occurs twice in three windows."""
-    narrowest = narrowest_window(list(anatomies))
-    if any(facts.windows for facts in anatomies):
+def window(models: Models) -> int:
+    """The window that all local layers share; where no model has one, an eighth of the shortest context, or a third of
+    the tokens that prompts of a small vocabulary are drawn from: then no token occurs twice in three windows.
+
+    Raises:
+        ValueError: windows that differ.
+    """
+    narrowest = one_window(models.anatomies)
+    if any(facts.windows for facts in models.anatomies):
         return narrowest
-    small = [name for name, facts in zip(config.models, anatomies) if facts.d_vocab < LARGE * narrowest]
-    longest = [longest_repeat(command_line.load(config, name)) for name in small]
+    small = [facts.name for facts in models.anatomies if facts.d_vocab < LARGE * narrowest]
+    longest = [longest_repeat(models.load(name)) for name in small]
     return max(SMALLEST_WINDOW, min([narrowest, *(n // 3 for n in longest)]))
 
 
@@ -210,9 +213,13 @@ def sentences(every: Iterable[Inputs]) -> list[str]:
     return [text for one in every for text in one.sentences]
 
 
-def described(every: Iterable[Inputs]) -> str:
-    """The sources of the text of all models, such as the path of a file."""
-    return "; ".join(dict.fromkeys(str(one.text["source"]) for one in every if one.text is not None))
+def described(recorded: Mapping[str, Any]) -> str:
+    """The sources of the text of all models, such as the path of a file.
+
+    Args:
+        recorded: of `record`.
+    """
+    return "; ".join(dict.fromkeys(str(one["text"]["source"]) for one in recorded.values() if "text" in one))
 
 
 def _tokenized(model: Any, texts: Source) -> Int[Tensor, "prompt pos"]:

@@ -1,15 +1,25 @@
-"""Settings of experiments: checked where a `Config` is made, before any model is read, and read from text options."""
+"""Settings of studies: declared with their help, checked where a config is made, and read from the text of options."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
-from neolens.checks import check_list, check_seed, check_text, check_whole, check_whole_numbers, did_you_mean, shown
+from neolens.checks import (
+    check_choice,
+    check_list,
+    check_seed,
+    check_text,
+    check_whole,
+    check_whole_numbers,
+    did_you_mean,
+    shown,
+)
+from neolens.models.devices import check_device
 
 ENOUGH = 8
 """Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
@@ -17,37 +27,49 @@ ENOUGH = 8
 RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)}
 """Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
 
-
 FARTHEST = 2**24
 """Tokens of a distance or a length; how many a model has room for is checked with its context."""
 
 
-def check(config: Any, *, prompts: int = 1) -> None:
-    """Check the settings that experiments share, and put plain Python values in their place.
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def setting(default: Any, help: str, *, least: int | None = None, most: int | None = None) -> Any:
+    """A field of a study's config.
 
     Args:
-        config: a frozen dataclass with some of these fields.
-        prompts: the fewest.
+        help: what the option's help and the documentation say.
+        least, most: the range of a whole number.
+    """
+    return field(default=default, metadata={"help": help, "least": least, "most": most})
+
+
+def check(config: Any) -> None:
+    """Check the settings of a config, and put plain Python values in their place.
 
     Raises:
-        TypeError, ValueError: a setting that no model can be asked with.
+        TypeError, ValueError: a setting that no model can be measured with.
     """
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    plain: dict[str, Any] = {"out": _path(given["out"], "out")}
-    if "models" in given:
-        plain["models"] = _names(given["models"])
-    for name in {"text", "tokens"} & {name for name, value in given.items() if value is not None}:
-        plain[name] = _path(given[name], name)
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    plain: dict[str, Any] = {"out": _path(values["out"], "out"), "models": _names(values["models"])}
+    for name in {"text", "tokens"} & {name for name, value in values.items() if value is not None}:
+        plain[name] = _path(values[name], name)
     if len(plain.keys() & {"text", "tokens"}) == 2:
         raise ValueError(f"text {plain['text']} and tokens {plain['tokens']}: give one of the two")
-    if given.get("ignore_fields") is not None:
-        plain["ignore_fields"] = _fields(given["ignore_fields"])
-    for name in RANGES.keys() & given.keys():
-        least, most = RANGES[name]
-        few = "" if name != "prompts" or prompts == 1 else "fewer give no means and intervals"
-        plain[name] = check_whole(given[name], name, prompts if name == "prompts" else least, most, remedy=few)
-    if "seed" in given:
-        plain["seed"] = check_seed(given["seed"])
+    if values["ignore_fields"] is not None:
+        plain["ignore_fields"] = _fields(values["ignore_fields"])
+    for each in fields(config):
+        least, most = RANGES.get(each.name, (each.metadata.get("least"), each.metadata.get("most")))
+        least = each.metadata.get("least") or least
+        if least is not None and (values[each.name] is not None or each.default is not None):
+            few = "fewer give no means and intervals" if each.name == "prompts" and least > 1 else ""
+            plain[each.name] = check_whole(values[each.name], each.name, least, most, remedy=few)
+    if "seed" in values:
+        plain["seed"] = check_seed(values["seed"])
+    if values["dtype"] is not None:
+        check_choice(values["dtype"], "dtype", DTYPES)
+    if values["device"] is not None:
+        plain["device"] = str(check_device(values["device"]))
     update(config, **plain)
 
 

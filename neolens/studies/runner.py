@@ -1,0 +1,272 @@
+"""What all studies share: check, measure network by network, save, resume, and publish record, results and report.
+
+Results of a network are saved as soon as it is measured, with a stamp of what they come from; a run, `--resume` and
+`--from` read them through the same reader, so a report never mixes settings, prompts, versions or weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from tqdm.auto import tqdm
+
+from neolens import files, fingerprint, report, results
+from neolens.models import from_record
+from neolens.processes import cores, one_thread, remedy, run_tasks
+from neolens.studies import inputs, models, record, store
+from neolens.studies.digest import digest
+from neolens.studies.models import Models
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
+
+PROCESSES = 8
+"""Side by side at most, each with about 1 GB."""
+
+
+def run(study: Study, config: Any, *, resume: bool = False) -> int:
+    """Measure the models of a config, and write results, record and report into its folder.
+
+    Args:
+        resume: keep the networks that the folder already holds with these settings, prompts, versions and weights.
+
+    Returns:
+        The exit code: 1 if an exact check failed.
+
+    Raises:
+        ValueError: a setting, a model or a folder that cannot be used; nothing is measured then.
+    """
+    began = time.perf_counter()
+    chosen = models.read_models(config, study.seeds)
+    prepared = study.prepare(config, chosen)
+    folder = files.claim_folder(config.out)
+    with remedy(f"networks measured so far are kept in {folder}, run the command again with --resume"):
+        stamps = _measure_all(study, config, chosen, prepared, folder, resume)
+        saved = _record(study, chosen, prepared)
+        measured = _read(study, config, saved, stamps, folder)
+        return _publish(study, measured, saved, folder, lambda: time.perf_counter() - began, resume)
+
+
+def redraw(study: Study, source: Path, out: Path) -> int:
+    """Write the report once more, from what a folder holds and without a model.
+
+    Raises:
+        ValueError: a folder without a record of this study, or without the results that it lists.
+    """
+    saved, config = record.read(source, study.name, study.config)
+    one_thread()
+    measured = _read(study, config, saved, record.stamps(saved, config), source)
+    summary = study.summarise(measured)
+    checks = list(study.exact_checks(measured, summary))
+    path = report.write(files.claim_folder(out) / "report.html", page(study, measured, summary, checks, saved))
+    typer.echo(f"Drawn again from {source}. Open {path}")
+    return _exit_code(checks)
+
+
+def command(study: Study, config: Any) -> str:
+    """The command that repeats a run: every setting but those that are None."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    names, out = values.pop("models"), values.pop("out")
+    words = ["neolens run", study.name, "--models", *map(shlex.quote, names)]
+    for name, value in values.items():
+        if value is not None:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
+    return " ".join([*words, "--out", shlex.quote(out)])
+
+
+def page(
+    study: Study, measured: Measured, summary: Summary, checks: Sequence[ExactCheck], saved: Mapping[str, Any]
+) -> str:
+    """The report: failed checks first, then what was found, the sections of the study, and how to repeat it."""
+    failed = [report.Note(_failure(check), "warning") for check in checks if not check.passes]
+    findings: list[report.Block] = [report.Note(text, "finding") for text in summary.findings]
+    if summary.titled:
+        findings = [report.Note("\n\n".join(each), "finding", title=title) for title, each in summary.titled.items()]
+    title = study.title if isinstance(study.title, str) else study.title(measured)
+    return report.page(
+        title,
+        [
+            *failed,
+            *(report.Paragraph(part.replace("\n", " ")) for part in study.introduction.split("\n\n")),
+            *([report.Paragraph(summary.note)] if summary.note else []),
+            *findings,
+            *(report.Note(text, "warning") for text in (*measured.notes, *summary.warnings)),
+            *study.sections(measured, summary),
+            *report.appendix(measured.anatomies, measured.command, question=study.asks_about),
+            report.Code(report.as_json(saved), summary="The record: settings, weights, versions, findings"),
+        ],
+    )
+
+
+def _measure_all(
+    study: Study, config: Any, chosen: Models, prepared: Prepared, folder: Path, resume: bool
+) -> dict[str, dict[str, store.Stamp]]:
+    """Measure every network that is not kept, small ones side by side; returns what the results come from."""
+    shared = {"settings": record.settings_text(config), "versions": json.dumps(results.versions())}
+    if (window := prepared.scope.get("window")) is not None:
+        shared["asked_window"] = window
+    stamps: dict[str, dict[str, store.Stamp]] = {}
+    tasks: list[tuple[Any, ...]] = []
+    done = total = 0
+    for name, prompts in prepared.prompts.items():
+        stamp = {**shared, "prompts": digest(prompts)}
+        stamps[name] = dict.fromkeys(chosen.networks[name], stamp)
+        parts = len(study.parts(prompts, config))
+        for network in chosen.networks[name]:
+            path = store.path_of(folder, network)
+            total += parts
+            if resume and _is_kept(config, network, path, stamp):
+                done += parts
+            else:
+                tasks.append((study, network, prompts, config, path, stamp))
+    with tqdm(total=total, initial=done, desc=study.name.replace("_", " "), unit="part") as bar:
+        if chosen.small and config.threads is None:
+            one_thread()
+        elif config.threads is not None:
+            torch.set_num_threads(config.threads)
+        processes = min(cores(), PROCESSES, len(tasks)) if chosen.small and config.threads is None else 1
+        if processes < 2:
+            tasks = [(*task, bar.update) for task in tasks]
+        for parts in run_tasks(_measure, tasks, max(1, processes)):
+            bar.update(parts if processes > 1 else 0)
+    return stamps
+
+
+def _measure(
+    study: Study,
+    network: str,
+    prompts: Any,
+    config: Any,
+    path: Path,
+    stamp: store.Stamp,
+    tick: Callable[[], Any] = lambda: None,
+) -> int:
+    """Measure one network and save it; returns of how many parts."""
+    model = models.load(config, network)
+    parts = {}
+    for name, result in study.measure(model, prompts, config):
+        parts[name] = result
+        tick()
+    store.write(parts, path, {**stamp, "fingerprint": fingerprint(model)})
+    return len(parts)
+
+
+def _is_kept(config: Any, network: str, path: Path, stamp: store.Stamp) -> bool:
+    """Whether all of a network was measured: of these weights, on these prompts, with these settings and versions."""
+    if not path.is_file() or not store.is_complete(path, stamp):  # without loading the model
+        return False
+    return store.is_complete(path, {**stamp, "fingerprint": fingerprint(models.load(config, network))})
+
+
+def _record(study: Study, chosen: Models, prepared: Prepared) -> dict[str, Any]:
+    """What was measured of which models with which versions, as the record holds it."""
+    scope = json.loads(json.dumps(dict(prepared.scope)))
+    networks = {name: list(chosen.networks[name]) for name in prepared.prompts}
+    return {
+        "study": study.name,
+        "config": json.loads(json.dumps(dataclasses.asdict(chosen.config))),
+        "versions": dict(results.versions()),
+        "asked": {"networks": networks, **scope},
+        "prompts": {name: digest(prompts) for name, prompts in prepared.prompts.items()},
+        "anatomies": {facts.name: json.dumps(dataclasses.asdict(facts)) for facts in chosen.anatomies},
+        "inputs": inputs.record(prepared.inputs),
+        "notes": inputs.sentences(prepared.inputs),
+    }
+
+
+def _read(
+    study: Study,
+    config: Any,
+    saved: Mapping[str, Any],
+    stamps: Mapping[str, Mapping[str, store.Stamp]],
+    folder: Path,
+) -> Measured:
+    """All that was measured, from the files of the networks.
+
+    Raises:
+        ValueError: a file that is missing, is damaged, or has another stamp.
+    """
+    of_path = {store.path_of(folder, name): stamp for each in stamps.values() for name, stamp in each.items()}
+    parts = store.read_all(of_path) if of_path else {}
+    by_seed = {
+        name: {models.seed_of(network): parts[store.path_of(folder, network)] for network in each}
+        for name, each in stamps.items()
+    }
+    texts = saved.get("anatomies") or {
+        name: next(iter(next(iter(each.values())).values())).attrs["anatomy"] for name, each in by_seed.items()
+    }
+    anatomies = tuple(from_record(text) for text in texts.values())
+    scope = {name: value for name, value in saved["asked"].items() if name != "networks"}
+    return Measured(
+        config,
+        anatomies,
+        by_seed,
+        scope,
+        saved.get("inputs", {}),
+        saved.get("notes", []),
+        command(study, config),
+    )
+
+
+def _publish(
+    study: Study,
+    measured: Measured,
+    saved: dict[str, Any],
+    folder: Path,
+    seconds: Callable[[], float],
+    resumed: bool,
+) -> int:
+    """Write record, results and report; print the findings."""
+    summary = study.summarise(measured)
+    checks = list(study.exact_checks(measured, summary))
+    saved |= {
+        "fingerprints": _fingerprints(measured),
+        "seconds": round(seconds(), 1),
+        "resumed": resumed,
+        "checks_pass": all(check.passes for check in checks),
+        "exact_checks": [dataclasses.asdict(check) for check in checks],
+        "warnings": [*measured.notes, *summary.warnings],
+        "findings": list(summary.findings),
+        **summary.record,
+    }
+    report.write_record(folder, saved)
+    typer.echo("All is measured; drawing the report ...", err=True)
+    written = page(study, measured, summary, checks, saved)
+    if summary.results:
+        path = report.publish(folder, results.stack(summary.results), saved, written)
+    else:
+        (folder / "result.nc").unlink(missing_ok=True)
+        path = report.write(folder / "report.html", written)
+    for check in checks:
+        if not check.passes:
+            typer.echo(_failure(check), err=True)
+    for sentence in saved["findings"]:
+        typer.echo(sentence)
+    for sentence in saved["warnings"]:
+        typer.echo(f"Warning: {sentence}", err=True)
+    typer.echo(f"Done in {saved['seconds']} s. Open {path}")
+    return _exit_code(checks)
+
+
+def _fingerprints(measured: Measured) -> dict[str, str]:
+    """Network -> the fingerprint of its weights."""
+    return {
+        f"{name}@{seed}" if len(by_seed) > 1 else name: str(store.origin(parts)["fingerprint"])
+        for name, by_seed in measured.results.items()
+        for seed, parts in by_seed.items()
+    }
+
+
+def _failure(check: ExactCheck) -> str:
+    return f"An exact check failed: {check.claim}: {check.value:.3g}, expected {'0' if check.zero else 'not 0'}."
+
+
+def _exit_code(checks: Sequence[ExactCheck]) -> int:
+    return 0 if all(check.passes for check in checks) else 1

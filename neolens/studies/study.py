@@ -1,0 +1,139 @@
+"""A study: one question about models, declared as a record of plain functions that `neolens.studies.runner` executes.
+
+The runner loads models, measures network by network, saves, resumes and reports. A study says what it asks: which
+prompts each model gets (`prepare`), what is measured of one network (`measure`), what follows from the results of all
+networks (`summarise`), and what the report draws (`sections`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import xarray as xr
+
+from neolens.models import Anatomy
+from neolens.report import Block
+from neolens.studies import settings
+from neolens.studies.inputs import Inputs
+from neolens.studies.settings import setting
+
+Results = Mapping[str, Mapping[int, Mapping[str, xr.Dataset]]]
+"""Model -> seed -> part -> result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The settings that all studies have; each adds its own, with its help, by `setting`."""
+
+    models: tuple[str, ...] = setting((), "names, hub ids or folders; LABEL=NAME labels one")
+    ignore_fields: tuple[str, ...] | None = setting(None, "fields of config.json that change nothing, such as a,b")
+    out: str = setting("results", "folder for results, record and report")
+    device: str | None = setting(None, "torch device; by default the GPU if there is one")
+    dtype: str | None = setting(None, "float32, bfloat16, float16 or float64; by default float32")
+    threads: int | None = setting(None, "CPU threads; by default one for small models, else all", least=1, most=1024)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is measured, settled before the first measurement."""
+
+    prompts: Mapping[str, Any]
+    """Model -> what its networks are measured on; models that cannot be measured are left out."""
+    inputs: Sequence[Inputs] = ()
+    """What is peculiar to the prompts of each model."""
+    scope: Mapping[str, Any] = field(default_factory=dict)
+    """What holds for all models and is saved in the record, such as the window."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The results of all networks, as saved; everything that a report says comes from here."""
+
+    config: Any
+    anatomies: tuple[Anatomy, ...]
+    """Of all models, also those that were not measured."""
+    results: Results
+    scope: Mapping[str, Any]
+    """`Prepared.scope`."""
+    inputs: Mapping[str, Any]
+    """Model -> what it was measured on, as in the record."""
+    notes: Sequence[str]
+    """Sentences on what is peculiar to the prompts of each model."""
+    command: str = ""
+    """The command that repeats this."""
+
+    def anatomy(self, model: str) -> Anatomy:
+        """The anatomy of a model of this name."""
+        return next(facts for facts in self.anatomies if facts.name == model)
+
+    @property
+    def first(self) -> dict[str, Mapping[str, xr.Dataset]]:
+        """Model -> the parts of its first network."""
+        return {name: next(iter(by_seed.values())) for name, by_seed in self.results.items()}
+
+
+@dataclass(frozen=True)
+class ExactCheck:
+    """A value that has to be exactly 0, or must not be 0; one that fails fails the run."""
+
+    claim: str
+    value: float
+    zero: bool = True
+
+    @property
+    def passes(self) -> bool:
+        return self.value == self.value and (self.value == 0) is self.zero
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What follows from the results."""
+
+    findings: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    results: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    """Model -> one result of all its networks, for `result.nc`; empty where a study has none."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What else the record holds."""
+    content: Any = None
+    """What the sections draw."""
+    titled: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Title -> findings, where the report shows them under titles."""
+    note: str | None = None
+    """A sentence that the report begins with."""
+
+
+def _no_checks(measured: Measured, summary: Summary) -> Iterable[ExactCheck]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question about models."""
+
+    name: str
+    question: str
+    """One sentence."""
+    title: str | Callable[[Measured], str]
+    """Of the report."""
+    introduction: str
+    """Paragraphs that the report begins with."""
+    config: type[StudyConfig]
+    prepare: Callable[[Any, Any], Prepared]
+    """From the config and the `neolens.studies.models.Models`; checks everything that the models allow to check."""
+    parts: Callable[[Any, Any], Sequence[str]]
+    """From the prompts of a model and the config: the names of the results that `measure` yields, in order."""
+    measure: Callable[[Any, Any, Any], Iterable[tuple[str, xr.Dataset]]]
+    """From a model, its prompts and the config: each part with its result."""
+    summarise: Callable[[Measured], Summary]
+    sections: Callable[[Measured, Summary], Iterable[Block]]
+    exact_checks: Callable[[Measured, Summary], Iterable[ExactCheck]] = _no_checks
+    seeds: Literal["all", "first"] = "all"
+    """What a lab name without a seed stands for: all seeds of the variant, or seed 0."""
+    asks_about: Literal["attention", "position"] = "attention"
+    """What is compared; other differences between the models are confounds."""
