@@ -1,0 +1,275 @@
+"""Does an answer from far back arrive, and which layers bring it, in one hop or in several?
+
+A question is planted whose answer stands a chosen distance back, on both sides of what a local layer reaches: a word
+of a sequence that repeats (induction, Olsson et al. 2022), the receiver of a gift (Wang et al. 2022), the value of a
+key. Corrupted, another word stands in the answer's place and nothing else differs, so whatever patching moves, and
+whatever is carried, comes from that one word, the source; the corruptions of the published tasks change more, or
+something nearer. Three things are asked of the same prompts. Where does the answer stand: the residual stream is
+patched before each layer at the source, at all positions between, and at the query, clean into corrupted. Which layers
+are needed: each is restricted to what a local layer sees, under the same weights, each local one is widened, and all at
+once. Which heads are needed: kinds of layers and single layers are ablated, beside as many random heads.
+
+Layers are restricted to the narrowest window of the models; where no layer has one, to an eighth of the shortest
+context (less where a vocabulary has few tokens). With every layer so restricted, whatever still arrives from farther
+back came in several hops. Different layers may be needed at different distances, so each is judged by itself. Lab
+models are asked with all their seeds, each by itself, because networks alike in everything but the seed carry by
+different layers; intervals and p know of other prompts only. The lab models take about two minutes of one core. Expect
+lab/gpt-neo to need its global layer 2 at every distance and its global layer 0 besides at 64 tokens, and the others
+whichever layer the seed made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from neolens import PromptPairs, circuits, figures, report, results
+from neolens.circuits import crossing_tables
+from neolens.circuits import crossing_words as words
+from neolens.near_far import NearFar, of_anatomies
+from neolens.prompts.tokenizing import vocabulary_fingerprint
+from neolens.studies import inputs, settings
+from neolens.studies.models import Models, fetched
+from neolens.studies.settings import setting
+from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
+
+RECALL = (
+    "Means over seeds and over the distances {inside} and {beyond}. Made by the source: the logit difference less that "
+    "with another word in the answer's place. It is more than the logit difference where the latter is negative."
+)
+CHANGES = (
+    "The share of what the source makes that is taken away when the same weights see otherwise: a layer restricted to "
+    "{name} (local) or widened to everything (global). 0: not needed; 1: nothing is left; below 0: the network does "
+    "better so. Intervals: bootstrap over prompts, 1,000 samples; star: p below 0.05, by sign flips of prompts, "
+    "corrected for all changes and distances of one network and task (max-T)."
+)
+ABLATED = (
+    "What mean ablation of all heads of a kind, of as many random heads of all layers, and of single layers adds to "
+    "the logit difference, in logits, {inside} and {beyond}; mean over seeds and distances. A layer may be needed for "
+    "something else than for reach: then ablating it costs as much at the nearer distances."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+    models: tuple[str, ...] = setting(
+        ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
+        "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds",
+    )
+    out: str = setting("results/window_reach", "folder for results, record and report")
+    prompts: int = setting(16, "prompts per task and distance, 8 or more", least=settings.ENOUGH)
+    seed: int = setting(0, "seed of the prompts")
+    tasks: tuple[str, ...] = setting(tuple(circuits.TASKS), "some of induction,indirect_object,recall")
+    distances: tuple[int, ...] | None = setting(
+        None, "tokens back, such as 15,16,64; by default w-2, w-1, w, w+1, w+2, 2w and 4w, as far as contexts have room"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settings.update(self, tasks=settings.words(self.tasks, "task", circuits.TASKS))
+        if self.distances is not None:
+            settings.update(self, distances=settings.numbers(self.distances, "distances", 1))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What the networks of a model are measured on."""
+
+    window: int
+    pairs: Mapping[str, Mapping[int, PromptPairs]]
+    """Task -> distance -> prompts."""
+
+
+def prepare(config: Config, models: Models) -> Prepared:
+    """Plant every question in the tokens of every model."""
+    window = inputs.window(models)
+    distances = chosen_distances(config, of_anatomies(window, models.anatomies), models.context)
+    fetched(config)
+    by_language: dict[Any, tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]] = {}
+    planted, readings = {}, []
+    for facts in models.anatomies:
+        model = models.load(facts.name)
+        key = language(model)
+        if key not in by_language:
+            by_language[key] = plant_all(model, distances, window, config)
+        pairs, left_out = by_language[key]
+        readings.append(inputs.summary(model, left_out=left_out, notes=wordless(model, pairs)))
+        if pairs:
+            planted[facts.name] = Planted(window, pairs)
+    return Prepared(planted, readings, {"window": window})
+
+
+def chosen_distances(config: Config, split: NearFar, context: int) -> tuple[int, ...]:
+    """Distances on both sides of what a restricted layer sees, within the shortest context."""
+    chosen = circuits.distances(split.tokens, context) if config.distances is None else config.distances
+    if not chosen or min(chosen) >= split.tokens or not split.tokens <= max(chosen) < context:
+        raise ValueError(
+            f"distances {', '.join(map(str, chosen))}: expected some on both sides of {split.name}, below the context "
+            f"of {context}"
+        )
+    return chosen
+
+
+def language(model: Any) -> tuple[str, int, int]:
+    """What models that get the same prompts have in common: their tokens and how many they take."""
+    tokenizer, facts = model.tokenizer, model.anatomy
+    vocabulary = facts.name if tokenizer is None else vocabulary_fingerprint(tokenizer)
+    return vocabulary, facts.d_vocab, facts.context
+
+
+def plant_all(
+    model: Any, distances: tuple[int, ...], window: int, config: Config
+) -> tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]:
+    """Every task that the model can do, and why it cannot do the others."""
+    pairs: dict[str, dict[int, PromptPairs]] = {}
+    left_out: dict[str, str] = {}
+    named, draw = config.distances is not None, {"prompts": config.prompts, "seed": config.seed}
+    for task in config.tasks:
+        _, reason = stated(model, task)
+        try:
+            if reason is None:
+                pairs[task] = plant(model, task, distances, window, all_distances=named, **draw)
+        except ValueError as error:
+            if named:
+                raise
+            reason = str(error.__cause__)
+        if reason is not None:
+            left_out[task.replace("_", " ")] = reason
+    return pairs, left_out
+
+
+def stated(model: Any, task: str) -> tuple[circuits.Tasks, str | None]:
+    """How a model is asked for a task, in words or else in random tokens, and why it cannot be asked in either."""
+    reason = inputs.unreadable(model, circuits.TASKS[task][0])
+    if reason is None or task not in circuits.WORDLESS_TASKS:
+        return circuits.TASKS, reason
+    return circuits.WORDLESS_TASKS, inputs.undrawable(model, circuits.WORDLESS_TASKS[task][0])
+
+
+def wordless(model: Any, tasks: Collection[str]) -> list[str]:
+    """Which of its tasks a model is asked for in random tokens, and why."""
+    return [
+        f"{model.anatomy.name} was asked for {task} in random tokens, not in words: "
+        f"{inputs.unreadable(model, circuits.TASKS[task][0])}."
+        for task in tasks
+        if stated(model, task)[0] is circuits.WORDLESS_TASKS
+    ]
+
+
+def plant(
+    model: Any,
+    task: str,
+    distances: Sequence[int],
+    window: int,
+    *,
+    prompts: int,
+    seed: int,
+    all_distances: bool = False,
+) -> dict[int, PromptPairs]:
+    """One task at every distance that it has room for.
+
+    Args:
+        all_distances: refuse a distance without room; by default it is left out.
+
+    Raises:
+        ValueError: a distance without room, or none that has room on one side of the window.
+    """
+    pairs: dict[int, PromptPairs] = {}
+    refused: ValueError | None = None
+    how: Any = {"tasks": stated(model, task)[0], "prepend_bos": inputs.has_bos(model)}
+    for distance in distances:
+        try:
+            pairs[distance] = circuits.planted(model, task, distance, prompts, seed, **how)
+        except ValueError as error:
+            refused = error
+    on_both_sides = bool(pairs) and min(pairs) < window <= max(pairs)
+    if refused is not None and (all_distances or not on_both_sides):
+        raise ValueError(f"{model.anatomy.name}: {refused}") from refused
+    return pairs
+
+
+def parts(planted: Planted, config: Config) -> list[str]:
+    return list(planted.pairs)
+
+
+def measure(model: Any, planted: Planted, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
+    """Each task at every distance."""
+    for task, pairs in planted.pairs.items():
+        yield task, circuits.at_distances([model], pairs, planted.window)
+
+
+def summarise(measured: Measured) -> Summary:
+    """Which layers are needed, of each network and distance."""
+    window, found, joined = measured.scope["window"], {}, {}
+    for name, by_seed in measured.results.items():
+        tasks = next(iter(by_seed.values()))
+        by_task = {
+            task: results.concat([each[task] for each in by_seed.values()], "seed", list(by_seed)) for task in tasks
+        }
+        found[name] = circuits.carriers(name, by_task, of_anatomies(window, measured.anatomies, name))
+        joined[name] = circuits.of_all_tasks(by_task)
+    carriers = list(found.values())
+    return Summary(
+        findings=[*words.compared(carriers), *(text for each in carriers for text in words.findings(each))],
+        warnings=[text for each in carriers for text in words.warnings(each)],
+        results=joined,
+        content=found,
+        note=split_of(measured).note,
+    )
+
+
+def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
+    """How well the models answer, and each task."""
+    found: dict[str, circuits.Carriers] = summary.content
+    split = split_of(measured)
+    if found:
+        recall = figures.recall_by_distance({name: each.results for name, each in found.items()})
+        yield from (report.Heading("How well they answer"), report.Figure(recall))
+        yield report.Table(*crossing_tables.recall_table(list(found.values())), caption=in_terms_of(RECALL, split))
+    for task in measured.config.tasks:
+        yield from section(task, found, split)
+
+
+def section(task: str, found: Mapping[str, circuits.Carriers], split: NearFar) -> Iterator[report.Block]:
+    """One task: where the answer is, which layers are needed, and what ablation costs."""
+    carriers = [each for each in found.values() if task in each.tasks]
+    if not carriers:
+        return
+    held = {each.name: each.results[task] for each in carriers}
+    yield report.Heading(task.replace("_", " ").capitalize())
+    yield from (report.Paragraph(words.findings(each)[each.tasks.index(task)]) for each in carriers)
+    yield report.Figure(figures.places_by_distance(held))
+    yield report.Figure(figures.narrowing_by_distance(held))
+    yield report.Table(*crossing_tables.change_table(carriers, task), caption=in_terms_of(CHANGES, split))
+    yield report.Table(*crossing_tables.ablation_table(carriers, task), caption=in_terms_of(ABLATED, split))
+
+
+def split_of(measured: Measured) -> NearFar:
+    """The distance that separates near from far."""
+    return of_anatomies(measured.scope["window"], measured.anatomies)
+
+
+def title(measured: Measured) -> str:
+    return f"Beyond {split_of(measured).short}"
+
+
+def in_terms_of(caption: str, split: NearFar) -> str:
+    """A caption with the names of the distance that separates near from far."""
+    return caption.format(name=split.name, inside=split.inside, beyond=split.beyond)
+
+
+STUDY = Study(
+    name="window_reach",
+    question="Does an answer from far back arrive, and which layers bring it, in one hop or in several?",
+    title=title,
+    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    config=Config,
+    prepare=prepare,
+    parts=parts,
+    measure=measure,
+    summarise=summarise,
+    sections=sections,
+)
