@@ -221,6 +221,11 @@ def summarise(measured: Measured) -> Summary:
     )
 
 
+def over_seeds(by_seed: Mapping[int, Mapping[str, xr.Dataset]], task: str) -> xr.Dataset:
+    """One task of all networks of a model."""
+    return results.concat([parts[task] for parts in by_seed.values()], "seed").assign_coords(seed=list(by_seed))
+
+
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     """How well the models answer, and each task."""
     found: dict[str, circuits.Carriers] = summary.content
