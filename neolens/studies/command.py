@@ -97,12 +97,13 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 def _parsed(config: type, values: dict[str, Any]) -> dict[str, Any]:
     """The settings of a command line with lists in place of text."""
     found = {}
+    each_least = {field.name: field.metadata["each_least"] for field in fields(config)}
     for name, value in values.items():
         hint = get_type_hints(config)[name]
         listed = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is tuple]
         if listed and isinstance(value, str):
             if int in get_args(listed[0]):
-                value = settings.listed_numbers(value, name.removesuffix("s"), 1)
+                value = settings.listed_numbers(value, name.removesuffix("s"), each_least[name])
             else:
                 value = settings.listed(value, name.removeprefix("ignore_"))
         found[name] = value

@@ -118,14 +118,14 @@ def _measure_all(
     for name, prompts in prepared.prompts.items():
         stamp = {**shared, "prompts": digest(prompts)}
         stamps[name] = dict.fromkeys(chosen.networks[name], stamp)
-        parts = len(study.parts(prompts, config))
         for network in chosen.networks[name]:
-            path = store.path_of(folder, network)
+            own, path = study.of_network(prompts, network), store.path_of(folder, network)
+            parts = len(study.parts(own, config))
             total += parts
             if resume and _is_kept(config, network, path, stamp):
                 done += parts
             else:
-                tasks.append((study, network, prompts, config, path, stamp))
+                tasks.append((study, network, own, config, path, stamp))
     with tqdm(total=total, initial=done, desc=study.name.replace("_", " "), unit="part") as bar:
         if chosen.small and config.threads is None:
             one_thread()
@@ -233,7 +233,7 @@ def _publish(
         "checks_pass": all(check.passes for check in checks),
         "exact_checks": [dataclasses.asdict(check) for check in checks],
         "warnings": [*measured.notes, *summary.warnings],
-        "findings": list(summary.findings),
+        "findings": [*summary.findings, *summary.in_sections],
         **summary.record,
     }
     report.write_record(folder, saved)

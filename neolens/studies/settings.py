@@ -34,14 +34,15 @@ FARTHEST = 2**24
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def setting(default: Any, help: str, *, least: int | None = None, most: int | None = None) -> Any:
+def setting(default: Any, help: str, *, least: int | None = None, most: int | None = None, each_least: int = 1) -> Any:
     """A field of a study's config.
 
     Args:
         help: what the option's help and the documentation say.
         least, most: the range of a whole number.
+        each_least: the smallest number of a list, for the error where an option has something else.
     """
-    return field(default=default, metadata={"help": help, "least": least, "most": most})
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "each_least": each_least})
 
 
 def check(config: Any) -> None:

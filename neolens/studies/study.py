@@ -95,6 +95,8 @@ class Summary:
     """What follows from the results."""
 
     findings: Sequence[str] = ()
+    in_sections: Sequence[str] = ()
+    """More findings, which stand in the sections and not at the beginning of the report."""
     warnings: Sequence[str] = ()
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     """Model -> one result of all its networks, for `result.nc`; empty where a study has none."""
@@ -110,6 +112,10 @@ class Summary:
 
 def _no_checks(measured: Measured, summary: Summary) -> Iterable[ExactCheck]:
     return ()
+
+
+def _same(prompts: Any, network: str) -> Any:
+    return prompts
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ class Study:
     summarise: Callable[[Measured], Summary]
     sections: Callable[[Measured, Summary], Iterable[Block]]
     exact_checks: Callable[[Measured, Summary], Iterable[ExactCheck]] = _no_checks
+    of_network: Callable[[Any, str], Any] = _same
+    """From the prompts of a model and the name of a network: what this network is measured on, where networks differ.
+    """
     seeds: Literal["all", "first"] = "all"
     """What a lab name without a seed stands for: all seeds of the variant, or seed 0."""
     asks_about: Literal["attention", "position"] = "attention"
