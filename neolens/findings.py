@@ -1,6 +1,6 @@
 """From numbers to sentences and tables: what a comparison found, said only as far as the numbers say it.
 
-Each function takes the results of several models by name, as `experiments.local_vs_global` measures them: scores on
+Each function takes the results of several models by name, as `neolens.studies.local_vs_global` measures them: scores on
 text; `induction` and `copied` on sequences repeated inside the window, `induction_beyond` and `copied_beyond` on
 sequences repeated beyond it, `copied_beyond_all_local` with every layer held to the window; the figures of the laws
 in the attributes.
@@ -93,17 +93,28 @@ def local_and_global(measured: Measured, window: Size, lengths: tuple[Size, Size
 
 
 @checked
+def laws(measured: Measured) -> list[tuple[str, str, float, bool]]:
+    """Of each model and law that was tested: model, law, figure, and whether it has to be exactly 0 (else: not 0)."""
+    return [
+        (name, law, figure, zero)
+        for name, result in measured.items()
+        for attribute, (law, zero) in _LAWS.items()
+        if (figure := _figure(result, name, attribute)) is not None
+    ]
+
+
+@checked
 def laws_hold(measured: Measured) -> bool:
     """Whether every figure that has to be exactly 0 is, and every one that must not be is not."""
-    return all(holds for *_, holds in _laws(measured))
+    return all(_holds(figure, zero) for *_, figure, zero in laws(measured))
 
 
 @checked
 def law_table(measured: Measured) -> tuple[list[str], list[list[str | float]]]:
     """Header and a row for each model and law: the figure, what it has to be, whether it is."""
     rows: list[list[str | float]] = [
-        [f"{name}: {law}", figure, "0" if zero else "not 0", "holds" if holds else "BROKEN"]
-        for name, law, figure, zero, holds in _laws(measured)
+        [f"{name}: {law}", figure, "0" if zero else "not 0", "holds" if _holds(figure, zero) else "BROKEN"]
+        for name, law, figure, zero in laws(measured)
     ]
     return ["law", "figure", "has to be", ""], rows or [["no model here has local layers", "", "", ""]]
 
@@ -156,15 +167,6 @@ def warnings(measured: Measured, window: Size) -> list[str]:
     ]
 
 
-def _laws(measured: Measured) -> list[tuple[str, str, float, bool, bool]]:
-    return [
-        (name, law, figure, zero, _holds(figure, zero))
-        for name, result in measured.items()
-        for attribute, (law, zero) in _LAWS.items()
-        if (figure := _figure(result, name, attribute)) is not None
-    ]
-
-
 def _figure(result: xr.Dataset, name: str, attribute: str) -> float | None:
     """The figure of a law, which is an attribute; None where the law was not tested."""
     value = result.attrs.get(attribute)
@@ -176,7 +178,7 @@ def _figure(result: xr.Dataset, name: str, attribute: str) -> float | None:
 def _check(measured: Measured, *variables: str) -> None:
     """Check that results, where there are some, have what is read of them, by prompt."""
     labels = ["attention_kind", "window", "length", "layer", *(["head"] if variables else [])]
-    source = "neolens.attention, as experiments.local_vs_global measures them"
+    source = "neolens.attention, as neolens.studies.local_vs_global measures them"
     if measured:
         check_results(measured, "measured", [*labels, *variables], ["layer", "prompt"], source)
 
