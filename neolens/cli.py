@@ -1,4 +1,4 @@
-"""The command line: `neolens models`, `neolens describe`, `neolens check`, `neolens lab`."""
+"""The command line: `neolens models`, `neolens describe`, `neolens check`, `neolens run`, `neolens lab`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from neolens.lab.commands import app as lab_app
 from neolens.models.folders import check_config_fields
+from neolens.studies import NAMES, command, study
 from neolens.studies.command import run_cleanly
 
 _UsageError: Any = typer.BadParameter.__base__  # of click, which some versions of typer include
@@ -101,6 +102,21 @@ def check(
     )
     if not all(line.holds for line in lines):
         raise typer.Exit(1)
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help=f"one of {', '.join(NAMES)}", metavar="STUDY")] = None,
+) -> None:
+    """Run a study, such as `neolens run compare`; its options: `neolens run compare --help`."""
+    if name is None or name == "--help":
+        typer.echo(context.get_help())
+        return
+    chosen = typer.main.get_command(command.app(study(name)))
+    code = chosen.main(context.args, prog_name=f"neolens run {name}", standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
 
 
 def main() -> None:

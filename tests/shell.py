@@ -1,4 +1,4 @@
-"""Experiments run as from the shell."""
+"""Studies run as from the shell."""
 
 import shutil
 import sys
@@ -8,16 +8,15 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import typer
 
-from neolens.cli import run_cleanly
 from neolens.lab import folder as lab_folder
+from neolens.studies import Study, command
+from neolens.studies.command import run_cleanly
 
 
-def call(main: Callable, *arguments: object) -> int | str:
-    """Run an experiment's `main` with these arguments; its exit code. The number of threads stays as it was."""
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
+def call(study: Study, *arguments: object) -> int | str:
+    """Run a study with these arguments; its exit code. The number of threads stays as it was."""
+    app = command.app(study)
     threads = torch.get_num_threads()
     try:
         with patch.object(sys, "argv", ["experiment", *map(str, arguments)]):

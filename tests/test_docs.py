@@ -13,7 +13,6 @@ Pages of experiments quote what their first command prints. That takes minutes, 
 import ast
 import dataclasses
 import importlib.util
-import inspect
 import os
 import re
 import shlex
@@ -32,6 +31,7 @@ import neolens
 from forked import run_script
 from neolens.lab.spread import rows, shipped
 from neolens.models.catalogue import find
+from neolens.studies import NAMES, command, study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -116,10 +116,8 @@ def parsed(command, words):
     return parsed(called, rest)
 
 
-def command_of(module):
-    app = typer.Typer(add_completion=False)
-    app.command()(module.main)
-    return typer.main.get_command(app)
+def command_of(chosen):
+    return typer.main.get_command(command.app(chosen))
 
 
 def check_python(words):
@@ -128,10 +126,12 @@ def check_python(words):
     assert words[0] == "-m", f"python {words}: expected -m or -c"
     if words[1:3] == ["pip", "install"]:
         return check_pip([Requirement(word) for word in words[3:]])
-    package = words[1].split(".")[0]
+    package, _, name = words[1].partition(".")
     assert package in ("experiments", "benchmarks"), f"no module {words[1]} is for the command line"
     module = import_module(words[1])
-    return parsed(command_of(module), words[2:]) if package == "experiments" else {}
+    return (
+        parsed(command_of(getattr(module, "STUDY", None) or study(name)), words[2:]) if package == "experiments" else {}
+    )
 
 
 def check_pip(wanted):
@@ -165,6 +165,8 @@ def check_make(words):
 def check_neolens(words):
     from neolens.cli import app
 
+    if words[0] == "run" and words[1:]:
+        return parsed(command_of(study(words[1])), words[2:])
     return parsed(typer.main.get_command(app), words)
 
 
@@ -210,6 +212,8 @@ def test_the_commands_of_a_page_are_what_their_command_lines_take(page, match):
     [
         "neolens describe gpt3",
         "neolens describe gpt2 --quesion position",
+        "neolens run nothing",
+        "neolens run ioi --corrupted swap",
         "python -m experiments.nothing",
         "python -m experiments.ioi --corrupted swap",
         "python -m experiments.ioi --models gtp2",
@@ -256,42 +260,39 @@ def hook(name):
     return module
 
 
-def test_every_experiment_has_a_page():
-    files = sorted((ROOT / "experiments").glob("*.py"))
-    experiments = {path.stem for path in files if "class Config" in path.read_text(encoding="utf-8")}
-    assert experiments - {page.stem for page in EXPERIMENTS} == {"lab_layers"}
-    assert "python -m experiments.lab_layers" in (DOCS / "lab.md").read_text(encoding="utf-8")
+def test_every_study_has_a_page_and_a_file_that_runs_it():
+    assert {page.stem for page in EXPERIMENTS} == set(NAMES)
+    for name in NAMES:
+        text = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+        assert f'main(study("{name}"))' in text
+        assert text.startswith(f'"""{study(name).question}')
 
 
 @pytest.mark.parametrize("page", EXPERIMENTS, ids=lambda page: page.stem)
-def test_a_page_of_an_experiment_asks_for_its_docstring_and_its_options(page):
+def test_a_page_of_a_study_asks_for_its_introduction_and_its_options(page):
     text = page.read_text(encoding="utf-8")
     assert f"<!-- asked by: {page.stem} -->" in text
     assert f"<!-- options of: {page.stem} -->" in text
     assert f"python -m experiments.{page.stem}\n" in text
+    assert study(page.stem).question in " ".join(text.split())
 
 
-@pytest.mark.parametrize("name", [page.stem for page in EXPERIMENTS])
-def test_the_options_on_a_page_are_the_fields_of_the_experiments_config_with_their_defaults(name):
-    module = import_module(f"experiments.{name}")
-    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(module), re.MULTILINE)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_options_on_a_page_are_the_fields_of_the_config_with_their_defaults(name):
+    config = study(name).config
+    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(study(name)), re.MULTILINE)
     rows = {option.replace("-", "_"): default for option, default in cells}
-    fields = {field.name: field.default for field in dataclasses.fields(module.Config)}
-    assert set(fields) <= set(rows)
-    assert len(rows) == len(set(inspect.signature(module.main).parameters) - {"names"})
-    for field, default in fields.items():
-        if isinstance(default, int) or field == "out":
-            assert rows[field] == f"`{default}`"
-    assert rows["models"] == f"`{' '.join(fields['models'])}`"
+    settings = {field.name: field.default for field in dataclasses.fields(config)}
+    assert set(rows) == {*settings, "resume", "from"}
+    for setting, default in settings.items():
+        if isinstance(default, int | str):
+            assert rows[setting] == f"`{default}`"
+    assert rows["models"] == f"`{' '.join(settings['models'])}`"
 
 
-@pytest.mark.parametrize("name", [page.stem for page in EXPERIMENTS])
-def test_what_a_page_asks_is_the_docstring_without_its_question(name):
-    module = import_module(f"experiments.{name}")
-    asked = hook("experiments").asked(module).replace("`", "")
-    opening, _, rest = module.__doc__.replace("`", "").partition("?\n\n")
-    assert asked == rest.strip()
-    assert " ".join(f"{opening}?".split()) in " ".join((DOCS / "experiments" / f"{name}.md").read_text().split())
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_page_asks_is_the_introduction(name):
+    assert hook("experiments").asked(study(name)).replace("`", "") == study(name).introduction.replace("`", "").strip()
 
 
 @pytest.mark.slow

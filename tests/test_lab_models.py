@@ -289,21 +289,3 @@ def test_the_documented_table_is_what_the_command_prints_of_the_cards():
 
 def test_no_pickle_is_shipped():
     assert [path.name for path in LAB_FOLDER.rglob("*") if path.suffix in {".pt", ".bin", ".pkl"}] == []
-
-
-def test_the_changed_architectures_are_those_of_other_implementations():
-    """As trained: Hugging Face's own forward. All local: what one head cannot see in one hop is lost."""
-    from experiments.lab_layers import Config, run, table
-    from neolens.lab.competence import at_distance
-
-    result = run(Config(distances=(12, 60), prompts=12, seed=3))
-    for seed, name in enumerate(lab_seeds("lab/gpt-neo")):
-        for task in ("induction", "recall", "indirect_object"):
-            for distance in (12, 60):
-                found = float(result[task].sel(seed=seed, group="as trained", distance=distance))
-                assert found == pytest.approx(at_distance(read(name), task, distance, prompts=12, seed=3))
-    assert float(result.induction.sel(group="all local", distance=60).max()) < 0.1
-    head, body = table(result)
-    assert [row[0] for row in body] == result.group.values.tolist()
-    by_hand = float(result.recall.sel(group="layer 2 local", distance=60).mean())
-    assert body[3][head.index("recall beyond")] == f"{by_hand:.2f}"

@@ -13,20 +13,20 @@ from scipy import stats
 import browser
 import neolens
 import shell
-from experiments import rotary_vs_absolute as job
 from neolens import encodings, figures, results
 from neolens.encodings import MEASURES, Encoding, contrasts, measure_table
 from neolens.encodings import words as encodings_words
 from neolens.models import anatomy, load
 from neolens.prompts import random_repeats
 from neolens.scores import share_beyond
+from neolens.studies.rotary_vs_absolute import study as job
 
 MODELS = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
 
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    return shell.call(job.STUDY, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def result(done):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
 def test_the_result_holds_every_arm_and_seed_and_nothing_where_an_arm_has_nothing(result):
@@ -213,7 +213,7 @@ def test_a_report_shows_every_figure_and_the_command(done):
     html = (done / "report.html").read_text()
     for title in ("Shift test", "Toeplitz share", "Distance kernel", "Pattern and cause", "Bands of previous-token"):
         assert f"\\u003cb\\u003e{title}" in html
-    assert "python -m experiments.rotary_vs_absolute --models lab/gpt2" in html
+    assert "neolens run rotary_vs_absolute --models lab/gpt2" in html
     assert "They differ in position alone." in html
 
 

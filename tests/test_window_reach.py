@@ -13,13 +13,14 @@ import oracles
 import shell
 import tiny
 from browser import Parsed
-from experiments import window_reach as job
 from neolens import circuits, figures, report, results
 from neolens.circuits import crossing_tables
 from neolens.circuits import crossing_words as words
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import ALL_LOCAL, each_distance
 from neolens.prompts.pairs import PromptPairs
+from neolens.studies.models import read_models, seed_of
+from neolens.studies.window_reach import study as job
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 every_task = pytest.mark.parametrize("task", circuits.TASKS)
@@ -383,7 +384,12 @@ def test_tasks_stand_side_by_side_with_their_own_distances():
 def test_publishing_writes_all_three_files_or_none(tmp_path):
     page = report.publish(tmp_path / "new" / "out", made(), {"findings": ["é"]}, "<p>page</p>")
     assert page.read_text() == "<p>page</p>"
-    assert sorted(file.name for file in page.parent.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in page.parent.iterdir()) == [
+        "networks",
+        "record.json",
+        "report.html",
+        "result.nc",
+    ]
     assert json.loads((page.parent / "record.json").read_text()) == {"findings": ["é"]}
     np.testing.assert_array_equal(results.load(page.parent / "result.nc")["clean"], made()["clean"])
     with pytest.raises(TypeError):
@@ -396,7 +402,7 @@ def test_publishing_writes_all_three_files_or_none(tmp_path):
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    return shell.call(job.STUDY, *arguments)
 
 
 SMALL = ["--tasks", "induction", "--prompts", "8", "--distances", "32,15"]
@@ -411,7 +417,7 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
 def test_the_result_holds_models_seeds_and_distances(done):
@@ -451,7 +457,8 @@ def test_the_findings_are_what_the_numbers_say(done):
     assert f"the source token makes {source.min():.1f} to {source.max():.1f} logits" in record["findings"][2]
     assert "It comes in one hop in seeds 0, 1 and 2" in record["findings"][2]
     assert record["asked"]["networks"]["lab/gpt2"] == ["lab/gpt2", "lab/gpt2@1", "lab/gpt2@2"]
-    assert len(record["fingerprints"]["lab/gpt2"].split()) == 3
+    assert {f"lab/gpt2@{seed}" for seed in (0, 1, 2)} <= set(record["fingerprints"])
+    assert len(set(record["fingerprints"].values())) == 6
     assert record["warnings"] == [
         f"{name} was asked only 8 prompts of induction beyond the window{of}: its intervals are rough."
         for name, of in (("lab/gpt-neo", ""), ("lab/gpt2", " of lab/gpt-neo"))
@@ -465,21 +472,24 @@ def test_the_report_carries_findings_figures_tables_confounds_and_what_to_repeat
     assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 3
     assert "lab/gpt-neo, random 8 heads 0" in parsed.text
     assert (
-        "python -m experiments.window_reach --models lab/gpt-neo lab/gpt2 --prompts 8 --seed 0 --tasks induction "
+        "neolens run window_reach --models lab/gpt-neo lab/gpt2 --prompts 8 --seed 0 --tasks induction "
         f"--distances 15,32 --out {done}"
     ) in parsed.text
 
 
 def test_one_seed_of_the_lab_is_asked_alone_and_a_task_without_room_at_a_default_distance_is_left_out(tmp_path):
     config = job.Config(models=("lab/gpt-neo@2",), prompts=8, tasks=("indirect_object",))
-    asked = job.plan(config)
-    assert asked.networks == {"lab/gpt-neo@2": ("lab/gpt-neo@2",)}
-    assert job.command_line.seed_of("lab/gpt-neo@2") == 2
+    models = read_models(config, "all")
+    prepared = job.prepare(config, models)
+    assert models.networks == {"lab/gpt-neo@2": ("lab/gpt-neo@2",)}
+    assert list(prepared.prompts["lab/gpt-neo@2"].pairs["indirect_object"]) == [14, 15, 16, 17, 18, 32, 64]
+    assert seed_of("lab/gpt-neo@2") == 2
     model = neolens.load("lab/gpt-neo")
     # the giver stands between, so an indirect object is 10 tokens back at least
-    assert list(job.plant(model, "indirect_object", (4, 15, 16), 16, config)) == [15, 16]
+    draw = {"prompts": 8, "seed": 0}
+    assert list(job.plant(model, "indirect_object", (4, 15, 16), 16, **draw)) == [15, 16]
     with pytest.raises(ValueError, match="lab/gpt-neo: indirect_object at distance 4"):
-        job.plant(model, "indirect_object", (4, 16), 16, config)
+        job.plant(model, "indirect_object", (4, 16), 16, **draw)
 
 
 BAD = {
