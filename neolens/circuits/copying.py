@@ -138,18 +138,34 @@ def over_training(checkpoints: Mapping[Count, Callable[[], Any]], repeats: Repea
     for step, load in checkpoints.items():
         check_function(load, f"checkpoints[{step}]", "a function without arguments that loads the network", 0)
     found: dict[int, xr.Dataset] = {}
-    last: dict[int, list[Head]] = {}
-    for step in sorted(checkpoints, reverse=True):  # the last first, which says whose causes are asked for
-        model, parts = checkpoints[step](), []
-        repeats = _checked_repeats(model, repeats)
-        for n, prompts in repeats.items():
-            part = _seen(model, prompts, n)
-            now = holders(part)
-            groups = {"together": now, "later": last.setdefault(n, now)}
-            parts.append(part.assign(_at_once(model, prompts, n, groups)).assign(holding=len(now)))
-        found[step] = _by_distance(model, repeats, parts)
+    later: dict[int, list[Head]] | None = None
+    for step in sorted(checkpoints, reverse=True):  # the last first, which has the heads to ablate at every step
+        found[step] = at_checkpoint(checkpoints[step](), repeats, later)
+        later = later or holders_by_length(found[step])
     steps = sorted(found)
     return results.concat([found[step] for step in steps], "step", steps)
+
+
+@checked
+def at_checkpoint(model: Any, repeats: Repeats, later: Mapping[Size, Sequence[Head]] | None = None) -> xr.Dataset:
+    """One step of `over_training`.
+
+    Args:
+        later: n -> the heads that hold the pattern at the last step; None at that step.
+    """
+    repeats, parts = _checked_repeats(model, repeats), []
+    for n, prompts in repeats.items():
+        part = _seen(model, prompts, n)
+        now = holders(part)
+        groups = {"together": now, "later": now if later is None else later[n]}
+        parts.append(part.assign(_at_once(model, prompts, n, groups)).assign(holding=len(now)))
+    return _by_distance(model, repeats, parts)
+
+
+@checked
+def holders_by_length(result: xr.Dataset) -> dict[int, list[Head]]:
+    """n -> the heads of one network that hold the pattern there."""
+    return {int(n): holders(result.sel(distance=n - 1)) for n in result["n"].values}
 
 
 def check_copying(result: Any, what: str, axis: str = "") -> None:

@@ -35,7 +35,7 @@ def comparisons(found: Sequence[Induction]) -> dict[Comparison, Sure]:
     be tested have no p."""
     values: dict[Comparison, xr.DataArray] = {}
     reasons: dict[Comparison, Verdict | None] = {}
-    for one in check_records(found, "found", Induction, "experiments.induction.run"):
+    for one in check_records(found, "found", Induction, "neolens.studies.induction"):
         for n in one.lengths:
             needed = one.values("needed", n)
             assert needed is not None

@@ -1,0 +1,212 @@
+"""Which heads are induction heads, by pattern and by cause; what becomes of them as the answer moves away, out of reach
+of local layers; and in training, what forms first?
+
+An induction head looks at what followed an earlier copy of its token (Elhage et al. 2021; Olsson et al. 2022, arXiv
+2209.11895). On [BOS, r, r], r of n random tokens, the answer to every prediction stands n - 1 tokens back: a layer of
+window w sees it up to n = w and from n = w + 1 not at all. At repeat lengths on both sides, every head is scored, those
+that look there are ablated, each alone beside heads of its layer that do not and all at once beside as many heads that
+do not (heads back each other up: one alone often costs little), and how much of the second copy is predicted is
+measured.
+
+A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
+tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and
+Young 1993). Where no model has local layers, w is an eighth of the shortest context or a third of the tokens to draw
+from, whichever is smaller.
+
+Where checkpoints of the training are at hand, each is asked at the shortest n, at n = w and at n = w + 1:
+at which step does the best previous-token head score 0.4, the best induction head 0.4, do the heads that look like it
+cost half a nat a token more than as many random heads, is half of the second copy predicted? One network of a model
+has checkpoints, so the order is that of a network; it is no finer than the checkpoints and belongs to these thresholds.
+
+The lab models take about a minute of one core. Expect induction heads in global layers of every network, few in local
+layers and those with a score of exactly 0 from n = w + 1 on; single heads that cost a part of what all of them cost
+together; and the pattern, its cause and copying within a checkpoint or two of each other, in lab/pythia first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens import results
+from neolens.circuits import copying, formation_words, induction_words
+from neolens.circuits.formation import formations
+from neolens.circuits.induction import Induction, formation_lengths, nearest
+from neolens.circuits.induction_comparisons import comparisons
+from neolens.models import Anatomy, fetch
+from neolens.models.checkpoints import Checkpoint, checkpoints
+from neolens.near_far import of_anatomies
+from neolens.prompts import random_repeats
+from neolens.studies import inputs, models, settings
+from neolens.studies.induction.sections import sections
+from neolens.studies.models import Models, fetched
+from neolens.studies.settings import setting
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+    models: tuple[str, ...] = setting(
+        ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
+        "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds",
+    )
+    out: str = setting("results/induction", "folder for results, record and report")
+    prompts: int = setting(16, "prompts per repeat length, 8 or more", least=settings.ENOUGH)
+    seed: int = setting(0, "seed of the prompts")
+    lengths: tuple[int, ...] | None = setting(
+        None,
+        "repeat lengths n, such as 16,17,48; by default w/2, w-1, w, w+1, 3w/2, 2w and 3w, as far as contexts have "
+        "room for [BOS, r, r]",
+        each_least=copying.LEAST,
+    )
+    revisions: tuple[str, ...] | None = setting(
+        None,
+        "training checkpoints, such as step1000,step4000; by default all of lab models and of folders that hold some, "
+        "and none of public models",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lengths is not None:
+            settings.update(self, lengths=settings.numbers(self.lengths, "lengths", 1))
+        if self.revisions is not None:
+            settings.update(self, revisions=settings.words(self.revisions, "revision"))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the networks of a model are measured on."""
+
+    repeats: Mapping[int, Int[Tensor, "prompt pos"]]
+    """n -> prompts [BOS, r_1..r_n, r_1..r_n]."""
+    first: str
+    """The network whose training has checkpoints."""
+    checkpoints: Mapping[int, Checkpoint]
+    """Training step -> what to load; none for most models."""
+    at_checkpoints: tuple[int, ...]
+    """The n at which checkpoints are measured."""
+
+
+def prepare(config: Config, models: Models) -> Prepared:
+    """Find the checkpoints, and make the prompts of every model in its own tokens."""
+    window = inputs.window(models)
+    lengths = chosen_lengths(config, window, models.context)
+    steps = {facts.name: chosen_checkpoints(name, config) for facts, name in zip(models.anatomies, config.models)}
+    if config.revisions is not None and not any(steps.values()):
+        raise ValueError(
+            f"revisions {', '.join(config.revisions)}: no model here has training checkpoints; lab/gpt2, lab/gpt-neo "
+            "and lab/pythia have, and Pythia on the hub"
+        )
+    fetched(config)
+    for name, revision in (checkpoint for each in steps.values() for checkpoint in each.values()):
+        fetch(name, revision=revision, ignore_fields=config.ignore_fields or ())
+    prompts, readings = {}, []
+    for name, networks in models.networks.items():
+        model = models.load(name)
+        draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+        repeats = {n: random_repeats(model, n, **draw) for n in lengths}
+        prompts[name] = Prompts(repeats, networks[0], steps[name], tuple(formation_lengths(lengths, window)))
+        readings.append(inputs.summary(model, repeats=lengths))
+    scope = {"window": window, "lengths": lengths, "checkpoints": {name: sorted(each) for name, each in steps.items()}}
+    return Prepared(prompts, readings, scope)
+
+
+def chosen_lengths(config: Config, window: int, context: int) -> tuple[int, ...]:
+    """Repeat lengths on both sides of the window, with room for two copies in every context."""
+    chosen = copying.lengths(window, context) if config.lengths is None else config.lengths
+    nearest(chosen, window)
+    if min(chosen) < copying.LEAST or max(chosen) > (context - 1) // 2:
+        raise ValueError(
+            f"lengths {', '.join(map(str, chosen))}: expected {copying.LEAST} to {(context - 1) // 2}, for BOS and two "
+            f"copies have to fit into the context of {context}"
+        )
+    return chosen
+
+
+def chosen_checkpoints(name: str, config: Config) -> dict[int, Checkpoint]:
+    """The training checkpoints of a model by step, two or more where there are any."""
+    found = checkpoints(name, config.revisions)
+    if len(found) == 1 and config.revisions is None:
+        return {}
+    if len(found) == 1:
+        raise ValueError(f"revision step{next(iter(found))} alone: give two or more, to see what forms first")
+    return found
+
+
+def of_network(prompts: Prompts, network: str) -> Prompts:
+    """Only the first network of a model has checkpoints."""
+    return prompts if network == prompts.first else replace(prompts, checkpoints={})
+
+
+def parts(prompts: Prompts, config: Config) -> list[str]:
+    """One per repeat length and per checkpoint, the last step first: its heads are ablated at every step."""
+    steps = sorted(prompts.checkpoints, reverse=True)
+    return [*(f"length {n}" for n in prompts.repeats), *(f"step {step}" for step in steps)]
+
+
+def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
+    """Scores and causes at every repeat length, and at fewer of them at every checkpoint."""
+    names = iter(parts(prompts, config))
+    for n, tokens in prompts.repeats.items():
+        yield next(names), copying.copying(model, {n: tokens})
+    repeats, later = {n: prompts.repeats[n] for n in prompts.at_checkpoints}, None
+    for step in sorted(prompts.checkpoints, reverse=True):
+        result = copying.at_checkpoint(models.load(config, *prompts.checkpoints[step]), repeats, later)
+        later = later or copying.holders_by_length(result)
+        yield next(names), result
+
+
+def described(measured: Measured, facts: Anatomy) -> Induction:
+    """What was measured of one model: all of its networks, and the checkpoints of the first."""
+    window, by_seed = measured.scope["window"], measured.results[facts.name]
+    networks = [
+        results.concat([parts[f"length {n}"] for n in measured.scope["lengths"]], "distance")
+        for parts in by_seed.values()
+    ]
+    steps, training = measured.scope["checkpoints"][facts.name], None
+    if steps:
+        training = results.concat([measured.first[facts.name][f"step {step}"] for step in steps], "step", steps)
+    split = of_anatomies(window, measured.anatomies, facts.name)
+    return Induction(facts, window, copying.over_seeds(networks, list(by_seed)), training, split)
+
+
+def summarise(measured: Measured) -> Summary:
+    """Comparisons across the window and over seeds, and the order of formation."""
+    found = [described(measured, facts) for facts in measured.anatomies]
+    tests, formed = comparisons(found), formations(found)
+    return Summary(
+        findings=induction_words.findings(found, tests),
+        in_sections=formation_words.findings(found, formed),
+        warnings=[*induction_words.warnings(found), *formation_words.warnings(found)],
+        results={one.name: one.joined for one in found},
+        content=(found, tests, formed),
+        note=of_anatomies(measured.scope["window"], measured.anatomies).note,
+    )
+
+
+def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
+    """A local layer cannot look at an answer that is out of its reach."""
+    claim = "the largest induction score of a local layer of {} where the answer is beyond its window"
+    found = {one.name: one.out_of_reach for one in summary.content[0]}
+    return [ExactCheck(claim.format(name), value) for name, value in found.items() if value is not None]
+
+
+STUDY = Study(
+    name="induction",
+    question="Which heads are induction heads, by pattern and by cause, near and far, and over training?",
+    title="Induction heads",
+    introduction=str(__doc__),
+    config=Config,
+    prepare=prepare,
+    parts=parts,
+    measure=measure,
+    summarise=summarise,
+    sections=sections,
+    exact_checks=exact_checks,
+    of_network=of_network,
+)
