@@ -112,7 +112,7 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
         heads = figures.heads(on_repeats(scores, ending, n), "induction")
         yield report.Figure(heads, f"Repeated after {n} tokens: {where}.")
     yield report.Heading(f"Attention patterns across {split.short}")
-    drawn = list(patterns(measured))
+    drawn: list[report.Block] = list(patterns(measured))
     yield from drawn or [report.Paragraph(f"None: a prompt that crosses {split.name} is too long for the view.")]
 
 

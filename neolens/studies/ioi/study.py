@@ -1,0 +1,179 @@
+"""Which heads find the indirect object, and through what?
+
+After "When Mary and John went to the market, John gave the ring to" comes Mary. In GPT-2 small, Wang et al. 2022
+(arXiv 2211.00593) found heads that notice at the second John (s2) that he was named before, heads that carry this to
+the end (S-inhibition), and heads that then copy Mary (name movers). Here one activation at a time is patched in any of
+the models: the residual stream, and z, q, k and v of every head, at both names (io, s1), at s2 and at the end. Heads
+are ranked by how much of the answer they move, and for gpt2 the published ones are marked.
+
+In the corrupted prompt a third name stands at s2 ("other"), so that nobody is named twice. The published analysis
+corrupts alike, but exchanges the first two names besides (p_ABC). Here the two prompts are the same up to s2: patches
+before it have effect 0, and heads that act there (previous token) cannot show. With "swap" Mary stands at s2 and the
+answer becomes John. Denoising shows what suffices, noising what is needed (Heimersheim and Nanda 2024, arXiv
+2404.15255); in noising, backup name movers make good for a name mover that is lost. The lab models take about ten
+seconds of one core, gpt2 two minutes. Expect no name mover in the lab: the answer moves through values that a few
+heads read at s2, not through queries at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import xarray as xr
+
+from neolens import PromptPairs, circuits, figures, patch, report
+from neolens.checks import check_choice, check_whole
+from neolens.patching.sweep import DIRECTIONS
+from neolens.prompts import indirect_object
+from neolens.prompts.questions import CORRUPTIONS
+from neolens.studies import inputs, settings
+from neolens.studies.models import Models, fetched
+from neolens.studies.settings import setting
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
+
+POSITIONS = ("io", "s1", "s2", "end")
+"""Of the family: both names, the second mention of the one who gives, and the token that predicts the answer."""
+
+DRAWN = (("z", "end"), ("q", "end"), ("z", "s2"), ("k", "s2"), ("v", "s2"))
+"""The maps of heads: site and position."""
+
+HEADS = (
+    "The heads that move most by any of these patches, ranked by the size of z at end. Every number is a share: how "
+    "much of what lies between the clean and the corrupted mean logit difference this one patch moves; positive where "
+    "the clean activation speaks for the answer. Shares of several heads need not add up. k and v: at the position "
+    "where they move most. Interval: bootstrap over the prompts, 1,000 samples; it knows of no other weights."
+)
+ROLES = (
+    "Wang et al. 2022, who patched direct paths only; here a patch moves all that follows from it. Each role is looked "
+    "for by the patches that should show it: its heads with their ranks, and how many are among the first, as many as "
+    "published heads should show there. Previous-token heads act before s2, backup name movers when name movers are "
+    "gone: neither can be looked for so."
+)
+MAPS = {
+    "denoise": "The maps show the patched less the corrupted mean logit difference, heads all on one scale.",
+    "noise": "The maps show the patched less the clean mean logit difference, heads all on one scale: negative where a "
+    "head is needed, the sign turned against that in the table.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+    models: tuple[str, ...] = setting(
+        ("lab/gpt2", "lab/gpt-neo", "lab/pythia"),
+        "names, hub ids or folders; LABEL=NAME labels one; a model whose tokenizer does not have the words is left out",
+    )
+    out: str = setting("results/ioi", "folder for results, record and report")
+    prompts: int = setting(32, "pairs of prompts for each model")
+    seed: int = setting(0, "seed of the prompts")
+    corruption: str = setting("other", "what stands at s2 in the corrupted prompt: other (a third name) or swap")
+    direction: str = setting("denoise", "denoise puts clean activations into the corrupted run, noise the reverse")
+    distance: int | None = setting(
+        None, "tokens from the indirect object to the end; by default 12 in the lab, in English those of the sentence"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self.corruption, "corruption", CORRUPTIONS)
+        check_choice(self.direction, "direction", DIRECTIONS)
+        if self.distance is not None:
+            settings.update(self, distance=check_whole(self.distance, "distance", 1, settings.FARTHEST, unit="tokens"))
+
+
+def prepare(config: Config, models: Models) -> Prepared:
+    """The pairs of every model that can be asked in words."""
+    fetched(config)
+    pairs, readings = {}, []
+    for name in models.networks:
+        model = models.load(name)
+        reason = inputs.unreadable(model, indirect_object)
+        if reason is None:
+            pairs[name] = ask(model, config)
+        readings.append(inputs.summary(model, left_out={} if reason is None else {"the indirect object": reason}))
+    return Prepared(pairs, readings)
+
+
+def ask(model: Any, config: Config) -> PromptPairs:
+    """The pairs of one model."""
+    how: Any = {"corruption": config.corruption, "distance": config.distance, "seed": config.seed}
+    try:
+        return indirect_object(model, config.prompts, prepend_bos=inputs.has_bos(model), **how)
+    except ValueError as error:
+        raise ValueError(f"{model.anatomy.name}: {error}") from error
+
+
+def parts(pairs: PromptPairs, config: Config) -> tuple[str, ...]:
+    return circuits.SITES
+
+
+def measure(model: Any, pairs: PromptPairs, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
+    """Every site, patched at every named position."""
+    for site in circuits.SITES:
+        yield site, patch(model, pairs, site, positions=POSITIONS, direction=config.direction, progress=False)
+
+
+def summarise(measured: Measured) -> Summary:
+    """The strongest heads of each model."""
+    config = measured.config
+    attributes = {"seed": config.seed, "corruption": config.corruption}
+    attributes |= {} if config.distance is None else {"distance": config.distance}
+    found = {
+        name: circuits.circuit(circuits.joined(by_site).assign_attrs(attributes), measured.anatomy(name))
+        for name, by_site in measured.first.items()
+    }
+    return Summary(
+        findings=[circuits.finding(one) for one in found.values()],
+        warnings=[text for one in found.values() for text in circuits.warnings(one)],
+        results={name: one.result for name, one in found.items()},
+        record={
+            "published": {name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared}
+        },
+        content=found,
+    )
+
+
+def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
+    """Patches before s2, where the two prompts do not differ, change nothing."""
+    for name, by_site in measured.first.items():
+        unpatched = "corrupted" if measured.config.direction == "denoise" else "clean"
+        before = [abs(one["patched"].sel(pos=["io", "s1"]) - one[unpatched]).max() for one in by_site.values()]
+        yield ExactCheck(f"{name}: the largest effect of a patch before s2", float(max(before)))
+
+
+def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
+    """How well the models do the task; of each the strongest heads, the published ones where there are some, maps."""
+    if summary.content:
+        yield report.Heading("How well they do the task")
+        yield report.Table(*circuits.task_table(list(summary.content.values())))
+    for name, found in summary.content.items():
+        yield report.Heading(name)
+        yield report.Table(*circuits.head_table(found), caption=HEADS)
+        if found.roles:
+            yield report.Table(*circuits.published_table(found), caption=ROLES)
+        yield report.Paragraph(MAPS[measured.config.direction])
+        yield from maps(found.result)
+
+
+def maps(result: xr.Dataset) -> list[report.Figure]:
+    """The maps of one model, those by head on one scale, so that equal colours are equal effects."""
+    stream = figures.patch_heatmap(circuits.of_site(result, "resid_pre"))
+    heads = [circuits.of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
+    largest = max(figures.largest_effect(one) for one in heads)
+    return [report.Figure(drawn) for drawn in (stream, *(figures.patch_heatmap(one, limit=largest) for one in heads))]
+
+
+STUDY = Study(
+    name="ioi",
+    question="Which heads find the indirect object, and through what?",
+    title="The indirect object",
+    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    config=Config,
+    prepare=prepare,
+    parts=parts,
+    measure=measure,
+    summarise=summarise,
+    sections=sections,
+    exact_checks=exact_checks,
+    seeds="first",
+)
