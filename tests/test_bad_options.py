@@ -4,18 +4,18 @@ import json
 import os
 import pickle
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import shell
-from experiments import command_line
 from forked import run_script
 from neolens.lab import folder as lab_folder
+from neolens.studies import command, models, runner, study
 
 pytestmark = pytest.mark.untyped
 
@@ -68,6 +68,16 @@ ALL = [
     (["--out", "x" * 300], "expected a shorter path"),
     (["--out"], "'--out' requires an argument"),
     (["--promts", "8"], "No such option: --promts (Possible options: --"),
+    (["--resume=1"], "'--resume' does not take a value"),
+    (["--from"], "'--from' requires an argument"),
+    (["--from", "{in}/none"], "holds no record of"),
+    (["--from", "{in}", "--resume"], "give no models or settings with it"),
+    (["--from", "{in}", "--seed", "9"], "give no models or settings with it"),
+    (["--device", ""], "device '' cannot be used here"),
+    (["--device", "tpu"], "device 'tpu' cannot be used here"),
+    (["--dtype", "int8"], "no dtype 'int8': expected float32, bfloat16, float16 or float64"),
+    (["--threads", "0"], "threads 0: expected a whole number from 1 to 1024"),
+    (["--threads", "x"], f"--threads 'x': {NUMBER}"),
 ]  # fmt: skip
 
 TEXTS = [
@@ -130,18 +140,15 @@ OWN = [
     ("compare", ["--draws", "-1"], "draws -1: expected"),
     ("compare", ["--models", "{in}/short"], "sees 2 tokens, too few to cross "),
     ("compare", ["--models", "lab/gpt2", "lab/gpt2@1"], "is one of the networks of lab/gpt2"),
-    ("compare", ["--resume=1"], "'--resume' does not take a value"),
     ("compare", ["--resume", "yes"], "no model 'yes'"),
-    ("compare", ["--from", ""], "holds no record of this experiment"),
-    ("compare", ["--from", "{in}/none"], "holds no record of this experiment"),
-    ("compare", ["--from", "{in}/file"], "holds no record of this experiment"),
-    ("compare", ["--from", "a\0b"], "holds no record of this experiment"),
-    ("compare", ["--from", "{in}"], "holds no record of this experiment"),
-    ("compare", ["--from", "{in}", "--resume"], "give no models or settings with it"),
+    ("compare", ["--from", ""], "holds no record of compare"),
+    ("compare", ["--from", "{in}/none"], "holds no record of compare"),
+    ("compare", ["--from", "{in}/file"], "holds no record of compare"),
+    ("compare", ["--from", "a\0b"], "holds no record of compare"),
+    ("compare", ["--from", "{in}"], "holds no record of compare"),
     ("compare", ["--from", "{in}", "--prompts", "9"], "give no models or settings with it"),
     ("compare", ["--from", "{in}", "lab/gpt2"], "give no models or settings with it"),
     ("compare", ["--from", "{in}", "--text", "{in}/good.txt"], "give no models or settings with it"),
-    ("compare", ["--from"], "'--from' requires an argument"),
     ("ioi", ["--corruption", ""], "no corruption ''"),
     ("ioi", ["--corruption", "Swap"], "no corruption 'Swap': did you mean swap"),
     ("ioi", ["--direction", "denoise,noise"], "no direction 'denoise,noise'"),
@@ -162,14 +169,6 @@ OWN = [
     ("induction", ["--revisions", "step400,step400"], "each once"),
     ("induction", ["--revisions", ","], "revisions ',': expected some"),
     ("rotary_vs_absolute", ["--prompts", "7"], "prompts 7: expected a whole number from 8 to"),
-    ("lab_layers", ["--model", ""], "model '': expected"),
-    ("lab_layers", ["--model", "lab/gpt2"], "model 'lab/gpt2': expected an arm of the lab with local layers"),
-    ("lab_layers", ["--model", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
-    ("lab_layers", ["--model", "gpt-neo-125M"], "model 'gpt-neo-125M': expected an arm of the lab"),
-    ("lab_layers", ["--prompts", "0"], "prompts 0: expected a whole number from 1 to"),
-    ("lab_layers", ["--prompts", HUGE], f"prompts {HUGE}: expected"),
-    ("lab_layers", ["--out", "{in}/dangling"], "cannot be written to"),
-    ("lab_layers", ["--seed", "1"], "No such option: --seed"),
     *((name, ["--models", "lab/gpt2", *row], words) for name in READERS for row, words in TEXTS),
     *(
         (name, [option, value], f"{what} {value!r}: expected a whole number of tokens from {least}")
@@ -225,11 +224,11 @@ def inputs(tmp_path_factory):
     torch.save({"tokens": torch.ones(3)}, folder / "dict.pt")
     torch.save(torch.ones(2, 3, dtype=torch.long, device="meta"), folder / "meta.pt")
     (folder / "pickle.pt").write_bytes(pickle.dumps(Command()))
-    models(folder)
+    save_models(folder)
     return folder
 
 
-def models(folder):
+def save_models(folder):
     """Models of another kind, without weights, of two positions, and of another window."""
     for name in ("bert", "weightless"):
         (folder / name).mkdir()
@@ -244,11 +243,11 @@ def models(folder):
 
 def refused(experiment, arguments, words, inputs, folder, capsys, monkeypatch):
     """Assert that an experiment ends in one line that holds `words`, before it measures or writes anything."""
-    job, out = import_module(f"experiments.{experiment}"), folder / "out"
-    monkeypatch.setattr(job, "run", lambda *args, **kwargs: pytest.fail("something was measured"))
+    out = folder / "out"
+    monkeypatch.setattr(runner, "_measure_all", lambda *args, **kwargs: pytest.fail("something was measured"))
     arguments = [argument.replace("{in}", str(inputs)) for argument in arguments]
     before = sorted(inputs.rglob("*"))
-    code = shell.call(job.main, *([] if arguments[0] == "--out" else ["--out", out]), *arguments)
+    code = shell.call(study(experiment), *([] if arguments[0] == "--out" else ["--out", out]), *arguments)
     lines = capsys.readouterr().err.splitlines()
     assert code == 2
     assert len(lines) == 1, lines
@@ -266,7 +265,7 @@ CASES = [(name, *row) for name in EXPERIMENTS for row in ALL] + OWN
 def test_a_wrong_option_is_refused_before_a_model_is_loaded(
     experiment, arguments, words, inputs, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(command_line, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(models, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     refused(experiment, arguments, words, inputs, tmp_path, capsys, monkeypatch)
 
 
@@ -277,13 +276,12 @@ def test_what_only_a_loaded_model_shows_is_refused_before_anything_is_measured(
     refused(experiment, arguments, words, inputs, tmp_path, capsys, monkeypatch)
 
 
-def test_the_table_has_300_rows_and_every_option_of_every_experiment():
+def test_the_table_has_300_rows_and_every_option_of_every_study():
     assert len(CASES) + len(LOADED) >= 300
-    for name in (*EXPERIMENTS, "lab_layers"):
+    for name in EXPERIMENTS:
         used = {word.partition("=")[0] for experiment, words, _ in CASES if experiment == name for word in words}
-        for option in import_module(f"experiments.{name}").main.__annotations__:
-            spelled = {"source": "--from", "names": "--models"}.get(option, f"--{option.replace('_', '-')}")
-            assert option == "return" or spelled in used, (name, spelled)
+        options = [option.opts[0] for option in typer.main.get_command(command.app(study(name))).params]
+        assert {option for option in options if option.startswith("--")} - {"--help"} <= used, name
 
 
 @pytest.mark.parametrize(
@@ -292,7 +290,6 @@ def test_the_table_has_300_rows_and_every_option_of_every_experiment():
         ("ioi", ["--prompts", HUGE], f"prompts {HUGE}: expected"),
         ("compare", ["--models", "lab/gtp2"], "did you mean lab/gpt2"),
         ("window_reach", ["--tasks"], "'--tasks' requires an argument"),
-        ("lab_layers", ["--prompts", "x"], "--prompts 'x': expected a whole number"),
     ],
 )
 def test_a_process_that_refuses_an_option_ends_with_code_2_and_one_line(experiment, arguments, words, tmp_path):
@@ -339,9 +336,6 @@ BAD_CONFIGS = [
     ("induction", {"revisions": "step400"}, TypeError, "revisions 'step400': expected a list of strings"),
     ("induction", {"revisions": (400,)}, TypeError, "revision 400: expected a string"),
     ("compare", {"prompts": 7}, ValueError, "prompts 7: expected a whole number from 8"),
-    ("lab_layers", {"model": None}, TypeError, "model None: expected a string"),
-    ("lab_layers", {"distances": ()}, ValueError, "distances (): expected at least one"),
-    ("lab_layers", {"distances": (4, 10**30)}, ValueError, "expected a whole number from 1 to 16777216"),
     ("window_reach", {"distances": 10**30}, ValueError, "expected a whole number from 1 to 16777216"),
     ("ioi", {"distance": 10**30}, ValueError, "expected a whole number of tokens from 1 to 16777216"),
 ]
@@ -350,17 +344,18 @@ BAD_CONFIGS = [
 @pytest.mark.parametrize(("experiment", "fields", "error", "words"), BAD_CONFIGS)
 def test_a_wrong_setting_is_refused_where_a_config_is_made(experiment, fields, error, words):
     with pytest.raises(error) as caught:
-        import_module(f"experiments.{experiment}").Config(**fields)
+        study(experiment).config(**fields)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_change_the_mathematics_is_accepted_and_becomes_plain(tmp_path):
-    job = import_module("experiments.window_reach")
+    config = study("window_reach").config
     fields = {"models": ["lab/gpt2"], "out": tmp_path, "prompts": np.int64(8), "seed": torch.tensor(3)}
-    config = job.Config(**fields, tasks=["recall"], distances=range(15, 17))
-    assert config == job.Config(("lab/gpt2",), None, str(tmp_path), 8, 3, ("recall",), (15, 16))
-    assert [type(value) for value in (config.prompts, config.seed, *config.distances)] == [int] * 4
+    made = config(**fields, tasks=["recall"], distances=range(15, 17))
+    plain = {"models": ("lab/gpt2",), "out": str(tmp_path), "prompts": 8, "seed": 3}
+    assert made == config(**plain, tasks=("recall",), distances=(15, 16))
+    assert [type(value) for value in (made.prompts, made.seed, *made.distances)] == [int] * 4
 
 
 def test_the_largest_numbers_that_are_accepted_can_be_drawn_with():

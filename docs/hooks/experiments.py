@@ -42,4 +42,4 @@ def default(study: Study, parameter: typer.core.TyperOption) -> str:
     """What holds where the option is left out, as one would write it; nothing for a switch."""
     if parameter.name == "models":
         return f"`{' '.join(study.config.models)}`"
-    return "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    return "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"

@@ -24,12 +24,12 @@ from neolens.models.devices import check_device
 ENOUGH = 8
 """Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
 
-RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)}
-"""Setting -> the smallest and the largest value; a length beyond a model's context is cut to it."""
-
 FARTHEST = 2**24
 """Tokens of a distance or a length; how many a model has room for is checked with its context."""
 
+RANGES = {"prompts": (1, 10_000), "length": (8, 1_000_000), "draws": (1, 10_000)}
+"""Setting -> the smallest and the largest value, unless its field says otherwise; a length beyond a model's context is
+cut to it."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -60,9 +60,9 @@ def check(config: Any) -> None:
     if values["ignore_fields"] is not None:
         plain["ignore_fields"] = _fields(values["ignore_fields"])
     for each in fields(config):
-        least, most = RANGES.get(each.name, (each.metadata.get("least"), each.metadata.get("most")))
-        least = each.metadata.get("least") or least
-        if least is not None and (values[each.name] is not None or each.default is not None):
+        least, most = RANGES.get(each.name, (None, None))
+        least, most = each.metadata["least"] or least, each.metadata["most"] or most
+        if least is not None and (values[each.name], each.default) != (None, None):
             few = "fewer give no means and intervals" if each.name == "prompts" and least > 1 else ""
             plain[each.name] = check_whole(values[each.name], each.name, least, most, remedy=few)
     if "seed" in values:
