@@ -1,6 +1,6 @@
 """Which heads find the indirect object, and through what?"""
 
-from neolens.studies import main, study
+from neolens.studies import find_study, main
 
 if __name__ == "__main__":
-    main(study("ioi"))
+    main(find_study("ioi"))

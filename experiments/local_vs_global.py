@@ -1,6 +1,6 @@
 """Where do local and global layers look, and what is copied from far back?"""
 
-from neolens.studies import main, study
+from neolens.studies import find_study, main
 
 if __name__ == "__main__":
-    main(study("local_vs_global"))
+    main(find_study("local_vs_global"))

@@ -1,6 +1,6 @@
 """What does rotary position encoding do that learned absolute positions do not?"""
 
-from neolens.studies import main, study
+from neolens.studies import find_study, main
 
 if __name__ == "__main__":
-    main(study("rotary_vs_absolute"))
+    main(find_study("rotary_vs_absolute"))

@@ -8,7 +8,7 @@ import typer
 
 from neolens.lab.commands import app as lab_app
 from neolens.models.folders import check_config_fields
-from neolens.studies import NAMES, command, study
+from neolens.studies import NAMES, command, find_study
 from neolens.studies.command import run_cleanly
 
 _UsageError: Any = typer.BadParameter.__base__  # of click, which some versions of typer include
@@ -113,7 +113,7 @@ def run(
     if name is None or name == "--help":
         typer.echo(context.get_help())
         return
-    chosen = typer.main.get_command(command.app(study(name)))
+    chosen = typer.main.get_command(command.app(find_study(name)))
     code = chosen.main(context.args, prog_name=f"neolens run {name}", standalone_mode=False)
     if code:
         raise typer.Exit(code)

@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import shell
 from forked import run_script
 from neolens.lab import folder as lab_folder
-from neolens.studies import command, models, runner, study
+from neolens.studies import command, find_study, models, runner
 
 pytestmark = pytest.mark.untyped
 
@@ -247,7 +247,7 @@ def refused(experiment, arguments, words, inputs, folder, capsys, monkeypatch):
     monkeypatch.setattr(runner, "_measure_all", lambda *args, **kwargs: pytest.fail("something was measured"))
     arguments = [argument.replace("{in}", str(inputs)) for argument in arguments]
     before = sorted(inputs.rglob("*"))
-    code = shell.call(study(experiment), *([] if arguments[0] == "--out" else ["--out", out]), *arguments)
+    code = shell.call(find_study(experiment), *([] if arguments[0] == "--out" else ["--out", out]), *arguments)
     lines = capsys.readouterr().err.splitlines()
     assert code == 2
     assert len(lines) == 1, lines
@@ -280,7 +280,7 @@ def test_the_table_has_300_rows_and_every_option_of_every_study():
     assert len(CASES) + len(LOADED) >= 300
     for name in EXPERIMENTS:
         used = {word.partition("=")[0] for experiment, words, _ in CASES if experiment == name for word in words}
-        options = [option.opts[0] for option in typer.main.get_command(command.app(study(name))).params]
+        options = [option.opts[0] for option in typer.main.get_command(command.app(find_study(name))).params]
         assert {option for option in options if option.startswith("--")} - {"--help"} <= used, name
 
 
@@ -344,13 +344,13 @@ BAD_CONFIGS = [
 @pytest.mark.parametrize(("experiment", "fields", "error", "words"), BAD_CONFIGS)
 def test_a_wrong_setting_is_refused_where_a_config_is_made(experiment, fields, error, words):
     with pytest.raises(error) as caught:
-        study(experiment).config(**fields)
+        find_study(experiment).config(**fields)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_change_the_mathematics_is_accepted_and_becomes_plain(tmp_path):
-    config = study("window_reach").config
+    config = find_study("window_reach").config
     fields = {"models": ["lab/gpt2"], "out": tmp_path, "prompts": np.int64(8), "seed": torch.tensor(3)}
     made = config(**fields, tasks=["recall"], distances=range(15, 17))
     plain = {"models": ("lab/gpt2",), "out": str(tmp_path), "prompts": 8, "seed": 3}

@@ -31,7 +31,7 @@ import neolens
 from forked import run_script
 from neolens.lab.spread import rows, shipped
 from neolens.models.catalogue import find
-from neolens.studies import NAMES, command, study
+from neolens.studies import NAMES, command, find_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -130,7 +130,7 @@ def check_python(words):
     assert package in ("experiments", "benchmarks"), f"no module {words[1]} is for the command line"
     module = import_module(words[1])
     return (
-        parsed(command_of(getattr(module, "STUDY", None) or study(name)), words[2:]) if package == "experiments" else {}
+        parsed(command_of(getattr(module, "STUDY", None) or find_study(name)), words[2:]) if package == "experiments" else {}
     )
 
 
@@ -166,7 +166,7 @@ def check_neolens(words):
     from neolens.cli import app
 
     if words[0] == "run" and words[1:]:
-        return parsed(command_of(study(words[1])), words[2:])
+        return parsed(command_of(find_study(words[1])), words[2:])
     return parsed(typer.main.get_command(app), words)
 
 
@@ -264,8 +264,8 @@ def test_every_study_has_a_page_and_a_file_that_runs_it():
     assert {page.stem for page in EXPERIMENTS} == set(NAMES)
     for name in NAMES:
         text = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
-        assert f'main(study("{name}"))' in text
-        assert text.startswith(f'"""{study(name).question}')
+        assert f'main(find_study("{name}"))' in text
+        assert text.startswith(f'"""{find_study(name).question}')
 
 
 @pytest.mark.parametrize("page", EXPERIMENTS, ids=lambda page: page.stem)
@@ -274,13 +274,13 @@ def test_a_page_of_a_study_asks_for_its_introduction_and_its_options(page):
     assert f"<!-- asked by: {page.stem} -->" in text
     assert f"<!-- options of: {page.stem} -->" in text
     assert f"python -m experiments.{page.stem}\n" in text
-    assert study(page.stem).question in " ".join(text.split())
+    assert find_study(page.stem).question in " ".join(text.split())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_options_on_a_page_are_the_fields_of_the_config_with_their_defaults(name):
-    config = study(name).config
-    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(study(name)), re.MULTILINE)
+    config = find_study(name).config
+    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(find_study(name)), re.MULTILINE)
     rows = {option.replace("-", "_"): default for option, default in cells}
     settings = {field.name: field.default for field in dataclasses.fields(config)}
     assert set(rows) == {*settings, "resume", "from"}
@@ -292,7 +292,7 @@ def test_the_options_on_a_page_are_the_fields_of_the_config_with_their_defaults(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_page_asks_is_the_introduction(name):
-    assert hook("experiments").asked(study(name)).replace("`", "") == study(name).introduction.replace("`", "").strip()
+    assert hook("experiments").asked(find_study(name)).replace("`", "") == find_study(name).introduction.replace("`", "").strip()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-from neolens.studies import Study, command, study
+from neolens.studies import Study, command, find_study
 
 ASKED = re.compile(r"<!-- asked by: (\w+) -->")
 OPTIONS = re.compile(r"<!-- options of: (\w+) -->")
@@ -20,8 +20,8 @@ OPTIONS = re.compile(r"<!-- options of: (\w+) -->")
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put in what the marks stand for."""
-    markdown = ASKED.sub(lambda mark: asked(study(mark.group(1))), markdown)
-    return OPTIONS.sub(lambda mark: options(study(mark.group(1))), markdown)
+    markdown = ASKED.sub(lambda mark: asked(find_study(mark.group(1))), markdown)
+    return OPTIONS.sub(lambda mark: options(find_study(mark.group(1))), markdown)
 
 
 def asked(study: Study) -> str:

@@ -1,6 +1,6 @@
 """Studies: one folder per question about models, and one runner that executes them.
 
-`study("window_reach")` returns the record of a study, `run(study, config)` measures, saves and reports. A study of
+`find_study("window_reach")` returns the record of a study, `run(study, config)` measures, saves and reports. A study of
 your own is a module with a `Study`; `experiments/my_question.py` is an example.
 """
 
@@ -29,10 +29,10 @@ _HOMES = {
     "setting": "settings",
 }
 
-__all__ = ["NAMES", "study", *_HOMES]
+__all__ = ["NAMES", "find_study", *_HOMES]
 
 
-def study(name: str) -> Study:
+def find_study(name: str) -> Study:
     """The study of the package with this name.
 
     Raises:
