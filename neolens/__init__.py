@@ -60,7 +60,6 @@ __all__ = [
 _MODULES = (
     "ablation",
     "circuits",
-    "comparison",
     "encodings",
     "figures",
     "findings",
@@ -77,6 +76,7 @@ _MODULES = (
     "scores",
     "sites",
     "stats",
+    "studies",
     "views",
     "whatif",
 )

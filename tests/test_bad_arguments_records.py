@@ -31,11 +31,13 @@ from neolens.circuits import (
 from neolens.circuits.circuit import Circuit
 from neolens.circuits.induction import Induction, Sure, formation_lengths, nearest, sure
 from neolens.circuits.published import ROLES, Role, compared, published
-from neolens.comparison import Found, answers, keeping, split_of
-from neolens.comparison import words as summary
 from neolens.results import check_result
 from neolens.stats import contrasts, verdicts
 from neolens.stats.seeds import Estimate
+from neolens.studies import store
+from neolens.studies.compare import answers, summary
+from neolens.studies.compare.found import Found
+from neolens.studies.compare.measures import split_of
 
 pytestmark = pytest.mark.untyped
 
@@ -170,11 +172,11 @@ REFUSED = {
     "a network without parts": (lambda: Found({}), ["networks {}", "at least one"]),
     "parts that are None": (lambda: Found({0: None}), ["networks of Found[0] None", "mapping"]),
     "a part that is a number": (lambda: Found({0: {"attention": 3}}), ["'attention'", "3", "Dataset"]),
-    "a network kept without attention": (
-        lambda: keeping.write({"reach": xr.Dataset()}, files.Path("/nowhere/a.nc"), {}),
-        ["['reach']", "attention"],
+    "a network kept without results": (
+        lambda: store.write({}, files.Path("/nowhere/a.nc"), {}),
+        ["parts {}", "results of a network"],
     ),
-    "no stamps": (lambda: keeping.read_all({}), ["stamps {}", "at least one"]),
+    "no stamps": (lambda: store.read_all({}), ["stamps {}", "at least one"]),
     "a line of a check": (lambda: Line("w", "f", "b", "yes"), ["holds of Line 'yes'", "True or False"]),
     "tasks that are no tuples": (lambda: list(processes.run_tasks(max, [1], 1)), ["tasks[0] 1", "tuple"]),
     "no process": (lambda: list(processes.run_tasks(max, [(1, 2)], 0)), ["processes 0", "at least 1"]),
@@ -310,7 +312,7 @@ SENTENCES = [
 LISTS = [
     *(crossing_words.compared, crossing_tables.recall_table, words.task_table, need_words.side_by_side),
     *(answers.carried, answers.moved, answers.by_distance_alone, answers.onward, answers.who_finds),
-    *(summary.laws_hold, summary.attentions, summary.kind_table, summary.contrasted, summary.strongest_table),
+    *(summary.attentions, summary.kind_table, summary.contrasted, summary.strongest_table),
     *(split_of,),
 ]
 WRONG = {"None": None, "a number": 3, "text": "found", "an array": np.zeros((2, 2)), "a dataset": xr.Dataset()}

@@ -13,7 +13,7 @@ import xarray as xr
 import neolens
 from neolens import circuits, encodings
 from neolens.circuits.effects import of_head
-from neolens.comparison import compared, mixed
+from neolens.studies.compare.measures import compared, mixed
 
 pytestmark = pytest.mark.untyped
 

@@ -23,12 +23,11 @@ FLOORS = [
         "findings",
         "circuits",
         "encodings",
-        "comparison",
         "figures",
         "views",
         "report",
     ],
-    ["checking", "cli", "dashboard"],
+    ["studies", "checking", "cli", "dashboard"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]
 

@@ -153,7 +153,7 @@ def without_candidates(arms: Sequence[Arm]) -> list[str]:
     """A warning for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
     unknown = [
         one
-        for one in check_records(arms, "arms", Arm, "neolens.comparison.numbers")
+        for one in check_records(arms, "arms", Arm, "neolens.studies.compare.measures.numbers")
         if "candidates" not in one.result.attrs
     ]
     return [verdicts.unknown_candidates(one.name, one.candidates) for one in unknown]

@@ -111,7 +111,7 @@ def check_asked(arms: Any, measures: Any, question: Any) -> None:
         TypeError: no list of arms, or no mapping from names to measures.
         ValueError: no such question.
     """
-    check_records(arms, "arms", Arm, "neolens.comparison.numbers")
+    check_records(arms, "arms", Arm, "neolens.studies.compare.measures.numbers")
     for name, measure in check_type(measures, "measures", Mapping, "a mapping from names to Measure").items():
         check_type(measure, f"measures[{name!r}]", Measure, "a neolens.stats.contrasts.Measure")
     check_choice(question, "question", sorted(KINDS))

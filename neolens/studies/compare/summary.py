@@ -8,7 +8,7 @@ the report.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -16,19 +16,43 @@ import xarray as xr
 from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
 from neolens.circuits import crossing_words, need_words
-from neolens.comparison import answers
-from neolens.comparison.found import TASK, Found
-from neolens.comparison.measures import SCORE_BOUNDS, compared
 from neolens.models.describe import differences
 from neolens.scores import by_kind
 from neolens.stats import seeds
-from neolens.stats.contrasts import Contrast, in_short, kind
+from neolens.stats.contrasts import Contrast, in_short, kind, recorded
+from neolens.studies.compare import answers
+from neolens.studies.compare.found import TASK, Found
+from neolens.studies.compare.measures import SCORE_BOUNDS, compared, split_of
+from neolens.studies.study import ExactCheck, Measured, Summary
 
 Row = list[str | int | float | None]
+Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
+"""Between variants that differ in attention alone, and in positions alone."""
+
+
+def summarise(measured: Measured) -> Summary:
+    """The variants, the differences between them, and what both say."""
+    found = [Found(by_seed, measured.anatomies) for by_seed in measured.results.values()]
+    contrasts, split = contrasted(found), split_of(found)
+    answered = by_question(found, contrasts)
+    return Summary(
+        findings=[sentence for sentences in answered.values() for sentence in sentences],
+        warnings=warnings(found, {name: inputs.get("left_out", {}) for name, inputs in measured.inputs.items()}),
+        record={"contrasts": [recorded(contrast) for both in contrasts for contrast in both]},
+        content=(found, contrasts),
+        titled=answered,
+        note=split.note if split else None,
+    )
+
+
+def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
+    """The laws of windows, in every network."""
+    found, _ = summary.content
+    return (ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in findings.laws(attentions(found)))
 
 
 @checked
-def summary(found: Sequence[Found], contrasts: tuple[Sequence[Contrast], Sequence[Contrast]]) -> dict[str, list[str]]:
+def by_question(found: Sequence[Found], contrasts: Contrasts) -> dict[str, list[str]]:
     """What is said first: question -> its answer in sentences; a question without an answer is left out.
 
     Args:
@@ -56,12 +80,6 @@ def summary(found: Sequence[Found], contrasts: tuple[Sequence[Contrast], Sequenc
 
 
 @checked
-def laws_hold(found: Sequence[Found]) -> bool:
-    """Whether every law of windows holds, in every network."""
-    return findings.laws_hold(attentions(found))
-
-
-@checked
 def attentions(found: Sequence[Found]) -> dict[str, xr.Dataset]:
     """Network -> its scores, of all arms and seeds."""
     return {
@@ -81,7 +99,7 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
     if not found:
         return []
     said = [
-        f"{model} was not asked for {_TITLES[part]}: {reason}"
+        f"{model} was not asked for {_TITLES.get(part, part)}: {reason}"
         for model, parts in left_out.items()
         for part, reason in parts.items()
     ]

@@ -11,13 +11,13 @@ from neolens.checks import check_records
 from neolens.checks.annotations import checked
 from neolens.circuits.need_compared import MASKED
 from neolens.circuits.needs import KINDS, Needs, group_of
-from neolens.comparison.found import TASK, Found, candidates_of
 from neolens.findings import COLUMNS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
 from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
+from neolens.studies.compare.found import TASK, Found, candidates_of
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),
@@ -98,7 +98,7 @@ def split_of(found: Sequence[Found]) -> NearFar | None:
 
 def compared(found: Sequence[Found]) -> list[Contrast]:
     """Every measure of every two arms that differ in attention alone (see `neolens.stats.contrasts.contrasts`)."""
-    check_records(found, "found", Found, "experiments.compare.read")
+    check_records(found, "found", Found, "neolens.studies.compare.found")
     alternating = mixed([one.facts for one in found])
     return contrasts([numbers(one, alternating) for one in found], measures(alternating, split_of(found)), "attention")
 

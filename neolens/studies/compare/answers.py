@@ -16,14 +16,14 @@ from neolens.checks.annotations import checked
 from neolens.circuits.arrivals import arrivals
 from neolens.circuits.carriers import Carriers, Side
 from neolens.circuits.words import SOLVED
-from neolens.comparison.found import TASK, Found
-from neolens.comparison.measures import SCORE_BOUNDS
 from neolens.results import check_results
 from neolens.scores import by_kind
 from neolens.stats import seeds
 from neolens.stats.contrasts import kind
 from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import exact_by_construction
+from neolens.studies.compare.found import TASK, Found
+from neolens.studies.compare.measures import SCORE_BOUNDS
 from neolens.wording import join
 
 _LAWS = {

@@ -1,8 +1,7 @@
-"""One arm under every instrument: the results of its networks, and what the questions read out of them.
+"""One variant under every instrument: the results of its networks, and what the questions read out of them.
 
-A network's results are its parts, kept by name in one file (`results.save_parts`), and everything that is said or drawn
-comes from them, so a report can be made again without a model. A model that cannot be asked something, such as one
-whose tokenizer splits the names of the indirect object, lacks that part.
+Everything in the report comes from these results, so it can be drawn again without a model. A model that a measure does
+not apply to, such as one whose tokenizer splits the names of the indirect object, lacks that part.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import xarray as xr
 
 from neolens import circuits, results
 from neolens.checks import check_whole
-from neolens.checks.annotations import check_annotated, checked
+from neolens.checks.annotations import check_annotated
 from neolens.circuits import needs
 from neolens.encodings import Encoding, over_seeds
 from neolens.models import Anatomy, from_record
@@ -23,15 +22,15 @@ from neolens.near_far import NearFar, of_anatomies
 from neolens.results import check_result
 
 PARTS = (
-    "attention", "patterns", "reach", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "circuit",
+    "attention", "patterns", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "reach", "circuit",
 )  # fmt: skip
-"""What is kept of a network: scores on text and repeated sequences (`experiments.local_vs_global`), whole patterns of a
-few heads, what crosses the window (`circuits.at_distances`), ablation by kind on text, on repeats, and of attention
-beyond the window only (`circuits.needs`), the probes of positions (`encodings.probe`), and patching of the indirect
+"""What is measured of a network: scores on text and repeated sequences (the study `local_vs_global`), whole patterns of
+a few heads, ablation by kind on text, on repeats, and of attention beyond the window only (`circuits.needs`), the
+probes of positions (`encodings.probe`), what crosses the window (`circuits.at_distances`), and patching of the indirect
 object (`circuits.joined`)."""
 
 OPTIONAL = ("reach", "circuit")
-"""Parts that not every model can be asked."""
+"""Parts that do not apply to every model."""
 
 TASK = "induction"
 """What is planted far back: of all tasks the one that needs copying alone."""
@@ -48,8 +47,7 @@ class Found:
     networks: Mapping[int, Mapping[str, xr.Dataset]]
     """Seed -> part -> result."""
     report: tuple[Anatomy, ...] = ()
-    """The models of the report, whose windows may be those that were asked about; this one alone where none are named
-    (see `in_one_report`)."""
+    """The models of the report, whose windows may be those that were asked about; by default this one alone."""
 
     def __post_init__(self) -> None:
         check_annotated(self)
@@ -62,12 +60,12 @@ class Found:
             check_whole(attention.attrs.get("asked_window"), f"attribute asked_window of seed {seed}", 1)
             if "anatomy" not in attention.attrs:
                 raise ValueError(f"the results of seed {seed} lack the attribute anatomy: measure that network again")
-        texts = {seed: parts["attention"].attrs.get("text") for seed, parts in self.networks.items()}
-        if len(set(map(str, texts.values()))) > 1:
-            raise ValueError(
-                f"seeds {', '.join(map(str, texts))} of {self.name} were measured on different texts: measure them "
-                "again with --resume"
-            )
+        for origin, what in (("prompts", "prompts"), ("text", "texts")):
+            if len({str(parts["attention"].attrs.get(origin)) for parts in self.networks.values()}) > 1:
+                raise ValueError(
+                    f"seeds {', '.join(map(str, self.seeds))} of {self.name} were measured on different {what}: "
+                    "measure them again with --resume"
+                )
 
     @property
     def window(self) -> int:
@@ -147,9 +145,3 @@ def candidates_of(parts: Mapping[str, xr.Dataset]) -> dict[str, int]:
     results are of an earlier version, which does not say."""
     attrs = parts["positions"].attrs
     return {"candidates": int(attrs["candidates"])} if "candidates" in attrs else {}
-
-
-@checked
-def in_one_report(found: Sequence[Found]) -> list[Found]:
-    """The arms of one report, each with the models of all of them."""
-    return [replace(one, report=tuple(other.facts for other in found)) for one in found]

@@ -1,0 +1,154 @@
+"""What do local attention layers do that global ones do not, and rotary positions that learned absolute ones do not?
+
+The whole question over any set of models, in one report. What are they made of, and in what do they differ besides what
+is asked? Where do local and global layers look? Does the answer to induction arrive from farther back than a local
+layer sees, and through which layers at which distance? What is lost without the layers of a kind, beside as many random
+heads, and without what they read so far back?
+What moves when all positions move, how much of the scores is distance alone, which heads hold which role, by pattern
+and by cause? And which heads find the indirect object (Wang et al. 2022)? Every instrument is asked as its own
+experiment asks it, with fewer distances and no single heads ablated; the experiments go into each in full.
+
+A lab model is asked with all its seeds, which are the sample: intervals are Student's over seeds, arms that differ in
+one thing alone are compared seed by seed, and p is corrected for all measures that are tested of a question (Benjamini
+and Hochberg 1995). What is exact by construction, and effects that end at chance level or at ceiling, are stated and
+not tested. Public models differ in everything at once, and a difference between them is not yet an effect of one of
+these things. The 18 networks of the lab take about a minute on two cores, small models side by side; a public model of
+12 layers takes hours. What was measured is kept network by network, and `--from` draws the report again without a
+model. Expect that local layers carry nothing from beyond the window and the lab copies from there nevertheless, by
+global layers, by more of them from farther back; and that what tells rotary from absolute positions is the shift and
+the first layer, not what networks can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from neolens import circuits, encodings
+from neolens.ablation import each_head
+from neolens.circuits import needs
+from neolens.models import Anatomy, lab_names
+from neolens.prompts import PromptPairs, indirect_object, random_repeats
+from neolens.studies import inputs, settings
+from neolens.studies.compare.found import TASK
+from neolens.studies.compare.measure import Prompts, measure, parts
+from neolens.studies.compare.measures import mixed
+from neolens.studies.compare.sections import sections
+from neolens.studies.compare.summary import exact_checks, summarise
+from neolens.studies.local_vs_global.study import Scope, scope_of, tokenize
+from neolens.studies.models import Models, fetched
+from neolens.studies.settings import setting
+from neolens.studies.study import Prepared, Study, StudyConfig
+from neolens.studies.window_reach.study import plant, wordless
+
+Pairs = TypeVar("Pairs")
+
+INTRODUCTION = (
+    "GPT-2 is global and absolute, GPT-Neo alternates global with local layers, Pythia is global and rotary. What do "
+    "local layers do that global ones do not, and rotary positions that absolute ones do not? The summary says what "
+    "the numbers below say, and no more; every figure can be saved as CSV."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+    models: tuple[str, ...] = setting(
+        tuple(lab_names()), "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds"
+    )
+    out: str = setting("results/compare", "folder for results, record and report")
+    text: str | None = setting(
+        None,
+        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
+        "tokenizer that reads them",
+    )
+    tokens: str | None = setting(
+        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
+    )
+    prompts: int = setting(
+        16, "prompts of each kind: text, repeated sequences, planted questions", least=settings.ENOUGH
+    )
+    length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
+    draws: int = setting(19, "random controls of each size, beside the layers of a kind")
+    seed: int = setting(0, "seed of texts, sequences, questions and controls")
+
+
+def prepare(config: Config, models: Models) -> Prepared:
+    """The prompts of every model in its own tokens."""
+    scope = scope_of(config, models)
+    fetched(config)
+    prompts, readings = {}, []
+    for name in models.networks:
+        prompts[name], reading = prompts_of(models.load(name), config, scope, models.anatomies)
+        readings.append(reading)
+    return Prepared(prompts, readings, {"window": scope.window})
+
+
+def prompts_of(model: Any, config: Config, scope: Scope, anatomies: Sequence[Anatomy]) -> tuple[Prompts, inputs.Inputs]:
+    """The prompts of one model, and which parts do not apply to it."""
+    facts: Anatomy = model.anatomy
+    tokens = tokenize(model, config, scope)
+    if len(tokens.text) < 2:
+        raise ValueError(
+            f"the text fills no 2 prompts of {scope.source.length} tokens of {facts.name}: give a longer text, or a "
+            "smaller --length"
+        )
+    draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+    groups = needs.asked_groups(facts, mixed(anatomies), draws=config.draws, seed=config.seed)
+    left_out: dict[str, str] = {}
+    planted = _unless_refused(lambda: plant_around(model, config, scope.window), "reach", left_out)
+    prompts = Prompts(
+        scope.window,
+        tokens,
+        {n: random_repeats(model, n, **draw) for n in (scope.inside, scope.beyond)},
+        encodings.texts(model, **draw),
+        {name: heads for name, heads in groups.items() if name not in each_head(facts)},
+        planted,
+        _unless_refused(lambda: indirect_pairs(model, config), "circuit", left_out),
+    )
+    notes = [] if planted is None else wordless(model, [TASK])
+    return prompts, replace(tokens.inputs, sentences=(*tokens.inputs.sentences, *notes), left_out=left_out)
+
+
+def indirect_pairs(model: Any, config: Config) -> PromptPairs:
+    """The indirect object, after a check that the model reads its words.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if reason := inputs.unreadable(model, indirect_object):
+        raise ValueError(reason)
+    draw: Any = {"seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+    return indirect_object(model, config.prompts, corruption="other", **draw)
+
+
+def plant_around(model: Any, config: Config, window: int) -> Mapping[int, PromptPairs]:
+    """An answer on both sides of the window: just inside, just beyond, and farther where there is room."""
+    distances = sorted(
+        {window - 1, window, 2 * window, 4 * window} & set(circuits.distances(window, model.anatomy.context))
+    )
+    return plant(model, TASK, distances, window, prompts=config.prompts, seed=config.seed)
+
+
+def _unless_refused(make: Callable[[], Pairs], part: str, left_out: dict[str, str]) -> Pairs | None:
+    """The prompts of a part, or None with the reason in `left_out` where the part does not apply to the model."""
+    try:
+        return make()
+    except ValueError as error:
+        left_out[part] = str(error)
+        return None
+
+
+STUDY = Study(
+    name="compare",
+    question="What do local layers do that global ones do not, and rotary positions that absolute ones do not?",
+    title="Local against global attention, rotary against absolute positions",
+    introduction=INTRODUCTION,
+    config=Config,
+    prepare=prepare,
+    parts=parts,
+    measure=measure,
+    summarise=summarise,
+    sections=sections,
+    exact_checks=exact_checks,
+)
