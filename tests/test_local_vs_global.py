@@ -1,33 +1,43 @@
-"""The main job: what it writes, what it finds on the lab models, and how it refuses bad input."""
+"""local_vs_global: what it writes, what it finds on the lab models, and how it refuses bad input."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 from safetensors.torch import load_file, save_file
 
 import browser
 import shell
-from experiments import local_vs_global as job
-from neolens import findings, results
+from neolens import findings, results, views
+from neolens.models import anatomy, load
+from neolens.network import patterns
+from neolens.scores import laws
+from neolens.studies import models
+from neolens.studies.inputs import source
+from neolens.studies.local_vs_global import study as job
 
 
 def call(*arguments):
-    """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    """Run the study as from the shell; its exit code."""
+    return shell.call(job.STUDY, *arguments)
+
+
+KINDS = {"local": (1, 3), "global": (0, 2)}
+SCOPE = job.Scope(source(job.Config(prompts=2), [anatomy("lab/gpt-neo")], 128), window=16, inside=8, beyond=32)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder that the experiment wrote with its default models, two prompts each."""
+    """The folder that the study wrote with its default models, two prompts each."""
     out = tmp_path_factory.mktemp("job") / "out"
     assert call("--out", out, "--prompts", "2") == 0
     return out
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
 def test_the_result_holds_every_model_on_one_axis(done):
@@ -55,7 +65,7 @@ def test_the_finding_is_what_the_numbers_say(done):
     assert f"the best global head is {layer}.{head} (global, {float(best.max()):.2f})" in record["findings"][1]
     assert layer % 2 == 0
     assert "it copies 0%" in record["findings"][1]
-    assert record["laws_hold"] is True
+    assert record["checks_pass"] is True
     assert record["fingerprints"].keys() == {"lab/gpt2", "lab/gpt-neo", "lab/pythia"}
 
 
@@ -71,10 +81,14 @@ def test_the_report_carries_findings_laws_confounds_and_what_to_repeat(done):
 
 
 def test_a_law_that_is_broken_is_said_and_ends_with_exit_code_1(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(job.laws, "mass_out_of_reach", lambda result: 1e-9)
+    monkeypatch.setattr(laws, "mass_out_of_reach", lambda result: 1e-9)
     assert call("--models", "lab/gpt-neo", "--prompts", "1", "--out", tmp_path) == 1
-    assert "A law that must hold exactly is broken" in capsys.readouterr().err
-    assert "BROKEN" in (tmp_path / "report.html").read_text()
+    broken = "lab/gpt-neo: out of reach: largest mass of a local head at the window or beyond: 1e-09, expected 0"
+    assert broken in capsys.readouterr().err
+    page = (tmp_path / "report.html").read_text()
+    assert page.index(broken) < page.index("GPT-Neo (Black et al. 2021)")
+    assert "BROKEN" in page
+    assert json.loads((tmp_path / "record.json").read_text())["checks_pass"] is False
 
 
 def test_models_of_different_depth_stand_in_one_result(done):
@@ -100,7 +114,9 @@ def test_a_text_of_unknown_words_is_warned_about(tmp_path):
 def test_names_after_models_are_models_too(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(
-        job, "plan", lambda config: seen.append(config.models) or (_ for _ in ()).throw(ValueError("stop"))
+        models,
+        "read_models",
+        lambda config, seeds: seen.append(config.models) or (_ for _ in ()).throw(ValueError("stop")),
     )
     assert call("--models", "lab/gpt2", "lab/pythia", "--out", tmp_path) == 2
     assert seen == [("lab/gpt2", "lab/pythia")]
@@ -154,6 +170,65 @@ def test_a_text_that_does_not_cross_the_window_is_warned_about(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "was given text of 8 tokens a prompt, which does not cross the window of 16" in page
     assert page.count(">holds<") == 3
+
+
+def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", done, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+
+
+def test_resume_measures_only_the_networks_that_are_missing(done, tmp_path, monkeypatch):
+    folder, measured = tmp_path / "out", []
+    shutil.copytree(done / "networks", folder / "networks")
+    (folder / "networks" / "lab-gpt-neo.nc").unlink()
+    score_parts = job.score_parts
+    monkeypatch.setattr(
+        job, "score_parts", lambda model, tokens: measured.append(model.anatomy.name) or score_parts(model, tokens)
+    )
+    assert call("--resume", "--prompts", "2", "--out", folder) == 0
+    assert measured == ["lab/gpt-neo"]
+    xr.testing.assert_equal(results.load(folder / "result.nc"), results.load(done / "result.nc"))
+
+
+def test_patterns_are_those_of_the_most_inductive_layer_of_each_kind(done):
+    parts = results.load_parts(done / "networks" / "lab-gpt-neo.nc")
+    induction = parts["beyond"]["induction_beyond"].mean("prompt").transpose("layer", "head").values
+    best = {kind: max(layers, key=lambda layer: induction[layer].max()) for kind, layers in KINDS.items()}
+    shown = parts["patterns"]
+    assert shown["layer"].values.tolist() == [best["local"]] * 4 + [best["global"]] * 4
+    model = load("lab/gpt-neo")
+    prompt = job.tokenize(model, job.Config(prompts=2), SCOPE).beyond[0]
+    for layer, rows in ((best["local"], slice(0, 4)), (best["global"], slice(4, 8))):
+        np.testing.assert_array_equal(shown["pattern"][rows], patterns(model, prompt, layer))
+
+
+def test_patterns_of_a_long_sequence_are_kept_in_16_bits_and_no_attention_becomes_0(tmp_path, monkeypatch):
+    model = load("lab/gpt-neo")
+    tokens = job.tokenize(model, job.Config(prompts=1), SCOPE)
+    beyond = dict(job.score_parts(model, tokens))["beyond"]
+    exact = job.inductive_patterns(model, beyond, tokens)
+    monkeypatch.setattr(views, "SHORT", 64)  # and the sequence has 65 tokens
+    kept = job.inductive_patterns(model, beyond, tokens)
+    assert kept["group"].values.tolist() == exact["group"].values.tolist()
+    one, other = exact["pattern"].values, kept["pattern"].values
+    np.testing.assert_allclose(other, one, rtol=2**-11, atol=6e-8)  # of 16 bits, 11 are digits
+    np.testing.assert_array_equal(other > 0, one > 0)
+    sizes = [results.save_parts({"patterns": each}, tmp_path / "one.nc").stat().st_size for each in (exact, kept)]
+    assert sizes[1] < sizes[0] / 2
+    xr.testing.assert_identical(results.load_parts(tmp_path / "one.nc")["patterns"], kept)
+
+
+def test_of_a_sequence_too_long_for_a_view_there_are_no_patterns(tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "MAX_CELLS", 65 * 66 // 2 - 1)
+    assert call("--models", "lab/gpt-neo", "--prompts", "1", "--out", tmp_path) == 0
+    assert list(results.load_parts(tmp_path / "networks" / "lab-gpt-neo.nc")) == ["text", "inside", "beyond"]
+    page = (tmp_path / "report.html").read_text()
+    assert "None: a prompt that crosses the window of 16 tokens is too long for the view." in page
+
+
+def test_a_lab_name_stands_for_its_first_seed(done):
+    assert json.loads((done / "record.json").read_text())["asked"]["networks"]["lab/gpt2"] == ["lab/gpt2"]
 
 
 @browser.needed

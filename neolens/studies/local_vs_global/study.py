@@ -45,10 +45,16 @@ class Config(StudyConfig):
         ("lab/gpt2", "lab/gpt-neo", "lab/pythia"), "names, hub ids or folders; LABEL=NAME labels one"
     )
     out: str = setting("results/local_vs_global", "folder for results, record and report")
-    text: str | None = setting(None, "a UTF-8 text file; by default sentences of the synthetic English of the lab")
-    tokens: str | None = setting(None, "prompts as tokens: a .npy or .pt file, or lines of integers")
-    prompts: int = setting(8, "prompts of text, and of repeated sequences, for each model")
-    length: int = setting(2048, "tokens per prompt of text, less where a context is shorter")
+    text: str | None = setting(
+        None,
+        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
+        "tokenizer that reads them",
+    )
+    tokens: str | None = setting(
+        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
+    )
+    prompts: int = setting(8, "prompts of text, at most so many where it is short, and of repeated sequences")
+    length: int = setting(2048, "tokens per prompt of text, BOS included; less where a context is shorter")
     seed: int = setting(0, "seed of text and repeats")
 
 
