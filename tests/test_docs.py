@@ -129,9 +129,9 @@ def check_python(words):
     package, _, name = words[1].partition(".")
     assert package in ("experiments", "benchmarks"), f"no module {words[1]} is for the command line"
     module = import_module(words[1])
-    return (
-        parsed(command_of(getattr(module, "STUDY", None) or find_study(name)), words[2:]) if package == "experiments" else {}
-    )
+    if package == "benchmarks":
+        return {}
+    return parsed(command_of(getattr(module, "STUDY", None) or find_study(name)), words[2:])
 
 
 def check_pip(wanted):
@@ -280,7 +280,8 @@ def test_a_page_of_a_study_asks_for_its_introduction_and_its_options(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_options_on_a_page_are_the_fields_of_the_config_with_their_defaults(name):
     config = find_study(name).config
-    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", hook("experiments").options(find_study(name)), re.MULTILINE)
+    table = hook("experiments").options(find_study(name))
+    cells = re.findall(r"^\| `--([\w-]+)` \| .*? \| (.*?) \|$", table, re.MULTILINE)
     rows = {option.replace("-", "_"): default for option, default in cells}
     settings = {field.name: field.default for field in dataclasses.fields(config)}
     assert set(rows) == {*settings, "resume", "from"}
@@ -292,7 +293,8 @@ def test_the_options_on_a_page_are_the_fields_of_the_config_with_their_defaults(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_page_asks_is_the_introduction(name):
-    assert hook("experiments").asked(find_study(name)).replace("`", "") == find_study(name).introduction.replace("`", "").strip()
+    asked = hook("experiments").asked(find_study(name))
+    assert asked.replace("`", "") == find_study(name).introduction.replace("`", "").strip()
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def check(config: Any) -> None:
     for each in fields(config):
         least, most = RANGES.get(each.name, (None, None))
         least, most = each.metadata["least"] or least, each.metadata["most"] or most
-        if least is not None and (values[each.name], each.default) != (None, None):
+        if least is not None and not (values[each.name] is None and each.default is None):
             few = "fewer give no means and intervals" if each.name == "prompts" and least > 1 else ""
             plain[each.name] = check_whole(values[each.name], each.name, least, most, remedy=few)
     if "seed" in values:
