@@ -36,7 +36,8 @@ def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
     if os.path.isdir(path):  # also where a name is too long
         raise IsADirectoryError(f"{path} is a folder: give the name of a file, such as {path / 'result.nc'}")
     try:
-        tree = xr.DataTree.from_dict(dict(groups))
+        # what was read from a file has its encoding, which would cut longer words to the length of those in that file
+        tree = xr.DataTree.from_dict({name: one.drop_encoding() for name, one in groups.items()})
         tree.attrs[_FORMAT] = 1
         content = files.with_checksum(tree.to_netcdf(engine="h5netcdf"))
     except Exception as error:  # xarray and HDF5 raise errors of many kinds for what a file cannot hold

@@ -22,6 +22,16 @@ def test_a_saved_result_is_read_back_the_same(result, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
 
 
+def test_words_are_whole_in_a_file_of_several_results_that_were_read_from_files(tmp_path):
+    words = ["a", "a much longer word"]
+    read = []
+    for number, word in enumerate(words):
+        part = xr.Dataset({"loss": ("group", [0.0])}, coords={"group": [word]})
+        read.append(results.load(results.save(part, tmp_path / f"{number}.nc")))
+    path = results.save(xr.concat(read, "group"), tmp_path / "both.nc")
+    assert results.load(path)["group"].values.tolist() == words
+
+
 def test_the_local_against_global_comparison_is_one_line(result):
     by_kind = result["mean_distance"].groupby("attention_kind").mean(...)
     expected = result["mean_distance"].values[:, [1, 3]].mean()
