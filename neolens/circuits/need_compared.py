@@ -104,9 +104,15 @@ def masking_is_exact(name: str, effects: xr.Dataset, facts: Anatomy, window: int
     Args:
         effects: of every head, under the condition `cut`.
     """
-    fixed = [reads_no_farther(str(heads), facts, window) for heads in effects["heads"].values]
     claim = f"masking what lies {window} or more tokens back changes nothing for the local heads of {name}"
-    return verdicts.exact_by_construction(claim, {name: effects["effect"].values[fixed].tolist()})
+    return verdicts.exact_by_construction(claim, {name: masked_effects(effects, facts, window)})
+
+
+@checked
+def masked_effects(effects: xr.Dataset, facts: Anatomy, window: int) -> list[float]:
+    """The effects of heads that see no farther than the window at which they are masked."""
+    fixed = [reads_no_farther(str(heads), facts, window) for heads in effects["heads"].values]
+    return list(map(float, effects["effect"].values[fixed]))
 
 
 def _compared(condition: str, result: xr.Dataset, group: str, facts: Anatomy, window: int) -> Compared:

@@ -148,21 +148,25 @@ def needs(facts: Anatomy, text: xr.Dataset, repeats: xr.Dataset, cut: xr.Dataset
         name: result if name == "text" else result.assign_attrs(candidates=candidates)
         for name, result in _conditions(text, repeats, cut, window).items()
     }
-    names = [str(name) for name in text["group"].values]
-    single, whole = each_head(facts), each_layer(facts)
-    draws = control_groups(text)
+    names, single, draws = text["group"].values.tolist(), each_head(facts), control_groups(text)
     heads = [name for name in names if name in single]
     others = [name for name in names if name not in heads and name not in draws]
-    compared = [name for name in KINDS if name in others]
-    compared += [name for name in others if name not in KINDS and name not in whole]
     of_heads = {name: result.sel(group=heads) for name, result in conditions.items() if heads}
     of_groups = {name: _controls_averaged(result.sel(group=others + draws)) for name, result in conditions.items()}
     return Needs(
         *(facts, window, text, repeats, cut),
         {name: without_untested(effect(result), name, facts, window) for name, result in of_heads.items()},
         {name: without_untested(effect(result), name, facts, window) for name, result in of_groups.items()},
-        beside_controls(conditions, compared, facts, window),
+        beside_controls(conditions, compared_groups(text, facts), facts, window),
     )
+
+
+@checked
+def compared_groups(result: xr.Dataset, facts: Anatomy) -> list[str]:
+    """Which groups of a result of `neolens.ablate` are compared with as many random heads: kinds of layers first."""
+    others = {*each_head(facts), *each_layer(facts), *control_groups(result), *KINDS}
+    names = result["group"].values.tolist()
+    return [*(kind for kind in KINDS if kind in names), *(name for name in names if name not in others)]
 
 
 @checked

@@ -1,0 +1,247 @@
+"""What are local and global heads needed for, near and far?
+
+Where a head looks does not tell whether the network needs it. Here every head, every layer and every kind of layer is
+taken out of a model, and the loss is measured on text and on random sequences repeated after n tokens (Olsson et al.
+2022), whose answers stand n - 1 tokens back: where local layers see w tokens, they see it up to n = w. Where no model
+has local layers, w is an eighth of the shortest context, or less. Ablated heads say their mean over the prompts at each
+position (Wang et al. 2022 on why not zero). For n above w they are also only cut off from the keys that lie w or more
+tokens back (attention knockout, Geva et al. 2023).
+
+What many heads do together says little before one knows what as many others do: beside each kind stand as many random
+heads, spread evenly over all layers. And layers of a kind have their places: a model that is global throughout is asked
+for the same layers. Effects come with intervals over prompts, which know of no other weights, so lab/gpt-neo comes with
+all its seeds; p of heads are corrected for all heads of a model (max-T, Westfall and Young 1993).
+
+The six lab models take about a minute of one core; a public model of 12 layers and w = 256, by the arithmetic, hours.
+Expect that in lab/gpt-neo copying from w or more tokens back needs what global layers read there; that what local
+layers do is needed too in some seeds (a head that looks one token back needs no more); and that in the others layers
+read so far that are local in lab/gpt-neo.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from neolens import ablate, results
+from neolens.ablation import HOWS, Beyond, continuations
+from neolens.ablation.groups import Groups
+from neolens.checks import check_choice
+from neolens.circuits import need_words, needs
+from neolens.circuits.need_compared import masked_effects
+from neolens.models import Anatomy
+from neolens.near_far import of_anatomies
+from neolens.prompts import bos_token, random_repeats, second_copy, token_pool
+from neolens.studies import inputs
+from neolens.studies.head_ablation.sections import sections
+from neolens.studies.models import Models, fetched
+from neolens.studies.settings import setting
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
+
+WRITTEN = "continuations"
+"""The part that only a model with a tokenizer has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+    models: tuple[str, ...] = setting(
+        ("lab/gpt-neo", "lab/gpt-neo@1", "lab/gpt-neo@2", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
+        "names, hub ids or folders; LABEL=NAME labels one; a lab name without a seed stands for seed 0",
+    )
+    text: str | None = setting(
+        None,
+        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
+        "tokenizer that reads them",
+    )
+    tokens: str | None = setting(
+        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
+    )
+    out: str = setting("results/head_ablation", "folder for results, record and report")
+    how: str = setting(
+        "mean",
+        "what takes the place of a head: zero, its mean over the prompts (mean: at each position; mean_all_positions: "
+        "over all of them), or its output on another prompt (resample)",
+    )
+    prompts: int = setting(16, "prompts of text, and random sequences, per model; a mean needs 8 or more", least=2)
+    length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
+    draws: int = setting(19, "random controls of each size")
+    seed: int = setting(0, "seed of the text, of the sequences and of the controls")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self.how, "way to ablate", HOWS)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a model is measured on: text, and the same random tokens repeated after each n."""
+
+    text: Int[Tensor, "prompt pos"]
+    unknown: float
+    """The share of the text's tokens that the tokenizer does not know."""
+    repeats: Mapping[int, Int[Tensor, "prompt pos"]]
+    window: int
+    mixed: Anatomy | None
+    """The first model with layers of both kinds."""
+    writes: bool
+    """Whether the model has a tokenizer."""
+
+
+def prepare(config: Config, models: Models) -> Prepared:
+    """The prompts of every model; sequences repeat after half a window to three windows, as far as contexts allow."""
+    anatomies, window, context = models.anatomies, inputs.window(models), models.context
+    longest = (context - 1) // 2
+    if longest <= window:
+        short = next(facts.name for facts in anatomies if facts.context == context)
+        split = of_anatomies(window, anatomies).name
+        raise ValueError(f"{short} sees {context} tokens, too few to cross {split}: leave it out")
+    chosen = (window // 2, window - 1, window, window + 1, 3 * window // 2, 2 * window, 3 * window)
+    lengths = sorted({max(2, min(n, longest)) for n in chosen})
+    source = inputs.source(config, anatomies, min(config.length, context))
+    mixed = next((facts for facts in anatomies if len({span.kind for span in facts.attention}) > 1), None)
+    fetched(config)
+    prompts, readings = {}, []
+    for name in models.networks:
+        model = models.load(name)
+        text = read(model, source)
+        draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
+        repeats = {n: random_repeats(model, n, **draw) for n in lengths}
+        writes = model.tokenizer is not None
+        left_out = {} if writes else {WRITTEN: "it has no tokenizer"}
+        readings.append(inputs.summary(model, text=text, repeats=lengths, left_out=left_out))
+        prompts[name] = Prompts(text.tokens, text.unknown, repeats, window, mixed, writes)
+    return Prepared(prompts, readings, {"window": window, "repeated after": lengths})
+
+
+def read(model: Any, source: inputs.Source) -> inputs.Text:
+    """The prompts of text in the model's own tokens, BOS first in each where there is one."""
+    text = inputs.read(model, source)
+    if len(text.tokens) < 2:
+        raise ValueError(
+            f"the text fills no 2 prompts of {source.length} tokens of {model.anatomy.name}: give a longer text, or a "
+            "smaller --length"
+        )
+    return text
+
+
+def parts(prompts: Prompts, config: Config) -> list[str]:
+    """The text, every repeat length with heads ablated and with heads masked, and continuations."""
+    repeats = [f"{name} {n}" for name in ("ablated", "masked") for n in prompts.repeats]
+    return ["text", *repeats, *([WRITTEN] if prompts.writes else [])]
+
+
+def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
+    """The loss without each group, on text and on the second copy of every repeated sequence; continuations."""
+    groups = needs.asked_groups(model.anatomy, prompts.mixed, draws=config.draws, seed=config.seed)
+    how: Any = {"how": config.how, "seed": config.seed}
+    text = loss_without(model, prompts.text, groups, **how)
+    yield "text", text.assign_attrs(unknown=prompts.unknown)
+    candidates = len(token_pool(model))
+    for name, way in (("ablated", how), ("masked", {"how": Beyond(prompts.window)})):
+        for n, tokens in prompts.repeats.items():
+            loss = loss_without(model, tokens, groups, positions=second_copy(n), **way)
+            yield f"{name} {n}", needs.by_repeat({n: loss}).assign_attrs(candidates=candidates)
+    if prompts.writes:
+        named = needs.asked_groups(model.anatomy, prompts.mixed, draws=1)
+        without = {name: named[name] for name in needs.compared_groups(text, model.anatomy)}
+        yield WRITTEN, written(model, prompts, without, config)
+
+
+def loss_without(model: Any, tokens: Int[Tensor, "prompt pos"], groups: Groups, **how: Any) -> xr.Dataset:
+    """`neolens.ablate`; where prompts are few, the report says so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the mean is over only")
+        return ablate(model, tokens, groups, progress=False, **how)
+
+
+def written(model: Any, prompts: Prompts, groups: Groups, config: Config) -> xr.Dataset:
+    """How the model continues a text, and a sequence repeated beyond the window, without each of these groups.
+
+    Returns:
+        By part, text and repeat: `continuations`, side by side, and `failure`, why there are none; both as JSON, since
+        a netCDF file does not hold every character.
+    """
+    lengths, window = list(prompts.repeats), prompts.window
+    new = min(16, prompts.text.shape[1] // 3)
+    n = next(n for n in lengths if n >= min(3 * window // 2, lengths[-1]))
+    how: Any = {"how": config.how, "reference": None if config.how == "zero" else prompts.text}
+    both = [
+        continued(model, prompts.text[0, : 1 + new], groups, new_tokens=new, **how),
+        continued(model, prompts.repeats[n][0, : n + 3], groups, new_tokens=min(16, n - 2), how=Beyond(window)),
+    ]
+    texts, failures = ([json.dumps(each) for each in column] for column in zip(*both))
+    variables = {"continuations": ("part", texts), "failure": ("part", failures)}
+    return xr.Dataset(variables, coords={"part": ["text", "repeat"]}, attrs={"n": n})
+
+
+def continued(model: Any, prompt: Int[Tensor, " pos"], groups: Groups, **how: Any) -> tuple[str, str]:
+    """The continuations of one prompt side by side, or why its tokens cannot be written as text and read again."""
+    begins = int(prompt[0]) == bos_token(model.tokenizer, model.anatomy.d_vocab)
+    text = model.tokenizer.decode(prompt[1:] if begins else prompt)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the mean is over only")
+            return str(continuations(model, text, groups, prepend_bos=begins, **how)), ""
+    except Exception as error:  # of ours, or a plain one of a tokenizer that cannot read its own text
+        return "", f"{model.anatomy.name} was not asked for the continuations of {text!r:.60}: {error}"
+
+
+def described(measured: Measured, facts: Anatomy) -> needs.Needs:
+    """What one model needs its heads for."""
+    saved, window = measured.first[facts.name], measured.scope["window"]
+    repeats, masked = (
+        results.concat([saved[f"{name} {n}"] for n in measured.scope["repeated after"]], "distance")
+        for name in ("ablated", "masked")
+    )
+    split = of_anatomies(window, measured.anatomies, facts.name)
+    return replace(needs.needs(facts, saved["text"], repeats, masked, window), split=split)
+
+
+def summarise(measured: Measured) -> Summary:
+    """Each model by itself, and what models with the same layers need side by side."""
+    found = {facts.name: described(measured, facts) for facts in measured.anatomies}
+    saved = [parts[WRITTEN] for parts in measured.first.values() if WRITTEN in parts]
+    failures = [json.loads(text) for each in saved for text in each["failure"].values]
+    return Summary(
+        findings=need_words.side_by_side(list(found.values())),
+        in_sections=[text for one in found.values() for text in need_words.findings(one)],
+        warnings=[*filter(None, failures), *(text for one in found.values() for text in need_words.warnings(one))],
+        results={name: needs.labelled(one) for name, one in found.items()},
+        record={"compared": {name: [asdict(row) for row in one.compared] for name, one in found.items()}},
+        content=found,
+        note=of_anatomies(measured.scope["window"], measured.anatomies).note,
+    )
+
+
+def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
+    """Masking changes nothing for heads that see no farther than the window."""
+    checks = []
+    for name, one in summary.content.items():
+        claim = f"the largest effect on {name} of masking what lies {one.window} or more tokens back for a local head"
+        if effects := masked_effects(one.heads["cut"], one.facts, one.window):
+            checks.append(ExactCheck(claim, float(np.abs(effects).max())))
+    return checks
+
+
+STUDY = Study(
+    name="head_ablation",
+    question="What are local and global heads needed for, near and far?",
+    title="What heads are needed for",
+    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    config=Config,
+    prepare=prepare,
+    parts=parts,
+    measure=measure,
+    summarise=summarise,
+    sections=sections,
+    exact_checks=exact_checks,
+    seeds="first",
+)
