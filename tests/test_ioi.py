@@ -1,4 +1,4 @@
-"""The indirect-object circuit: shares worked by hand, planted heads found again, and the experiment end to end."""
+"""The indirect-object circuit: shares worked by hand, planted heads found again, and the study end to end."""
 
 import json
 import math
@@ -7,17 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from transformers import GPT2Config
 
 import browser
 import neolens
 import shell
 from browser import Parsed
-from experiments import ioi as job
 from neolens import circuits, results
 from neolens.lab import folder
 from neolens.models.config_facts import from_config
 from neolens.prompts import indirect_object
+from neolens.studies import models
+from neolens.studies.ioi import study as job
 
 POSITIONS = ("io", "s1", "s2", "end")
 
@@ -282,20 +284,20 @@ def test_few_prompts_are_warned_about():
 
 
 def call(*arguments):
-    """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    """Run the study as from the shell; its exit code."""
+    return shell.call(job.STUDY, *arguments)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder that the experiment wrote for two models of the lab."""
+    """The folder that the study wrote for two models of the lab."""
     out = tmp_path_factory.mktemp("ioi") / "out"
     assert call("--models", "lab/gpt-neo", "lab/pythia", "--prompts", "8", "--out", out) == 0
     return out
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
 @pytest.mark.parametrize("site", circuits.SITES)
@@ -349,14 +351,14 @@ def test_the_report_carries_findings_tables_maps_confounds_and_what_to_repeat(do
     assert "position: absolute (lab/gpt-neo); rotary" in parsed.text
     assert "published role" not in parsed.text
     assert (
-        "python -m experiments.ioi --models lab/gpt-neo lab/pythia --prompts 8 --seed 0 --corruption other "
+        "neolens run ioi --models lab/gpt-neo lab/pythia --prompts 8 --seed 0 --corruption other "
         f"--direction denoise --out {done}"
     ) in parsed.text
 
 
 def test_maps_of_heads_share_a_scale_and_the_residual_stream_has_its_own():
     effects = {("resid_pre", "s2", 0): 1.0, ("z", "end", "2.0"): 0.5, ("v", "s2", "2.0"): -0.25}
-    stream, *heads = (figure.drawing.data[0] for figure in job.pictures(planted(MIXED, effects)))
+    stream, *heads = (figure.drawing.data[0] for figure in job.maps(planted(MIXED, effects)))
     assert (stream.zmin, stream.zmax) == (-4, 4)
     assert [(each.zmin, each.zmax) for each in heads] == [(-2, 2)] * 5
     assert heads[0].z[2][0] == 2
@@ -415,6 +417,49 @@ def test_bad_input_is_one_line_before_anything_is_patched(arguments, message, tm
     monkeypatch.setattr(job, "patch", lambda *args, **kwargs: pytest.fail("something was patched"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_a_patch_before_s2_that_changes_anything_fails_the_run(direction, tmp_path, monkeypatch, capsys):
+    def patched_wrongly(model, pairs, site, **settings):
+        result = neolens.patch(model, pairs, site, **settings)
+        if site == "q":
+            result["patched"].loc[{"pos": "s1", "layer": 1, "head": 2, "prompt": 0}] += 0.5
+        return result
+
+    monkeypatch.setattr(job, "patch", patched_wrongly)
+    arguments = ["--models", "lab/gpt2", "--prompts", "2", "--direction", direction, "--out", tmp_path]
+    assert call(*arguments) == 1
+    failure = "An exact check failed: lab/gpt2: the largest effect of a patch before s2: 0.5, expected 0."
+    assert failure in capsys.readouterr().err
+    assert failure in Parsed((tmp_path / "report.html").read_text()).text
+    assert json.loads((tmp_path / "record.json").read_text())["checks_pass"] is False
+
+
+@pytest.mark.parametrize("corruption", ["other", "swap"])
+def test_patches_before_s2_change_nothing_with_either_corruption(corruption, tmp_path):
+    arguments = ["--models", "lab/gpt-neo", "--prompts", "2", "--corruption", corruption, "--out", tmp_path]
+    assert call(*arguments, "--direction", "noise") == 0
+    (check,) = json.loads((tmp_path / "record.json").read_text())["exact_checks"]
+    assert (check["value"], check["zero"]) == (0, True)
+
+
+def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", done, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+
+
+def test_resume_patches_only_the_networks_that_are_missing(done, tmp_path, monkeypatch):
+    shutil.copytree(done / "networks", tmp_path / "networks")
+    (tmp_path / "networks" / "lab-pythia.nc").unlink()
+    patched = []
+    monkeypatch.setattr(
+        job, "patch", lambda model, *args, **kw: patched.append(model.anatomy.name) or neolens.patch(model, *args, **kw)
+    )
+    assert call("--models", "lab/gpt-neo", "lab/pythia", "--prompts", "8", "--resume", "--out", tmp_path) == 0
+    assert patched == ["lab/pythia"] * len(circuits.SITES)
+    xr.testing.assert_equal(results.load(tmp_path / "result.nc"), results.load(done / "result.nc"))
 
 
 @browser.needed
