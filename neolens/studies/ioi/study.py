@@ -23,10 +23,11 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import PromptPairs, circuits, figures, patch, report
+from neolens import circuits, figures, report
 from neolens.checks import check_choice, check_whole
+from neolens.patching import patch
 from neolens.patching.sweep import DIRECTIONS
-from neolens.prompts import indirect_object
+from neolens.prompts import PromptPairs, indirect_object
 from neolens.prompts.questions import CORRUPTIONS
 from neolens.studies import inputs, settings
 from neolens.studies.models import Models, fetched
