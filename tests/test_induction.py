@@ -20,7 +20,6 @@ import planted
 import shell
 import tiny
 from browser import Parsed
-from experiments import induction as job
 from neolens import circuits, figures, results
 from neolens.ablation import each_head
 from neolens.circuits import copying, formation_words, induction_tables, induction_words
@@ -31,6 +30,9 @@ from neolens.circuits.induction_comparisons import comparisons
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import random_repeats, repeated
 from neolens.scores import causes
+from neolens.studies import models as loading
+from neolens.studies.induction import study as job
+from neolens.studies.study import Summary
 
 WINDOW = 12
 """Of the planted networks."""
@@ -567,7 +569,15 @@ def test_the_law_is_checked_and_a_broken_one_is_shouted():
     late = made(training=trained(LOW, LOW, NONE, LOW, beyond=[0, 0, 1e-3, 0], name="lab/gpt-neo").training)
     assert late.out_of_reach == 1e-3  # the training's head 1.0 is in a local layer of lab/gpt-neo
     assert made("lab/gpt2").out_of_reach is None
-    assert induction_words.law([made("lab/gpt2")]) is None
+    checks = [
+        job.exact_checks(None, Summary(content=([one], {}, []))) for one in (fine, broken, late, made("lab/gpt2"))
+    ]
+    assert [[(check.value, check.passes) for check in each] for each in checks] == [
+        [(0, True)],
+        [(1e-9, False)],
+        [(1e-3, False)],
+        [],
+    ]
 
 
 def test_a_random_local_layer_obeys_the_law_too(bridges):
@@ -669,7 +679,7 @@ def test_checkpoints_are_those_of_the_lab_of_a_folder_or_named_ones_of_the_hub(t
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    return shell.call(job.STUDY, *arguments)
 
 
 SMALL = ["--prompts", "8", "--lengths", "17,16", "--revisions", "step400,step500,step550,step3500"]
@@ -694,13 +704,14 @@ def record(done):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done, result, record):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
     assert result["model"].values.tolist() == ["lab/gpt-neo", "lab/gpt-neo-global"]
     assert result["seed"].values.tolist() == [0, 1, 2]
     assert result["distance"].values.tolist() == [15, 16]
     assert result["step"].values.tolist() == [400, 500, 550, 3500]
     assert record["asked"]["checkpoints"] == {"lab/gpt-neo": [400, 500, 550, 3500], "lab/gpt-neo-global": []}
-    assert len(record["fingerprints"]["lab/gpt-neo"].split()) == 3
+    assert {f"lab/gpt-neo@{seed}" for seed in (0, 1, 2)} <= set(record["fingerprints"])
+    assert len(set(record["fingerprints"].values())) == 6
     assert record["warnings"] == []
 
 
@@ -797,9 +808,48 @@ def test_the_report_carries_findings_figures_tables_confounds_and_what_to_repeat
     assert len(parsed.tags("table")) == 4
     assert "curriculum" in parsed.text
     assert (
-        "python -m experiments.induction --models lab/gpt-neo lab/gpt-neo-global --prompts 8 --seed 0 --lengths 16,17 "
+        "neolens run induction --models lab/gpt-neo lab/gpt-neo-global --prompts 8 --seed 0 --lengths 16,17 "
         f"--revisions step400,step500,step550,step3500 --out {done}"
     ) in parsed.text
+
+
+def test_each_repeat_length_and_each_checkpoint_is_a_part_and_only_the_first_network_has_checkpoints(done):
+    lengths, steps = ["length 16", "length 17"], ["step 3500", "step 550", "step 500", "step 400"]
+    saved = {path.stem: list(results.load_parts(path)) for path in (done / "networks").iterdir()}
+    assert saved.pop("lab-gpt-neo") == [*lengths, *steps]
+    assert len(saved) == 5
+    assert all(parts == lengths for parts in saved.values())
+
+
+def test_checkpoints_measured_by_themselves_are_a_training_measured_at_once(result):
+    steps = {step: partial(neolens.load, "lab/gpt-neo", revision=f"step{step}") for step in (400, 3500)}
+    whole = copying.over_training(
+        steps, {n: random_repeats(neolens.load("lab/gpt-neo"), n, prompts=8) for n in (16, 17)}
+    )
+    assert float(whole["later"].sel(step=400).max()) > 0.1
+    saved = result.sel(model="lab/gpt-neo", step=[400, 3500])
+    for name in ("induction", "previous_token", "accuracy", "loss", "together", "others", "later", "later_others"):
+        both = saved[f"{name}_by_step"].transpose(*whole[name].dims)
+        np.testing.assert_allclose(both, whole[name], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", done, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+
+
+def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, result, tmp_path, monkeypatch):
+    out, measured = shutil.copytree(done, tmp_path / "out"), []
+    (out / "networks" / "lab-gpt-neo@1.nc").unlink()
+    copied = copying.copying
+    monkeypatch.setattr(
+        copying, "copying", lambda model, of: measured.append((model.anatomy.name, *of)) or copied(model, of)
+    )
+    monkeypatch.setattr(copying, "at_checkpoint", lambda *args: pytest.fail("a checkpoint was measured again"))
+    assert call("--models", "lab/gpt-neo", "lab/gpt-neo-global", *SMALL, "--out", out, "--resume") == 0
+    assert measured == [("lab/gpt-neo@1", 16), ("lab/gpt-neo@1", 17)]
+    xr.testing.assert_equal(results.load(out / "result.nc"), result)
 
 
 def in_words(model, folder):
