@@ -4,7 +4,6 @@ Parts that need words are left out by name, and numbers are those of Hugging Fac
 """
 
 import json
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import neolens
 import shell
-from experiments import command_line, inputs
 from neolens import circuits, encodings, results
 from neolens.prompts import indirect_object, longest_repeat, random_repeats, read_tokens, token_pool
 from neolens.prompts.english import WORDS
+from neolens.studies import find_study, inputs, runner
 
 CONTEXT = 128
 PROTEIN = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACDEFGHIKLMNPQRSTVWY", *(f"[T{i}]" for i in range(8))]
@@ -81,14 +80,14 @@ def huggingface(folders):
 
 
 def call(experiment, *arguments):
-    return shell.call(import_module(f"experiments.{experiment}").main, *arguments)
+    return shell.call(find_study(experiment), *arguments)
 
 
 @pytest.fixture(scope="module")
 def runs(folders, tmp_path_factory):
     """Experiment -> exit code, folder and record of a run with all three models."""
     one_process = pytest.MonkeyPatch()
-    one_process.setattr(command_line, "PROCESSES", 1)
+    one_process.setattr(runner, "PROCESSES", 1)
     done = {}
 
     def run(experiment):
@@ -367,7 +366,7 @@ def test_compare_reads_a_file_of_tokens_and_draws_its_report_again(token_files, 
 def test_prompts_of_different_lengths_are_cut_to_one(lengths, prompts, expected, folders, tmp_path):
     file = tmp_path / "ids.txt"
     file.write_text("\n".join(" ".join(map(str, np.arange(n) % 40)) for n in lengths))
-    config = import_module("experiments.local_vs_global").Config(tokens=str(file), prompts=prompts)
+    config = find_study("local_vs_global").config(tokens=str(file), prompts=prompts)
     model = neolens.load(folders["no tokenizer"])
     text = inputs.read(model, inputs.source(config, [model.anatomy], 40))
     assert [len(row) for row in text.tokens] == expected

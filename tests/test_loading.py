@@ -312,11 +312,11 @@ def test_a_folder_called_like_a_published_model_is_not_taken_for_it(folder):
     assert published(neolens.anatomy(other)) == ()
 
 
-def test_experiments_refuse_one_model_twice_and_two_with_one_label(folder, tmp_path):
-    from experiments.command_line import anatomies
+def test_studies_refuse_one_model_twice_and_two_with_one_label(folder, tmp_path):
+    from neolens.studies.models import read_models
 
     def distinct(names):
-        return anatomies(SimpleNamespace(models=names, ignore_fields=(), out=tmp_path / "out"))
+        return read_models(SimpleNamespace(models=names, ignore_fields=(), out=tmp_path / "out"), "first").anatomies
 
     other = shutil.copytree(folder, tmp_path / "other" / "model")
     with pytest.raises(ValueError, match=f"are the same model .{folder.resolve()}.: give each only once"):

@@ -24,6 +24,7 @@ _HOMES = {
     "Study": "study",
     "StudyConfig": "study",
     "Summary": "study",
+    "TextConfig": "study",
     "main": "command",
     "run": "runner",
     "setting": "settings",

@@ -7,6 +7,7 @@ Results of a network are saved as soon as it is measured, with a stamp of what t
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shlex
 import time
@@ -45,6 +46,7 @@ def run(study: Study, config: Any, *, resume: bool = False) -> int:
     began = time.perf_counter()
     chosen = models.read_models(config, study.seeds)
     prepared = study.prepare(config, chosen)
+    models.fetched(config)
     folder = files.claim_folder(config.out)
     with remedy(f"networks measured so far are kept in {folder}, run the command again with --resume"):
         stamps = _measure_all(study, config, chosen, prepared, folder, resume)
@@ -73,12 +75,21 @@ def command(study: Study, config: Any) -> str:
     """The command that repeats a run: every setting but those that are None."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     names, out = values.pop("models"), values.pop("out")
-    words = ["neolens run", study.name, "--models", *map(shlex.quote, names)]
+    words = [_invocation(study), "--models", *map(shlex.quote, names)]
     for name, value in values.items():
         if value is not None:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
     return " ".join([*words, "--out", shlex.quote(out)])
+
+
+def _invocation(study: Study) -> str:
+    """What a command line with this study begins with."""
+    if study.summarise.__module__.startswith("neolens."):
+        return f"neolens run {study.name}"
+    module = inspect.getmodule(study.summarise)
+    spec = getattr(module, "__spec__", None)
+    return f"python {Path(str(getattr(module, '__file__', ''))).name}" if spec is None else f"python -m {spec.name}"
 
 
 def page(
@@ -89,12 +100,11 @@ def page(
     findings: list[report.Block] = [report.Note(text, "finding") for text in summary.findings]
     if summary.titled:
         findings = [report.Note("\n\n".join(each), "finding", title=title) for title, each in summary.titled.items()]
-    title = study.title if isinstance(study.title, str) else study.title(measured)
     return report.page(
-        title,
+        study.title(measured) if callable(study.title) else study.title or study.question,
         [
             *failed,
-            *(report.Paragraph(part.replace("\n", " ")) for part in study.introduction.split("\n\n")),
+            *(report.Paragraph(part.replace("\n", " ")) for part in study.introduction.split("\n\n") if part),
             *([report.Paragraph(summary.note)] if summary.note else []),
             *findings,
             *(report.Note(text, "warning") for text in (*measured.notes, *summary.warnings)),
@@ -209,7 +219,7 @@ def _read(
         anatomies,
         by_seed,
         scope,
-        saved.get("inputs", {}),
+        record.inputs_of(saved),
         saved.get("notes", []),
         command(study, config),
     )

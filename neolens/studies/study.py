@@ -38,6 +38,23 @@ class StudyConfig:
         settings.check(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(StudyConfig):
+    """The settings of studies that read a text."""
+
+    text: str | None = setting(
+        None,
+        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
+        "tokenizer that reads them",
+    )
+    tokens: str | None = setting(
+        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
+    )
+    prompts: int = setting(8, "prompts of text for each model; at most so many where the text is short")
+    length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
+    seed: int = setting(0, "seed of the text")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What is measured, settled before the first measurement."""
@@ -114,6 +131,10 @@ def _no_checks(measured: Measured, summary: Summary) -> Iterable[ExactCheck]:
     return ()
 
 
+def _one_part(prompts: Any, config: Any) -> Sequence[str]:
+    return ("",)
+
+
 def _same(prompts: Any, network: str) -> Any:
     return prompts
 
@@ -125,19 +146,20 @@ class Study:
     name: str
     question: str
     """One sentence."""
-    title: str | Callable[[Measured], str]
-    """Of the report."""
-    introduction: str
-    """Paragraphs that the report begins with."""
     config: type[StudyConfig]
     prepare: Callable[[Any, Any], Prepared]
     """From the config and the `neolens.studies.models.Models`; checks everything that the models allow to check."""
-    parts: Callable[[Any, Any], Sequence[str]]
-    """From the prompts of a model and the config: the names of the results that `measure` yields, in order."""
     measure: Callable[[Any, Any, Any], Iterable[tuple[str, xr.Dataset]]]
-    """From a model, its prompts and the config: each part with its result."""
+    """From a model, its prompts and the config: the name and the result of each part."""
     summarise: Callable[[Measured], Summary]
     sections: Callable[[Measured, Summary], Iterable[Block]]
+    title: str | Callable[[Measured], str] = ""
+    """Of the report; by default the question."""
+    introduction: str = ""
+    """Paragraphs that the report begins with."""
+    parts: Callable[[Any, Any], Sequence[str]] = _one_part
+    """From the prompts of a model and the config: the names of all parts, in order, of which the progress bar counts
+    each; one unless given."""
     exact_checks: Callable[[Measured, Summary], Iterable[ExactCheck]] = _no_checks
     of_network: Callable[[Any, str], Any] = _same
     """From the prompts of a model and the name of a network: what this network is measured on, where networks differ.
