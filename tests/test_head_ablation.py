@@ -15,8 +15,7 @@ import neolens
 import oracles
 import shell
 from browser import Parsed
-from experiments import head_ablation as job
-from neolens import results
+from neolens import report, results
 from neolens.ablation import by_kind
 from neolens.ablation.groups import coordinates
 from neolens.circuits import need_tables, need_words, needs
@@ -24,7 +23,11 @@ from neolens.figures.ablation_beside import heads_beside
 from neolens.lab import folder
 from neolens.lab.language import CONTENT
 from neolens.models.facts import AttentionSpan
-from neolens.prompts import repeated
+from neolens.prompts import random_repeats, repeated
+from neolens.studies import models
+from neolens.studies.head_ablation import sections
+from neolens.studies.head_ablation import study as job
+from neolens.studies.study import Summary
 
 WINDOW = 4
 GLOBAL, LOCAL = AttentionSpan("global"), AttentionSpan("local", WINDOW)
@@ -321,7 +324,7 @@ def test_maps_of_nothing_or_of_different_models_are_refused():
 
 def call(*arguments):
     """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    return shell.call(job.STUDY, *arguments)
 
 
 SMALL = ("--prompts", "3", "--draws", "1", "--length", "32")
@@ -336,7 +339,7 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
 def test_the_result_is_what_a_naive_run_in_float64_gives(done):
@@ -378,7 +381,8 @@ def test_findings_are_what_the_numbers_say(done):
     assert f"{float(result['effect_cut'].sel(group='global')):.2f} higher" in record["findings"][0]
     told = f"{float(result['effect_text'].sel(group='local')):.2g}"
     assert f"{told[:4]}" in record["findings"][2]
-    assert record["asked"] == {"window": 16, "repeated after": [8, 15, 16, 17, 24, 32, 48]}
+    networks = {name: [name] for name in ("lab/gpt-neo", "lab/gpt-neo-global")}
+    assert record["asked"] == {"networks": networks, "window": 16, "repeated after": [8, 15, 16, 17, 24, 32, 48]}
     assert record["fingerprints"].keys() == {"lab/gpt-neo", "lab/gpt-neo-global"}
     assert any("fewer than 8 prompts (3)" in text for text in record["warnings"])
 
@@ -390,8 +394,67 @@ def test_the_report_holds_findings_tables_figures_samples_and_what_to_repeat(don
     assert len(page.tags("table")) == 2 * 2 + 1
     drawn = [tag for tag in page.tags("div") if tag.get("class") == "plot"]
     assert len(drawn) == 2 * (1 + 2 + 4)
-    assert "python -m experiments.head_ablation --models lab/gpt-neo lab/gpt-neo-global --how mean" in page.text
+    assert "neolens run head_ablation --models lab/gpt-neo lab/gpt-neo-global --how mean" in page.text
     assert "parts after" in page.text
+
+
+def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", done, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+
+
+def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, tmp_path, monkeypatch):
+    out, measured = shutil.copytree(done, tmp_path / "out"), []
+    (out / "networks" / "lab-gpt-neo-global.nc").unlink()
+    measure = job.loss_without
+
+    def recorded(model, tokens, *args, **how):
+        measured.append((model.anatomy.name, tokens.shape[1]))
+        return measure(model, tokens, *args, **how)
+
+    monkeypatch.setattr(job, "loss_without", recorded)
+    assert call("--models", "lab/gpt-neo", "lab/gpt-neo-global", *SMALL, "--out", out, "--resume") == 0
+    lengths = [2 * n + 1 for n in (8, 15, 16, 17, 24, 32, 48)]
+    assert measured == [("lab/gpt-neo-global", length) for length in (32, *lengths, *lengths)]
+    xr.testing.assert_equal(results.load(out / "result.nc"), results.load(done / "result.nc"))
+
+
+def test_parts_are_known_before_they_are_measured(done):
+    lengths = (8, 15, 16, 17, 24, 32, 48)
+    prompts = job.Prompts(None, 0.0, dict.fromkeys(lengths), 16, None, writes=True)
+    assert list(results.load_parts(done / "networks" / "lab-gpt-neo.nc")) == job.parts(prompts, job.Config())
+    assert job.parts(replace(prompts, writes=False), job.Config())[-1] == "masked 48"
+
+
+def test_continuations_are_saved_to_the_character_and_a_failure_is_a_warning(tmp_path, monkeypatch):
+    """A text may hold what a netCDF file does not, such as NUL."""
+    model, text = neolens.load("lab/gpt-neo"), torch.tensor([[0, 5, 6, 7, 8, 9, 10, 11, 12]])
+    prompts = job.Prompts(text, 0.0, {n: random_repeats(model, n, prompts=1) for n in (8, 24)}, 16, None, writes=True)
+
+    def write(model, text, groups, *, how, **more):
+        if how != "mean":
+            raise ValueError("not again")
+        return "NUL \0 and <b> \ud800"
+
+    monkeypatch.setattr(job, "continuations", write)
+    part = job.written(model, prompts, {"global": [(0, 0)]}, job.Config())
+    saved = results.load_parts(results.save_parts({"continuations": part}, tmp_path / "part.nc"))["continuations"]
+    title, code, other, note = sections.continued(saved, "mean", "the window")
+    assert code == report.Code("NUL \0 and <b> \ud800")
+    assert "(mean ablation)" in title.text
+    assert "began again after 24 tokens, heads only cut at the window:" in other.text
+    assert (note.kind, note.text[:49]) == ("warning", "lab/gpt-neo was not asked for the continuations o")
+    assert note.text.endswith(": not again")
+
+
+def test_masking_at_the_window_has_to_change_nothing_in_local_heads():
+    exact, broken = planted(MIXED, EFFECTS), planted(MIXED, {("1.0", "cut"): 0.5})
+    plain = planted(PLAIN, EFFECTS)
+    checks = [job.exact_checks(None, Summary(content={"mixed": one})) for one in (exact, broken, plain)]
+    assert [[check.passes for check in each] for each in checks] == [[True], [False], []]
+    assert checks[1][0].value == pytest.approx(0.5)
+    assert "masking what lies 4 or more tokens back" in checks[1][0].claim
 
 
 def test_heads_can_be_ablated_in_other_ways(tmp_path):
