@@ -31,8 +31,8 @@ import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens import ablate, results
-from neolens.ablation import HOWS, Beyond, continuations
+from neolens import results
+from neolens.ablation import HOWS, Beyond, ablate, continuations
 from neolens.ablation.groups import Groups
 from neolens.checks import check_choice
 from neolens.circuits import need_words, needs
