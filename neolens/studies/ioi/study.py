@@ -119,18 +119,17 @@ def summarise(measured: Measured) -> Summary:
     config = measured.config
     attributes = {"seed": config.seed, "corruption": config.corruption}
     attributes |= {} if config.distance is None else {"distance": config.distance}
-    found = {
+    by_model = {
         name: circuits.circuit(circuits.joined(by_site).assign_attrs(attributes), measured.anatomy(name))
         for name, by_site in measured.first.items()
     }
+    published = {name: [asdict(row) for row in circuit.compared] for name, circuit in by_model.items()}
     return Summary(
-        findings=[circuits.finding(one) for one in found.values()],
-        warnings=[text for one in found.values() for text in circuits.warnings(one)],
-        results={name: one.result for name, one in found.items()},
-        record={
-            "published": {name: [asdict(row) for row in one.compared] for name, one in found.items() if one.compared}
-        },
-        content=found,
+        findings=[circuits.finding(circuit) for circuit in by_model.values()],
+        warnings=[text for circuit in by_model.values() for text in circuits.warnings(circuit)],
+        results={name: circuit.result for name, circuit in by_model.items()},
+        record={"published": {name: rows for name, rows in published.items() if rows}},
+        content=by_model,
     )
 
 
@@ -138,7 +137,7 @@ def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     """Patches before s2, where the two prompts do not differ, change nothing."""
     for name, by_site in measured.first.items():
         unpatched = "corrupted" if measured.config.direction == "denoise" else "clean"
-        before = [abs(one["patched"].sel(pos=["io", "s1"]) - one[unpatched]).max() for one in by_site.values()]
+        before = [abs(site["patched"].sel(pos=["io", "s1"]) - site[unpatched]).max() for site in by_site.values()]
         yield ExactCheck(f"{name}: the largest effect of a patch before s2", float(max(before)))
 
 
@@ -147,21 +146,24 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     if summary.content:
         yield report.Heading("How well they do the task")
         yield report.Table(*circuits.task_table(list(summary.content.values())))
-    for name, found in summary.content.items():
+    for name, circuit in summary.content.items():
         yield report.Heading(name)
-        yield report.Table(*circuits.head_table(found), caption=HEADS)
-        if found.roles:
-            yield report.Table(*circuits.published_table(found), caption=ROLES)
+        yield report.Table(*circuits.head_table(circuit), caption=HEADS)
+        if circuit.roles:
+            yield report.Table(*circuits.published_table(circuit), caption=ROLES)
         yield report.Paragraph(MAPS[measured.config.direction])
-        yield from maps(found.result)
+        yield from maps(circuit.result)
 
 
 def maps(result: xr.Dataset) -> list[report.Figure]:
     """The maps of one model, those by head on one scale, so that equal colours are equal effects."""
     stream = figures.patch_heatmap(circuits.of_site(result, "resid_pre"))
     heads = [circuits.of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
-    largest = max(figures.largest_effect(one) for one in heads)
-    return [report.Figure(drawn) for drawn in (stream, *(figures.patch_heatmap(one, limit=largest) for one in heads))]
+    largest = max(figures.largest_effect(effects) for effects in heads)
+    return [
+        report.Figure(drawn)
+        for drawn in (stream, *(figures.patch_heatmap(effects, limit=largest) for effects in heads))
+    ]
 
 
 STUDY = Study(

@@ -23,9 +23,6 @@ from neolens.studies.models import Models
 
 TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_normalised")
 
-MOST_HEADS = {True: 12, False: 4}
-"""Heads of a layer whose patterns are shown: of a short sequence, and of a long one."""
-
 SMALLEST = np.float16(6e-8)
 """The smallest positive number of 16 bits, so that no attention is rounded to 0."""
 
@@ -130,7 +127,7 @@ def measure_scores(model: Any, tokens: Tokens) -> xr.Dataset:
 def most_heads(tokens: Tokens) -> int:
     """Heads of a layer whose patterns are shown; 0 where one view does not hold the pattern of one."""
     n = tokens.beyond.shape[1]
-    return min(MOST_HEADS[n <= views.SHORT], views.MAX_CELLS // (n * (n + 1) // 2))
+    return min(12 if n <= views.SHORT else 4, views.MAX_CELLS // (n * (n + 1) // 2))
 
 
 def inductive_patterns(model: Any, beyond: xr.Dataset, tokens: Tokens) -> xr.Dataset:
