@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from neolens import circuits, figures, report
@@ -138,7 +139,7 @@ def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     for name, by_site in measured.first.items():
         unpatched = "corrupted" if measured.config.direction == "denoise" else "clean"
         before = [abs(site["patched"].sel(pos=["io", "s1"]) - site[unpatched]).max() for site in by_site.values()]
-        yield ExactCheck(f"{name}: the largest effect of a patch before s2", float(max(before)))
+        yield ExactCheck(f"{name}: the largest effect of a patch before s2", float(np.max(before)))
 
 
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
