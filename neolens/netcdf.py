@@ -36,8 +36,7 @@ def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
     if os.path.isdir(path):  # also where a name is too long
         raise IsADirectoryError(f"{path} is a folder: give the name of a file, such as {path / 'result.nc'}")
     try:
-        # what was read from a file has its encoding, which would cut longer words to the length of those in that file
-        tree = xr.DataTree.from_dict({name: one.drop_encoding() for name, one in groups.items()})
+        tree = xr.DataTree.from_dict({name: _plain(one) for name, one in groups.items()})
         tree.attrs[_FORMAT] = 1
         content = files.with_checksum(tree.to_netcdf(engine="h5netcdf"))
     except Exception as error:  # xarray and HDF5 raise errors of many kinds for what a file cannot hold
@@ -46,6 +45,16 @@ def write(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
             f"the result cannot be written as netCDF ({reason:.150}): remove what it cannot hold"
         ) from error
     return files.write_whole(path, lambda beside: beside.write_bytes(content))
+
+
+def _plain(result: xr.Dataset) -> xr.Dataset:
+    """The result without the encoding of the file that it was read from, which would cut longer words to the length of
+    those in that file; compression, which changes no value, stays."""
+    plain = result.drop_encoding()
+    for name, variable in result.variables.items():
+        if variable.encoding.get("zlib"):
+            plain[name].encoding = {"zlib": True, "complevel": variable.encoding.get("complevel", 4)}
+    return plain
 
 
 def read(path: str | Path, what: str) -> xr.DataTree:
@@ -75,6 +84,8 @@ def read(path: str | Path, what: str) -> xr.DataTree:
     try:
         with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as opened:
             tree = opened.load()
+            for variable in (variable for node in tree.subtree for variable in node.variables.values()):
+                variable.load()  # xarray 2026 leaves out those that have the name of a group
     except Exception as error:  # HDF5 and xarray raise errors of many kinds for damaged files
         raise files.DamagedFileError(path) from error
     if tree.attrs.pop(_FORMAT, None) is None:

@@ -9,29 +9,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import browser
 import neolens
 import shell
 from browser import Parsed
-from experiments import command_line, comparison_page, comparison_record, local_vs_global
-from experiments import compare as job
 from neolens import report, results
-from neolens.comparison import Found, answers, measures, mixed, numbers, words
 from neolens.models import anatomy, from_record, load
+from neolens.processes import run_tasks
+from neolens.studies import models as study_models
+from neolens.studies import record as study_record
+from neolens.studies import runner, store
+from neolens.studies.compare import answers, sections, summary
+from neolens.studies.compare import study as job
+from neolens.studies.compare.found import Found
+from neolens.studies.compare.measures import measures, mixed, numbers
+from neolens.studies.digest import digest
+from neolens.studies.study import Measured, Summary
 
 MODELS = ("lab/gpt-neo@1", "lab/gpt-neo-global@1", "lab/pythia-sequential@1", "lab/gpt2@1")
 ARGUMENTS = ("--models", *MODELS, "--prompts", "8", "--draws", "3")
 
 
 def call(*arguments):
-    """Run the experiment as from the shell; its exit code."""
-    return shell.call(job.main, *arguments)
+    """Run the study as from the shell; its exit code."""
+    return shell.call(job.STUDY, *arguments)
+
+
+def configured(models, out):
+    return job.Config(models=models, prompts=8, draws=3, out=str(out))
+
+
+def prepared(config):
+    return job.prepare(config, study_models.read_models(config, "all"))
+
+
+def measured_of(by_model, inputs=None):
+    """What the report is made of, from the parts of one network of each model."""
+    anatomies = tuple(from_record(each["attention"].attrs["anatomy"]) for each in by_model.values())
+    by_seed = {facts.name: {1: each} for facts, each in zip(anatomies, by_model.values())}
+    return Measured(job.Config(), anatomies, by_seed, {"window": 16}, inputs or {}, [], "command")
+
+
+def page_of(measured, saved):
+    """The report, and the checks that failed."""
+    content = job.STUDY.summarise(measured)
+    checks = list(job.STUDY.exact_checks(measured, content))
+    page = runner.page(job.STUDY, measured, content, checks, saved)
+    return page, [check for check in checks if not check.passes]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder that the experiment wrote for four networks, few prompts."""
+    """The folder that the study wrote for four networks, few prompts."""
     out = tmp_path_factory.mktemp("job") / "out"
     assert call(*ARGUMENTS, "--out", out) == 0
     return out
@@ -45,7 +76,7 @@ def record(done):
 @pytest.fixture(scope="module")
 def parts(done):
     """Network -> part -> result."""
-    return {name: results.load_parts(job.kept(done, name)) for name in MODELS}
+    return {name: results.load_parts(store.path_of(done, name)) for name in MODELS}
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +95,7 @@ def test_it_keeps_every_network_a_record_and_a_report(done):
 
 def test_what_is_kept_of_a_network_is_what_the_instruments_give(parts):
     model, its = load("lab/gpt-neo@1"), parts["lab/gpt-neo@1"]
-    settings = local_vs_global.Config(MODELS, prompts=8, length=512)
-    tokens = local_vs_global.tokenize(model, settings, local_vs_global.plan(settings))
+    tokens = prepared(configured(MODELS, "results/new")).prompts["lab/gpt-neo@1"].tokens
     scores = neolens.attention(model, tokens.text, scores=["mean_distance"])
     np.testing.assert_array_equal(its["attention"]["mean_distance"], scores["mean_distance"])
     groups = {"global": [(layer, head) for layer in (0, 2) for head in range(4)]}
@@ -90,8 +120,9 @@ def test_the_record_tells_settings_weights_and_versions(record):
     assert record["config"]["prompts"] == 8
     assert record["fingerprints"]["lab/gpt2@1"] == neolens.fingerprint(load("lab/gpt2@1"))
     assert record["versions"]["neolens"] == neolens.__version__
-    assert record["laws_hold"] is True
-    assert record["left_out"] == {}
+    assert record["checks_pass"] is True
+    assert {check["claim"].split(":")[0] for check in record["exact_checks"]} == {"lab/gpt-neo@1"}
+    assert all(record["inputs"][name]["left_out"] == {} for name in MODELS)
 
 
 # Its numbers --------------------------------------------------------------------------------------------------
@@ -183,9 +214,12 @@ def test_the_summary_tells_rounding_from_a_shift_that_moves(record):
 def test_a_broken_law_is_told_first(parts):
     broken = dict(parts["lab/gpt-neo@1"])
     broken["attention"] = broken["attention"].assign_attrs(mass_out_of_reach=0.25)
-    found = [Found({1: broken})]
-    assert not words.laws_hold(found)
-    assert answers.laws(words.attentions(found)) == (
+    page, failed = page_of(measured_of({"lab/gpt-neo@1": broken}), {})
+    assert [check.value for check in failed] == [0.25]
+    first = re.search(r'<aside class="warning"><strong>(.*?)</aside>', page, flags=re.DOTALL)
+    assert "An exact check failed: lab/gpt-neo@1" in first[1]
+    assert first.start() < page.index(job.INTRODUCTION[:40])
+    assert answers.laws(summary.attentions([Found({1: broken})])) == (
         "A law of windows that has to hold exactly is broken in lab/gpt-neo@1: see the table of laws."
     )
 
@@ -194,27 +228,28 @@ def test_a_law_that_was_not_tested_is_not_said_to_hold(parts):
     its = dict(parts["lab/gpt-neo@1"])
     its["attention"] = its["attention"].copy()
     del its["attention"].attrs["mass_out_of_reach"]
-    said = answers.laws(words.attentions([Found({1: its})]))
+    said = answers.laws(summary.attentions([Found({1: its})]))
     assert said == (
         "In every network with local layers (lab/gpt-neo@1) up to the window local and global layers compute exactly "
         "the same logits."
     )
     del its["attention"].attrs["difference_at_window"]
-    assert answers.laws(words.attentions([Found({1: its})])).startswith("No law of windows could be tested")
+    assert answers.laws(summary.attentions([Found({1: its})])).startswith("No law of windows could be tested")
 
 
 def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cross_it(parts):
     its = dict(parts["lab/gpt-neo@1"])
     scores = its["attention"]
     its["attention"] = scores.assign_coords(length=("prompt", [16] * scores.sizes["prompt"]))
-    said = words.summary([Found({1: its})], ([], []))["What do local layers do that global ones do not?"][1]
+    said = summary.by_question([Found({1: its})], ([], []))["What do local layers do that global ones do not?"][1]
     assert said.endswith("(n = 1); no text is longer than the window of 16 tokens.")
 
 
 def test_models_without_local_layers_have_no_law_to_test(parts):
     found = [Found({1: parts["lab/gpt2@1"]})]
-    assert words.laws_hold(found)
-    assert "no law of windows to test" in answers.laws(words.attentions(found))
+    measured = measured_of({"lab/gpt2@1": parts["lab/gpt2@1"]})
+    assert list(job.STUDY.exact_checks(measured, job.STUDY.summarise(measured))) == []
+    assert "no law of windows to test" in answers.laws(summary.attentions(found))
 
 
 # The report ---------------------------------------------------------------------------------------------------
@@ -223,15 +258,17 @@ def test_models_without_local_layers_have_no_law_to_test(parts):
 def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
     page = Parsed(html)
     titles = re.findall(r"<h2[^>]*>([^<]*)", html)
-    assert titles[0] == "Summary"
+    assert html.index("What do local layers do that global ones do not?") < html.index("<h2")
+    assert titles[0] == "Measures"
     assert titles[-1] == "How to repeat this"
-    assert f"python -m experiments.compare --models {' '.join(MODELS)} --prompts 8" in page.text
+    assert len(set(titles)) == len(titles)
+    assert f"neolens run compare --models {' '.join(MODELS)} --prompts 8" in page.text
     assert '"fingerprints"' in page.text
     assert len(html) < 5_000_000
 
 
 def test_the_induction_scores_are_drawn_with_the_length_of_the_sequences_that_they_are_of(parts):
-    blocks = list(comparison_page.where_they_look([Found({1: parts["lab/gpt-neo@1"]})], {}))
+    blocks = list(sections.where_they_look([Found({1: parts["lab/gpt-neo@1"]})], ""))
     (folded,) = (block for block in blocks if isinstance(block, report.Folded))
     on_text, on_repeats = folded.blocks[:2]
     assert "8 prompts of 128 tokens" in on_text.drawing.layout.title.subtitle.text
@@ -245,7 +282,7 @@ def test_every_finding_of_the_record_stands_in_the_report(html, record):
 
 
 def test_the_report_is_drawn_again_from_what_was_kept_without_a_model(done, html, tmp_path, monkeypatch):
-    monkeypatch.setattr(command_line, "load", lambda *args: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(neolens.models, "load", lambda *args, **options: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == html
     assert [file.name for file in (tmp_path / "again").iterdir()] == ["report.html"]
@@ -254,8 +291,8 @@ def test_the_report_is_drawn_again_from_what_was_kept_without_a_model(done, html
 @browser.needed
 def test_a_browser_without_a_network_draws_the_whole_report(done, tmp_path):
     def unfold(tab):
-        for summary in tab.locator("summary").all():
-            summary.click()
+        for folded in tab.locator("summary").all():
+            folded.click()
         tab.wait_for_timeout(500)
         tab.wait_for_function("() => [...document.querySelectorAll('.plot')].every((e) => e.querySelector('svg'))")
         with tab.expect_download() as waiting:
@@ -283,7 +320,8 @@ def test_hostile_names_and_tokens_are_text_in_the_whole_report(parts, record, tm
         return result.assign_coords(coords).assign_attrs(model=HOSTILE, anatomy=json.dumps(facts))
 
     its = {name: named(part) for name, part in parts["lab/gpt-neo@1"].items()}
-    page = comparison_page.page([Found({1: its})], record | {"left_out": {HOSTILE: {"reach": HOSTILE}}}, HOSTILE)
+    measured = measured_of({HOSTILE: its}, {HOSTILE: {"left_out": {"reach": HOSTILE}}})
+    page, _ = page_of(dataclasses.replace(measured, command=HOSTILE), record | {"notes": [HOSTILE]})
     file = tmp_path / "hostile.html"
     file.write_text(page, encoding="utf-8")
     seen = browser.whole(file, tmp_path)
@@ -295,56 +333,63 @@ def test_hostile_names_and_tokens_are_text_in_the_whole_report(parts, record, tm
 # Going on, and what is refused ---------------------------------------------------------------------------------
 
 
-def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(done, tmp_path, monkeypatch):
-    asked = job.plan(job.Config(MODELS[:2], prompts=8, draws=3, out=str(tmp_path)))
-    config = job.Config(MODELS[:2], prompts=8, draws=3, out=str(tmp_path))
-    measured = []
-
-    def keep(network, questions, config, path):
-        measured.append(network)
-        its = results.load_parts(job.kept(done, network))
-        its["attention"] = its["attention"].assign_attrs(settings=comparison_record.settings_text(config))
-        results.save_parts(its, path)
-
-    monkeypatch.setattr(job, "keep", keep)
-    monkeypatch.setattr(command_line, "PROCESSES", 1)
-    job.run(config, asked, tmp_path)
-    job.kept(tmp_path, MODELS[1]).unlink()
-    job.run(config, asked, tmp_path, resume=True)
-    assert measured == [*MODELS[:2], MODELS[1]]
+def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(done, html, copied, monkeypatch):
+    measured, measure = [], runner._measure
+    monkeypatch.setattr(runner, "_measure", lambda *task: (measured.append(task[1]), measure(*task))[1])
+    monkeypatch.setattr(runner, "PROCESSES", 1)
+    missing = store.path_of(copied, MODELS[1])
+    missing.unlink()
+    (copied / "report.html").unlink()
+    assert call(*ARGUMENTS, "--out", copied, "--resume") == 0
+    assert measured == [MODELS[1]]
+    for part, before in results.load_parts(store.path_of(done, MODELS[1])).items():
+        xr.testing.assert_equal(results.load_parts(missing)[part], before)
+    written = (copied / "report.html").read_text(encoding="utf-8")
+    assert written.partition("How to repeat this</h2>")[0] == html.partition("How to repeat this</h2>")[0]
 
 
 @pytest.fixture
 def one(done):
-    """A network, its questions, the settings and the file of what was measured with them."""
-    config = job.Config(MODELS, prompts=8, draws=3, out=str(done))
-    return MODELS[0], job.plan(config).questions[MODELS[0]], config, job.kept(done, MODELS[0])
+    """A network, its prompts, the settings and the file of what was measured with them."""
+    config = configured(MODELS, done)
+    return MODELS[0], prepared(config).prompts[MODELS[0]], config, store.path_of(done, MODELS[0])
+
+
+def is_kept(network, prompts, config, path):
+    """Whether `--resume` would keep a network."""
+    stamp = {
+        "settings": study_record.settings_text(config),
+        "versions": json.dumps(results.versions()),
+        "asked_window": prompts.window,
+        "prompts": digest(prompts),
+    }
+    return runner._is_kept(config, network, path, stamp)
 
 
 def test_what_is_kept_counts_only_for_the_same_text_settings_versions_and_weights(one, tmp_path):
-    network, asked, config, path = one
-    assert job.is_kept(*one)
-    other_text = dataclasses.replace(asked.tokens, text=asked.tokens.text.flip(0))
-    assert not job.is_kept(network, dataclasses.replace(asked, tokens=other_text), config, path)
-    assert not job.is_kept(network, asked, dataclasses.replace(config, seed=1), path)
-    assert not job.is_kept("lab/gpt-neo@2", asked, config, path)
+    network, prompts, config, path = one
+    assert is_kept(*one)
+    other_text = dataclasses.replace(prompts.tokens, text=prompts.tokens.text.flip(0))
+    assert not is_kept(network, dataclasses.replace(prompts, tokens=other_text), config, path)
+    assert not is_kept(network, prompts, dataclasses.replace(config, seed=1), path)
+    assert not is_kept("lab/gpt-neo@2", prompts, config, path)
     parts = results.load_parts(path)
     older = parts | {"attention": parts["attention"].assign_attrs(versions='{"neolens": "0.0.1"}')}
-    assert not job.is_kept(network, asked, config, results.save_parts(older, tmp_path / "older.nc"))
+    assert not is_kept(network, prompts, config, results.save_parts(older, tmp_path / "older.nc"))
 
 
 def test_a_file_that_is_cut_short_or_lacks_a_part_is_measured_again(one, tmp_path):
-    network, asked, config, path = one
+    network, prompts, config, path = one
     short = tmp_path / "short.nc"
     short.write_bytes(path.read_bytes()[:5000])
-    assert not job.is_kept(network, asked, config, short)
+    assert not is_kept(network, prompts, config, short)
     fewer = {name: part for name, part in results.load_parts(path).items() if name != "positions"}
-    assert not job.is_kept(network, asked, config, results.save_parts(fewer, tmp_path / "fewer.nc"))
+    assert not is_kept(network, prompts, config, results.save_parts(fewer, tmp_path / "fewer.nc"))
 
 
 def test_models_of_like_names_are_kept_in_files_of_their_own():
     names = ["models/a/b", "models/a-b", "models/a b", "数/a", "典/a", "x" * 300, "x" * 301, *MODELS]
-    files = {job.kept(Path("out"), name).name for name in names}
+    files = {store.path_of(Path("out"), name).name for name in names}
     assert len(files) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@._-]{1,120}\.nc", file) for file in files)
 
@@ -354,16 +399,18 @@ def test_a_model_that_cannot_be_asked_one_thing_is_asked_the_others(monkeypatch)
         raise ValueError("too few names are one token")
 
     monkeypatch.setattr(job, "indirect_object", refuse)
-    asked = job.plan(job.Config(("lab/gpt2@1",), prompts=8, draws=1))
-    assert asked.left_out == {"lab/gpt2@1": {"circuit": "too few names are one token"}}
-    assert asked.questions["lab/gpt2@1"].indirect is None
-    assert asked.questions["lab/gpt2@1"].planted
+    found = prepared(job.Config(models=("lab/gpt2@1",), prompts=8, draws=1))
+    prompts = found.prompts["lab/gpt2@1"]
+    assert [inputs.left_out for inputs in found.inputs] == [{"circuit": "too few names are one token"}]
+    assert prompts.indirect is None
+    assert prompts.planted
+    assert job.parts(prompts, None)[-2:] == ["positions", "reach"]
 
 
 def test_a_page_without_the_indirect_object_says_why(parts, record):
     its = {name: part for name, part in parts["lab/gpt2@1"].items() if name != "circuit"}
-    noted = record | {"left_out": {"lab/gpt2@1": {"circuit": "too few names are one token"}}}
-    text = Parsed(comparison_page.page([Found({1: its})], noted, "command")).text
+    inputs = {"lab/gpt2@1": {"left_out": {"circuit": "too few names are one token"}}}
+    text = Parsed(page_of(measured_of({"lab/gpt2@1": its}, inputs), record)[0]).text
     assert "lab/gpt2@1 was not asked for the indirect object: too few names are one token" in text
     assert "Who finds the indirect object" not in text
 
@@ -395,7 +442,7 @@ def test_results_of_other_settings_are_not_drawn_with_a_record(done, tmp_path, c
         (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
         (["--models", "lab/gpt2", "lab/gpt2@1"], "lab/gpt2@1 is one of the networks of lab/gpt2: give one of the two"),
         (["--models", "lab/gtp2"], "lab/gtp2"),
-        (["--from", "{tmp}/nothing"], "holds no record of this experiment"),
+        (["--from", "{tmp}/nothing"], "holds no record of compare"),
         (["--from", "{tmp}", "--models", "lab/gpt2"], "give no models or settings with it"),
         (["--from", "{tmp}", "--seed", "3"], "give no models or settings with it"),
     ],
@@ -410,15 +457,31 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, message, tmp_p
 )
 def test_what_is_no_record_is_refused(text, tmp_path):
     (tmp_path / "record.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="holds no record of this experiment: expected a folder that it wrote"):
-        job.redraw(tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="holds no record of compare: expected a folder that it wrote"):
+        redraw(tmp_path)
 
 
 @pytest.fixture
-def copied(done, tmp_path, monkeypatch):
-    """A copy of the folder of four networks, of which no page is drawn."""
-    monkeypatch.setattr(comparison_page, "page", lambda *args: "page")
+def copied(done, tmp_path):
+    """A copy of the folder of four networks."""
     return Path(shutil.copytree(done, tmp_path / "copied"))
+
+
+def read(measured):
+    """All that is read of a folder before anything is computed from it."""
+    for by_seed in measured.results.values():
+        Found(by_seed, measured.anatomies)
+    return Summary()
+
+
+READING = dataclasses.replace(
+    job.STUDY, summarise=read, sections=lambda measured, summary: [], exact_checks=lambda measured, summary: []
+)
+
+
+def redraw(folder):
+    """Read all of a folder, and draw a page of nothing."""
+    return runner.redraw(READING, folder, folder)
 
 
 def edited(path, edit):
@@ -432,7 +495,7 @@ def in_attention(**attributes):
 
 OTHERS = {
     "settings": ({"settings": "{}"}, "was measured with other settings than the record tells"),
-    "text": ({"text": "0" * 64}, "was measured on another text than the record tells"),
+    "prompts": ({"prompts": "0" * 64}, "was measured on other prompts than the record tells"),
     "versions": ({"versions": "{}"}, "was measured with other versions than the record tells"),
     "window": ({"asked_window": 8}, "was measured with another window than the record tells"),
     "weights": ({"fingerprint": "0" * 16}, "was measured with other weights than the record tells"),
@@ -441,18 +504,18 @@ OTHERS = {
 
 @pytest.mark.parametrize(("attributes", "message"), OTHERS.values(), ids=OTHERS)
 def test_a_network_of_another_origin_than_the_record_is_not_drawn(attributes, message, copied):
-    path = job.kept(copied, MODELS[2])
+    path = store.path_of(copied, MODELS[2])
     edited(path, in_attention(**attributes))
     with pytest.raises(ValueError, match=f"{path.name} {message}: measure it again"):
-        job.redraw(copied, copied)
+        redraw(copied)
 
 
 def test_seeds_measured_on_different_texts_are_no_sample_of_one_model(parts):
-    other = in_attention(text="0" * 64)(parts["lab/gpt2@1"])
-    with pytest.raises(
-        ValueError, match="seeds 0, 1 of lab/gpt2@1 were measured on different texts: measure them again"
-    ):
-        Found({0: parts["lab/gpt2@1"], 1: other})
+    for origin, what in (("prompts", "prompts"), ("text", "texts")):  # of this version, and of earlier ones
+        other = in_attention(**{origin: "0" * 64})(parts["lab/gpt2@1"])
+        message = f"seeds 0, 1 of lab/gpt2@1 were measured on different {what}: measure them again"
+        with pytest.raises(ValueError, match=message):
+            Found({0: parts["lab/gpt2@1"], 1: other})
 
 
 EDITS = {
@@ -471,15 +534,15 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_file_with_other_content_than_was_written_is_damaged(edit, one, copied):
-    path = job.kept(copied, MODELS[0])
+    path = store.path_of(copied, MODELS[0])
     edited(path, edit)
     with pytest.raises(ValueError, match=f"{path.name} is damaged: measure it again"):
-        job.redraw(copied, copied)
-    assert not job.is_kept(*one[:3], path)
+        redraw(copied)
+    assert not is_kept(*one[:3], path)
 
 
 def test_a_file_damaged_anywhere_is_damaged_and_one_that_is_gone_is_missed(one, copied):
-    path, rng = job.kept(copied, MODELS[0]), np.random.default_rng(0)
+    path, rng = store.path_of(copied, MODELS[0]), np.random.default_rng(0)
     content = path.read_bytes()
     flipped = [
         content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in rng.integers(len(content), size=20)
@@ -487,48 +550,83 @@ def test_a_file_damaged_anywhere_is_damaged_and_one_that_is_gone_is_missed(one, 
     for damaged in [*flipped, content[: len(content) // 2], content[:-1], content + b"x", b"", b"{}"]:
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=f"{path.name} is damaged: measure it again"):
-            job.redraw(copied, copied)
-    assert not job.is_kept(*one[:3], path)
+            redraw(copied)
+    assert not is_kept(*one[:3], path)
     path.unlink()
     with pytest.raises(ValueError, match=f"{path.name}: no such file: measure it again"):
-        job.redraw(copied, copied)
+        redraw(copied)
+
+
+def of_earlier_version(parts):
+    """Results without the checksum of their content and what identifies their prompts."""
+    attributes = {name: value for name, value in parts["attention"].attrs.items() if name not in ("content", "prompts")}
+    return parts | {"attention": parts["attention"].drop_attrs().assign_attrs(attributes)}
 
 
 def test_files_of_an_earlier_version_are_drawn_with_a_warning_measured_again_and_not_mixed(one, copied):
-    older = [job.kept(copied, name) for name in MODELS]
-    for path in older[:1]:
-        edited(
-            path,
-            lambda parts: (
-                parts
-                | {
-                    "attention": parts["attention"]
-                    .drop_attrs()
-                    .assign_attrs(
-                        {name: its for name, its in parts["attention"].attrs.items() if name not in ("content", "text")}
-                    )
-                }
-            ),
-        )
+    older = [store.path_of(copied, name) for name in MODELS]
+    edited(older[0], of_earlier_version)
     with pytest.warns(UserWarning, match="earlier version"), pytest.raises(ValueError, match="different versions"):
-        job.redraw(copied, copied)
+        redraw(copied)
     for path in older[1:]:
-        edited(
-            path,
-            lambda parts: (
-                parts
-                | {
-                    "attention": parts["attention"]
-                    .drop_attrs()
-                    .assign_attrs(
-                        {name: its for name, its in parts["attention"].attrs.items() if name not in ("content", "text")}
-                    )
-                }
-            ),
-        )
-    with pytest.warns(UserWarning, match="is of an earlier version, without its text, content"):
-        job.redraw(copied, copied)
-    assert not job.is_kept(*one[:3], older[0])
+        edited(path, of_earlier_version)
+    with pytest.warns(UserWarning, match="is of an earlier version, without its prompts, content"):
+        redraw(copied)
+    assert not is_kept(*one[:3], older[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*earlier version")
+def test_a_file_of_an_earlier_version_that_lacks_a_part_is_not_drawn(copied):
+    for name in MODELS:
+        edited(store.path_of(copied, name), of_earlier_version)
+    edited(
+        store.path_of(copied, MODELS[2]),
+        lambda parts: {name: part for name, part in parts.items() if name != "positions"},
+    )
+    with pytest.raises(ValueError, match="the results of seed 1 lack positions: measure that network again"):
+        redraw(copied)
+
+
+@pytest.fixture
+def previous(copied, record):
+    """The folder as the version before studies wrote it: a text instead of prompts, and no anatomies in the record."""
+    later = ("study", "prompts", "anatomies", "checks_pass", "exact_checks")
+    config = {name: value for name, value in record["config"].items() if name not in ("device", "dtype", "threads")}
+    older = {name: value for name, value in record.items() if name not in later}
+    older |= {"config": config, "laws_hold": True, "left_out": {}}
+    (copied / "record.json").write_text(json.dumps(older))
+    for name in MODELS:
+        path = store.path_of(copied, name)
+        parts = results.load_parts(path)
+        stamp = {each: parts["attention"].attrs[each] for each in ("versions", "asked_window", "fingerprint")}
+        stamp["settings"] = json.dumps({each: config[each] for each in config if each != "out"})
+        plain = of_earlier_version(parts)
+        store.write(plain, path, {**stamp, "text": record["inputs"][name]["text"]["sha256"]})
+    return copied
+
+
+def test_a_folder_of_the_previous_version_gives_the_same_report(previous, html):
+    assert call("--from", previous) == 0
+    written = (previous / "report.html").read_text(encoding="utf-8")
+    assert written.partition("How to repeat this</h2>")[0] == html.partition("How to repeat this</h2>")[0]
+
+
+def test_a_network_of_the_previous_version_on_another_text_is_not_drawn(previous):
+    path = store.path_of(previous, MODELS[2])
+    edited(path, in_attention(text="0" * 64))
+    with pytest.raises(ValueError, match=f"{path.name} was measured on another text than the record tells"):
+        redraw(previous)
+
+
+def test_what_a_record_without_inputs_left_out_is_in_the_report(previous):
+    older = json.loads((previous / "record.json").read_text())
+    del older["inputs"]
+    older["left_out"] = {MODELS[3]: {"circuit": "too few names", "a part of another version": "a reason"}}
+    (previous / "record.json").write_text(json.dumps(older))
+    assert call("--from", previous) == 0
+    text = Parsed((previous / "report.html").read_text(encoding="utf-8")).text
+    assert f"{MODELS[3]} was not asked for the indirect object: too few names" in text
+    assert f"{MODELS[3]} was not asked for a part of another version: a reason" in text
 
 
 def fields_of(value, path=()):
@@ -542,14 +640,17 @@ def fields_of(value, path=()):
 def redrawn(folder):
     """The error of drawing a folder again; None where there is none."""
     try:
-        job.redraw(folder, folder)
+        redraw(folder)
     except ValueError as error:
         return str(error)
     return None
 
 
 NONSENSE = (None, True, "x", -7, 1.5, float("nan"), [], {}, ["x"], {"x": 1}, "\ud800", 10**30, "lost")
-FREE = ("contrasts", "findings", "warnings", "notes", "seconds", "source", "prompts", "length", "resumed", "bos", "out")
+FREE = (
+    *("contrasts", "exact_checks", "findings", "warnings", "notes", "seconds", "source", "prompts", "length"),
+    *("resumed", "bos", "out"),
+)
 """Fields of which the page shows whatever of their type they hold."""
 
 
@@ -597,7 +698,7 @@ def test_a_wrong_setting_in_a_record_is_named_with_what_was_expected(field, valu
     wrong = record | {"config": record["config"] | {field: value}}
     (copied / "record.json").write_text(json.dumps(wrong))
     with pytest.raises(ValueError) as error:
-        job.redraw(copied, copied)
+        redraw(copied)
     assert message in str(error.value)
     assert "measure again with --resume, or give another folder" in str(error.value)
 
@@ -607,12 +708,12 @@ def test_a_wrong_setting_in_a_record_is_named_with_what_was_expected(field, valu
 
 def test_tasks_of_small_models_run_in_several_processes_and_give_what_one_gives():
     tasks = [(f"lab/gpt2@{seed}",) for seed in range(5)]
-    several = sorted(command_line.side_by_side(command_line.seed_of, tasks, [anatomy("lab/gpt2")]))
+    several = sorted(run_tasks(study_models.seed_of, tasks, 2))
     assert several == [0, 1, 2, 3, 4]
 
 
 def test_only_a_lab_model_has_a_seed_in_its_name():
-    assert [command_line.seed_of(name) for name in ("lab/gpt2@2", "lab/gpt2", "models/m@7")] == [2, 0, 0]
+    assert [study_models.seed_of(name) for name in ("lab/gpt2@2", "lab/gpt2", "models/m@7")] == [2, 0, 0]
 
 
 def test_an_anatomy_comes_back_from_the_record_of_a_result(parts):

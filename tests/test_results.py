@@ -32,6 +32,12 @@ def test_words_are_whole_in_a_file_of_several_results_that_were_read_from_files(
     assert results.load(path)["group"].values.tolist() == words
 
 
+def test_a_variable_with_the_name_of_a_part_is_read_back(tmp_path):
+    parts = {"loss": xr.Dataset({"loss": ("prompt", [0.5])}), "accuracy": xr.Dataset({"loss": ("prompt", [0.25])})}
+    read = results.load_parts(results.save_parts(parts, tmp_path / "parts.nc"))
+    assert {name: part["loss"].values.tolist() for name, part in read.items()} == {"loss": [0.5], "accuracy": [0.25]}
+
+
 def test_the_local_against_global_comparison_is_one_line(result):
     by_kind = result["mean_distance"].groupby("attention_kind").mean(...)
     expected = result["mean_distance"].values[:, [1, 3]].mean()

@@ -107,6 +107,13 @@ def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, store.
     return by_model
 
 
+def inputs_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Model -> what it was measured on; of the oldest records only what was left out of it."""
+    left_out = {model: {"left_out": parts} for model, parts in record.get("left_out", {}).items()}
+    inputs: Mapping[str, Any] = record.get("inputs", left_out)
+    return inputs
+
+
 def _prompts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
     """What identifies the prompts of a model: in older records the window and the text."""
     window, prompts = record["asked"].get("window"), record.get("prompts", {}).get(model)
@@ -143,8 +150,8 @@ def _check_networks(record: Mapping[str, Any]) -> None:
         )
     keys = [key for name, several in asked.items() for key in network_names(name, several).values()]
     _check_names(record["fingerprints"], keys, "fingerprints")
-    if "prompts" in record:
-        _check_names(record["prompts"], list(asked), "prompts")
+    if "study" in record:  # older records have none of both
+        _check_names(record.get("prompts", {}), list(asked), "prompts")
     if "inputs" in record:
         _check_names(record["inputs"], models, "inputs")
     for name, text in record.get("anatomies", {}).items():
