@@ -19,7 +19,7 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from neolens import files, fingerprint, report, results
+from neolens import files, report, results
 from neolens.models import from_record
 from neolens.processes import cores, one_thread, remedy, run_tasks
 from neolens.studies import inputs, models, record, store

@@ -26,10 +26,11 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import PromptPairs, circuits, figures, report, results
+from neolens import circuits, figures, report, results
 from neolens.circuits import crossing_tables
 from neolens.circuits import crossing_words as words
 from neolens.near_far import NearFar, of_anatomies
+from neolens.prompts import PromptPairs
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 from neolens.studies import inputs, settings
 from neolens.studies.models import Models, fetched
