@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from neolens import files, report, results
 from neolens.models import from_record
+from neolens.network import fingerprint
 from neolens.processes import cores, one_thread, remedy, run_tasks
 from neolens.studies import inputs, models, record, store
 from neolens.studies.digest import digest
