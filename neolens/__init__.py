@@ -59,10 +59,7 @@ __all__ = [
 ]
 _MODULES = (
     "ablation",
-    "circuits",
-    "encodings",
     "figures",
-    "findings",
     "lab",
     "metrics",
     "models",

@@ -121,7 +121,7 @@ def of_results(results: Sequence[xr.Dataset]) -> NearFar:
     if not results:
         raise ValueError("results []: expected at least one result with the attribute window")
     for at, result in enumerate(results):
-        check_result(result, f"results[{at}]", ["window"], source="neolens.circuits.at_distances")
+        check_result(result, f"results[{at}]", ["window"], source="at_distances")
         check_whole(result.attrs.get("window"), f"attribute window of results[{at}]", 1)
     windows = {
         str(number): [int(size) for size in np.unique(result["window"].values) if np.isfinite(size)]

@@ -15,16 +15,21 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import circuits, encodings, figures, position
+from neolens import figures, position
 from neolens.ablation import effect, random_like
 from neolens.ablation.effects import by_distance
-from neolens.circuits.copying import copying, over_seeds, over_training
-from neolens.circuits.induction import Induction
 from neolens.lab.curves import curves
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
 from neolens.stats import seeds
 from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts
+from neolens.studies.induction.figures import copying_without, induction_by_length, induction_causes
+from neolens.studies.induction.formation_figures import formation_by_step
+from neolens.studies.induction.measure import copying, over_seeds, over_training
+from neolens.studies.induction.summary import Induction
+from neolens.studies.rotary_vs_absolute import measure as position_measure
+from neolens.studies.rotary_vs_absolute.measure import texts
+from neolens.studies.window_reach.measure import at_distances, planted
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 ABSOLUTE, LOCAL, ROTARY, NONE = "lab/gpt2", "lab/gpt-neo", "lab/pythia", "lab/nope"
@@ -115,13 +120,13 @@ def beyond_context():
 
 
 def probe():
-    asked = of_each(lambda model: encodings.probe(model, encodings.texts(model, prompts=6)), ABSOLUTE, ROTARY)
-    return {name: encodings.over_seeds([network], [0]) for name, network in asked.items()}
+    asked = of_each(lambda model: position_measure.probe(model, texts(model, prompts=6)), ABSOLUTE, ROTARY)
+    return {name: position_measure.over_seeds([network], [0]) for name, network in asked.items()}
 
 
 def crossing():
-    pairs = {d: circuits.planted(load(LOCAL), "recall", d, 4, 0) for d in (15, 16, 40)}
-    return {LOCAL: circuits.at_distances([load(LOCAL)], pairs, 16)}
+    pairs = {d: planted(load(LOCAL), "recall", d, 4, 0) for d in (15, 16, 40)}
+    return {LOCAL: at_distances([load(LOCAL)], pairs, 16)}
 
 
 def induction():
@@ -235,10 +240,10 @@ FIGURES = {
     ),
     "places_by_distance": Drawn(crossing, figures.places_by_distance),
     "narrowing_by_distance": Drawn(crossing, figures.narrowing_by_distance),
-    "induction_by_length": Drawn(induction, figures.induction_by_length),
-    "induction_causes": Drawn(induction, figures.induction_causes),
-    "copying_without": Drawn(induction, figures.copying_without),
-    "formation_by_step": Drawn(induction, figures.formation_by_step),
+    "induction_by_length": Drawn(induction, induction_by_length),
+    "induction_causes": Drawn(induction, induction_causes),
+    "copying_without": Drawn(induction, copying_without),
+    "formation_by_step": Drawn(induction, formation_by_step),
     "learning": Drawn(curves, lambda found: figures.learning(found, distance=32)),
     "measures_by_arm": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "attention")),
     "measures_by_arm of positions": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "position")),

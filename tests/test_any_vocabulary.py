@@ -13,10 +13,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import neolens
 import shell
-from neolens import circuits, encodings, results
+from neolens import results
 from neolens.prompts import indirect_object, longest_repeat, random_repeats, read_tokens, token_pool
 from neolens.prompts.english import WORDS
+from neolens.prompts.random_induction import random_induction
 from neolens.studies import find_study, inputs, runner
+from neolens.studies.rotary_vs_absolute import measure as position_measure
+from neolens.studies.window_reach.measure import TASKS, WORDLESS_TASKS, planted
 
 CONTEXT = 128
 PROTEIN = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACDEFGHIKLMNPQRSTVWY", *(f"[T{i}]" for i in range(8))]
@@ -208,7 +211,7 @@ def test_a_bert_style_tokenizer_with_the_words_is_asked_in_words_without_bos(tmp
     rows = torch.arange(4)
     expected = last[rows, pairs.answers] - last[rows, pairs.distractors]
     np.testing.assert_allclose(result["clean"], expected, atol=1e-5)
-    assert [inputs.unreadable(model, family) for family, _, _ in circuits.TASKS.values()] == [None] * 3
+    assert [inputs.unreadable(model, family) for family, _, _ in TASKS.values()] == [None] * 3
 
 
 # What they read ----------------------------------------------------------------------------------------------
@@ -276,7 +279,7 @@ def test_the_loss_of_copies_is_that_of_hugging_face(kind, runs, folders, names, 
     for n in (9, 10):
         repeats = random_repeats(model, n, prompts=8, seed=0, prepend_bos=kind == "33 tokens")
         np.testing.assert_allclose(result["loss"].sel(distance=n - 1), copied(huggingface[kind], repeats), atol=1e-5)
-    texts = encodings.texts(model, prompts=8, seed=0, prepend_bos=kind == "33 tokens")
+    texts = position_measure.texts(model, prompts=8, seed=0, prepend_bos=kind == "33 tokens")
     result = results.load(runs("rotary_vs_absolute")[1] / "result.nc").sel(model=names[kind], seed=0)
     expected = copied(huggingface[kind], texts.repeats).mean()
     np.testing.assert_allclose(result["copied_loss"], expected, atol=1e-5)
@@ -285,8 +288,8 @@ def test_the_loss_of_copies_is_that_of_hugging_face(kind, runs, folders, names, 
 
 def test_the_logit_difference_of_induction_in_random_tokens_is_that_of_hugging_face(runs, folders, names, huggingface):
     result = results.load(runs("window_reach")[1] / "result.nc").sel(model=names["no tokenizer"], seed=0)
-    how = {"tasks": circuits.WORDLESS_TASKS, "prepend_bos": False}
-    pairs = circuits.planted(neolens.load(folders["no tokenizer"]), "induction", 9, 8, 0, **how)
+    how = {"tasks": WORDLESS_TASKS, "prepend_bos": False}
+    pairs = planted(neolens.load(folders["no tokenizer"]), "induction", 9, 8, 0, **how)
     with torch.no_grad():
         last = huggingface["no tokenizer"](torch.stack(pairs.clean)).logits[:, -1]
     rows = torch.arange(8)
@@ -414,7 +417,7 @@ def test_an_unknown_config_field_is_ignored_when_it_is_named(unknown_field, tmp_
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("distance", [2, 3, 9, 40])
 def test_random_induction_is_a_segment_that_repeats(bos, distance, folders):
-    pairs = circuits.random_induction(neolens.load(folders["33 tokens"]), 5, distance=distance, seed=1, prepend_bos=bos)
+    pairs = random_induction(neolens.load(folders["33 tokens"]), 5, distance=distance, seed=1, prepend_bos=bos)
     for number, (clean, corrupted) in enumerate(zip(pairs.clean, pairs.corrupted)):
         source, query, previous = (int(pairs.positions[name][number]) for name in ("source", "query", "previous"))
         assert query - source == distance

@@ -11,26 +11,11 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import encodings, files, findings, metrics, near_far, netcdf, processes, report, views
+from neolens import files, metrics, near_far, netcdf, processes, report, views
 from neolens.checking import Line
 from neolens.checks.annotations import check_as
-from neolens.circuits import (
-    arrivals,
-    copying,
-    crossing_tables,
-    crossing_words,
-    formation,
-    induction_words,
-    need_tables,
-    need_words,
-    needs,
-    random_induction,
-    ranked,
-    words,
-)
-from neolens.circuits.circuit import Circuit
-from neolens.circuits.induction import Induction, Sure, formation_lengths, nearest, sure
-from neolens.circuits.published import ROLES, Role, compared, published
+from neolens.patching.effects import ranked
+from neolens.prompts.random_induction import random_induction
 from neolens.results import check_result
 from neolens.stats import contrasts, verdicts
 from neolens.stats.seeds import Estimate
@@ -38,6 +23,21 @@ from neolens.studies import store
 from neolens.studies.compare import answers, summary
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import split_of
+from neolens.studies.head_ablation import summary as need_summary
+from neolens.studies.head_ablation import tables as need_tables
+from neolens.studies.head_ablation import text as need_text
+from neolens.studies.induction import formation
+from neolens.studies.induction import measure as induction_measure
+from neolens.studies.induction import text as induction_text
+from neolens.studies.induction.summary import Induction, Sure, formation_lengths, nearest, sure
+from neolens.studies.ioi import text as ioi_text
+from neolens.studies.ioi.published import ROLES, Role, compared, published
+from neolens.studies.ioi.summary import Circuit
+from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.rotary_vs_absolute.measure import Texts, probe
+from neolens.studies.window_reach import arrivals
+from neolens.studies.window_reach import tables as reach_tables
+from neolens.studies.window_reach import text as reach_text
 
 pytestmark = pytest.mark.untyped
 
@@ -141,16 +141,16 @@ REFUSED = {
     ),
     "no results": (lambda: near_far.of_results([]), ["results []", "at least one"]),
     "results without a window": (lambda: near_far.of_results([xr.Dataset({"a": 1.0})]), ["results[0]", "window"]),
-    "scores that are None": (lambda: findings.laws_hold(None), ["measured None", "mapping"]),
-    "scores that are a dataset": (lambda: findings.law_table(xr.Dataset()), ["measured", "mapping"]),
+    "scores that are None": (lambda: attention_text.laws_hold(None), ["measured None", "mapping"]),
+    "scores that are a dataset": (lambda: attention_text.law_table(xr.Dataset()), ["measured", "mapping"]),
     "scores of another kind": (
-        lambda: findings.kind_table({"m": xr.Dataset({"a": 1.0})}, 16),
+        lambda: attention_text.kind_table({"m": xr.Dataset({"a": 1.0})}, 16),
         ["measured['m'] without attention_kind"],
     ),
-    "a window of 0": (lambda: findings.warnings({}, 0), ["window 0", "at least 1"]),
-    "one repeat length": (lambda: findings.copy_table({}, (16,)), ["lengths (16,)", "2 values"]),
+    "a window of 0": (lambda: attention_text.warnings({}, 0), ["window 0", "at least 1"]),
+    "one repeat length": (lambda: attention_text.copy_table({}, (16,)), ["lengths (16,)", "2 values"]),
     "a law that is text": (
-        lambda: findings.laws_hold({"m": xr.Dataset(attrs={"mass_out_of_reach": "x"})}),
+        lambda: attention_text.laws_hold({"m": xr.Dataset(attrs={"mass_out_of_reach": "x"})}),
         ["mass_out_of_reach", "'x'"],
     ),
     "a contrast of nothing": (
@@ -165,10 +165,10 @@ REFUSED = {
     "roles of no head": (lambda: Role("n", "9.9"), ["heads of Role '9.9'", "list of strings"]),
     "heads published of a name": (lambda: published("gpt2"), ["facts 'gpt2'", "Anatomy"]),
     "sites that are missing": (lambda: compared({}, list(ROLES)), ["by_site without q"]),
-    "groups of a name": (lambda: needs.group_of("lab/gpt2", "local", GPT2), ["facts 'lab/gpt2'", "Anatomy"]),
-    "another kind of layer": (lambda: needs.group_of(GPT2, "locl", GPT2), ["'locl'", "did you mean local"]),
-    "repeats of no length": (lambda: needs.by_repeat({}), ["results {}", "at least one"]),
-    "repeats of length 0": (lambda: needs.by_repeat({0: xr.Dataset()}), ["a name in results 0", "at least 1"]),
+    "groups of a name": (lambda: need_summary.group_of("lab/gpt2", "local", GPT2), ["facts 'lab/gpt2'", "Anatomy"]),
+    "another kind of layer": (lambda: need_summary.group_of(GPT2, "locl", GPT2), ["'locl'", "did you mean local"]),
+    "repeats of no length": (lambda: need_summary.by_repeat({}), ["results {}", "at least one"]),
+    "repeats of length 0": (lambda: need_summary.by_repeat({0: xr.Dataset()}), ["a name in results 0", "at least 1"]),
     "a network without parts": (lambda: Found({}), ["networks {}", "at least one"]),
     "parts that are None": (lambda: Found({0: None}), ["networks of Found[0] None", "mapping"]),
     "a part that is a number": (lambda: Found({0: {"attention": 3}}), ["'attention'", "3", "Dataset"]),
@@ -238,21 +238,21 @@ REFUSED = {
         lambda: sure({"a": xr.DataArray([1.0], dims="prompt"), "b": xr.DataArray([1.0, 2.0], dims="prompt")}),
         ["[1, 2] prompts", "as many"],
     ),
-    "no model to tell of": (lambda: induction_words.findings([], {}), ["found []", "at least one"]),
+    "no model to tell of": (lambda: induction_text.findings([], {}), ["found []", "at least one"]),
     "prompts that are no repeats": (
-        lambda: copying.copying(neolens.load("lab/gpt2"), {8: torch.arange(1, 18)[None]}),
+        lambda: induction_measure.copying(neolens.load("lab/gpt2"), {8: torch.arange(1, 18)[None]}),
         ["repeats[8] of shape (1, 17)", "r_1..r_n", "n = 8"],
     ),
     "checkpoints that are models": (
-        lambda: copying.over_training({0: GPT2}, {}),
+        lambda: induction_measure.over_training({0: GPT2}, {}),
         ["checkpoints[0]", "function"],
     ),
     "texts that do not repeat": (
-        lambda: encodings.Texts(*[torch.arange(1, 18)[None]] * 3, (1,)),
+        lambda: Texts(*[torch.arange(1, 18)[None]] * 3, (1,)),
         ["repeats of Texts of shape (1, 17)", "r_1..r_n"],
     ),
     "texts of another vocabulary": (
-        lambda: encodings.probe(neolens.load("lab/gpt2"), encodings.Texts(*[REPEATED + 10**6] * 3, (1,))),
+        lambda: probe(neolens.load("lab/gpt2"), Texts(*[REPEATED + 10**6] * 3, (1,))),
         ["repeats of Texts holds token 1000006", "lab/gpt2 has 0 to"],
     ),
     "a head twice": (
@@ -286,7 +286,7 @@ REFUSED = {
         ["window ['wide']", "from 1 on"],
     ),
     "repeats with another axis": (
-        lambda: needs.by_repeat({9: ABLATED.expand_dims(metric=["loss"])}),
+        lambda: need_summary.by_repeat({9: ABLATED.expand_dims(metric=["loss"])}),
         ["results[9]: ablated by metric", "choose one metric"],
     ),
     "a table that raises": (
@@ -304,13 +304,13 @@ REFUSED = {
 }
 
 SENTENCES = [
-    *(crossing_words.findings, crossing_words.warnings, need_words.where, need_words.findings, need_words.warnings),
-    *(need_tables.head_table, need_tables.kind_table, need_tables.drawn, needs.labelled),
-    *(words.solves, words.finding, words.warnings, words.head_table, words.published_table),
+    *(reach_text.findings, reach_text.warnings, need_text.where, need_text.findings, need_text.warnings),
+    *(need_tables.head_table, need_tables.kind_table, need_tables.drawn, need_summary.labelled),
+    *(ioi_text.solves, ioi_text.finding, ioi_text.warnings, ioi_text.head_table, ioi_text.published_table),
     *(answers.where_they_look, answers.without_a_kind),
 ]
 LISTS = [
-    *(crossing_words.compared, crossing_tables.recall_table, words.task_table, need_words.side_by_side),
+    *(reach_text.compared, reach_tables.recall_table, ioi_text.task_table, need_text.side_by_side),
     *(answers.carried, answers.moved, answers.by_distance_alone, answers.onward, answers.who_finds),
     *(summary.attentions, summary.kind_table, summary.contrasted, summary.strongest_table),
     *(split_of,),
@@ -356,7 +356,7 @@ def test_what_is_told_of_several_results_takes_no_other_thing(of, wrong):
 
 
 def test_the_layers_of_an_arrival_are_asked_of_carriers_alone():
-    with pytest.raises(TypeError, match="found .*: expected a neolens.circuits.carriers.Carriers"):
+    with pytest.raises(TypeError, match="found .*: expected a neolens.studies.window_reach.summary.Carriers"):
         arrivals.arrivals(SimpleNamespace(tasks=["recall"]), "recall")
 
 

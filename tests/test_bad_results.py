@@ -11,9 +11,15 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import circuits, encodings
-from neolens.circuits.effects import of_head
+from neolens.patching.effects import effects, inputs, of_head, ranked
 from neolens.studies.compare.measures import compared, mixed
+from neolens.studies.induction.comparisons import comparisons
+from neolens.studies.induction.formation import formations
+from neolens.studies.ioi.summary import circuit, joined, of_site
+from neolens.studies.rotary_vs_absolute.measure import Texts, over_seeds, probe
+from neolens.studies.rotary_vs_absolute.text import findings
+from neolens.studies.window_reach.measure import at_distances, distances, of_all_tasks, planted
+from neolens.studies.window_reach.summary import carriers, side
 
 pytestmark = pytest.mark.untyped
 
@@ -38,48 +44,45 @@ NO_MAPPINGS = (None, 3, PATCHED.to_array(), [PATCHED], {}, {"a": None}, {"a": NO
 NO_RECORDS = (None, 3, "x", {"a": 1}, [None], [PATCHED], [FACTS.name])
 
 CASES = [
-    *((circuits.effects, value, "result") for value in (*NO_RESULTS, EMPTY, SHARE, PATCHED.assign_attrs(direction=1))),
-    *((partial(circuits.of_site, site="z"), value, "result") for value in NO_RESULTS),
-    *((partial(circuits.circuit, facts=FACTS), value, "result") for value in NO_RESULTS),
-    *((partial(circuits.side, window=4, beyond=True), value, "result") for value in (*NO_RESULTS, PATCHED)),
-    *((circuits.joined, value, "by_site") for value in NO_MAPPINGS),
-    *((partial(circuits.inputs, head="0.0"), value, "by_site") for value in NO_MAPPINGS),
-    *((circuits.of_all_tasks, value, "results_") for value in NO_MAPPINGS),
-    *((partial(circuits.carriers, "model"), value, "results") for value in NO_MAPPINGS),
-    *((circuits.formations, value, "found") for value in NO_RECORDS),
-    *((circuits.comparisons, value, "found") for value in NO_RECORDS),
-    *((partial(encodings.probe, None), value, "asked") for value in NO_RECORDS),
-    *((partial(encodings.over_seeds, seeds=[0]), value, "network") for value in (None, 3, [], [None], [OTHER])),
+    *((effects, value, "result") for value in (*NO_RESULTS, EMPTY, SHARE, PATCHED.assign_attrs(direction=1))),
+    *((partial(of_site, site="z"), value, "result") for value in NO_RESULTS),
+    *((partial(circuit, facts=FACTS), value, "result") for value in NO_RESULTS),
+    *((partial(side, window=4, beyond=True), value, "result") for value in (*NO_RESULTS, PATCHED)),
+    *((joined, value, "by_site") for value in NO_MAPPINGS),
+    *((partial(inputs, head="0.0"), value, "by_site") for value in NO_MAPPINGS),
+    *((of_all_tasks, value, "results_") for value in NO_MAPPINGS),
+    *((partial(carriers, "model"), value, "results") for value in NO_MAPPINGS),
+    *((formations, value, "found") for value in NO_RECORDS),
+    *((comparisons, value, "found") for value in NO_RECORDS),
+    *((partial(probe, None), value, "asked") for value in NO_RECORDS),
+    *((partial(over_seeds, seeds=[0]), value, "network") for value in (None, 3, [], [None], [OTHER])),
     *((compared, value, "found") for value in NO_RECORDS),
     *((mixed, value, "anatomies") for value in NO_RECORDS),
-    *((circuits.ranked, value, "share") for value in (None, 3, PATCHED, SHARE.isel(head=0), SHARE.expand_dims("pos"))),
-    *((partial(circuits.ranked, SHARE), value, "sign") for value in (2, -3, "1", None, 1.0, True)),
+    *((ranked, value, "share") for value in (None, 3, PATCHED, SHARE.isel(head=0), SHARE.expand_dims("pos"))),
+    *((partial(ranked, SHARE), value, "sign") for value in (2, -3, "1", None, 1.0, True)),
     *((partial(of_head, SHARE), value, "head") for value in (None, "x", "0", (0, 9), 3, "")),
-    *((partial(circuits.effects, PATCHED, resamples=value), None, "resamples") for value in (0, -1, 1.5, "x", 10**9)),
-    *((partial(circuits.effects, PATCHED, seed=value), None, "seed") for value in (-1, 2**64, None, 1.5)),
-    *((partial(circuits.of_site, PATCHED), value, "site") for value in ("Z", None, "", 3)),
-    *((partial(circuits.distances, context=128), value, "window") for value in (0, -1, None, "16", 1.5, True)),
-    *((partial(circuits.distances, 16), value, "context") for value in (0, -1, None, "128", float("nan"))),
-    *((partial(circuits.planted, None, distance=8, prompts=8, seed=0), value, "task") for value in ("recal", None, 3)),
-    *(
-        (partial(circuits.planted, None, "recall", prompts=8, seed=0), value, "distance")
-        for value in (0, -1, None, 1.5)
-    ),
-    *((partial(circuits.planted, None, "recall", 8, seed=0), value, "prompts") for value in (0, "8", 10**9, None)),
-    *((partial(circuits.planted, None, "recall", 8, 8), value, "seed") for value in (-1, 2**64, None)),
-    *((partial(circuits.at_distances, pairs={8: PAIRS}, window=4), value, "models") for value in (None, "x", [])),
-    *((partial(circuits.at_distances, [None], window=4), value, "pairs") for value in (None, [PAIRS], {8: None})),
-    (partial(circuits.at_distances, [None], window=4), {8: PAIRS}, "without the position 'query'"),
-    (partial(circuits.at_distances, [None], window=4), {}, "0 distances: expected at least one"),
-    (partial(circuits.at_distances, [None], window=4), {0.5: PAIRS}, "distance 0.5: expected"),
-    (partial(circuits.circuit, PATCHED), "lab/gpt-neo", "facts 'lab/gpt-neo': expected the anatomy of a model"),
+    *((partial(effects, PATCHED, resamples=value), None, "resamples") for value in (0, -1, 1.5, "x", 10**9)),
+    *((partial(effects, PATCHED, seed=value), None, "seed") for value in (-1, 2**64, None, 1.5)),
+    *((partial(of_site, PATCHED), value, "site") for value in ("Z", None, "", 3)),
+    *((partial(distances, context=128), value, "window") for value in (0, -1, None, "16", 1.5, True)),
+    *((partial(distances, 16), value, "context") for value in (0, -1, None, "128", float("nan"))),
+    *((partial(planted, None, distance=8, prompts=8, seed=0), value, "task") for value in ("recal", None, 3)),
+    *((partial(planted, None, "recall", prompts=8, seed=0), value, "distance") for value in (0, -1, None, 1.5)),
+    *((partial(planted, None, "recall", 8, seed=0), value, "prompts") for value in (0, "8", 10**9, None)),
+    *((partial(planted, None, "recall", 8, 8), value, "seed") for value in (-1, 2**64, None)),
+    *((partial(at_distances, pairs={8: PAIRS}, window=4), value, "models") for value in (None, "x", [])),
+    *((partial(at_distances, [None], window=4), value, "pairs") for value in (None, [PAIRS], {8: None})),
+    (partial(at_distances, [None], window=4), {8: PAIRS}, "without the position 'query'"),
+    (partial(at_distances, [None], window=4), {}, "0 distances: expected at least one"),
+    (partial(at_distances, [None], window=4), {0.5: PAIRS}, "distance 0.5: expected"),
+    (partial(circuit, PATCHED), "lab/gpt-neo", "facts 'lab/gpt-neo': expected the anatomy of a model"),
 ]
 
 
 @pytest.mark.parametrize(("function", "value", "words"), CASES)
 def test_what_is_no_result_or_another_one_is_refused_in_one_line(function, value, words):
     keyword = isinstance(function, partial) and bool({"resamples", "seed"} & function.keywords.keys())
-    keyword = keyword and function.func is circuits.effects
+    keyword = keyword and function.func is effects
     with pytest.raises((TypeError, ValueError)) as caught:
         function() if keyword else function(value)
     message = str(caught.value)
@@ -98,7 +101,7 @@ def test_the_table_has_100_rows():
 
 
 def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
-    from neolens import ablation, encodings, figures
+    from neolens import ablation, figures
     from neolens.stats import contrasts, seeds
 
     facts = neolens.anatomy("lab/gpt-neo")
@@ -113,8 +116,8 @@ def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
         "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.stats.contrasts.contrasts"),
         "bounds": (lambda: contrasts.Measure("a", "b", len, (2, 1)), "(2, 1): expected the lowest and the highest"),
         "an arm of text": (lambda: contrasts.Arm("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
-        "encodings that are none": (lambda: encodings.findings([3], []), "expected an Encoding"),
-        "texts of text": (lambda: encodings.Texts("a", "b", "c", (1,)), "tokenize text first"),
+        "encodings that are none": (lambda: findings([3], []), "expected an Encoding"),
+        "texts of text": (lambda: Texts("a", "b", "c", (1,)), "tokenize text first"),
         "values of text": (lambda: seeds.mean_ci(np.array(["a"])), "one per seed"),
         "an estimate of text": (lambda: seeds.Estimate("a", 0.0, 2.0, 3), "expected a number"),
         "a p above 1": (lambda: seeds.Estimate(1.0, 0.0, 2.0, 3, p=2.0), "from 0 to 1"),

@@ -323,8 +323,8 @@ def test_what_the_lab_can_do_is_what_its_shipped_cards_say():
 
 # Reference -----------------------------------------------------------------------------------------
 
-INTERNAL = {"replay", "sites", "findings"}
-"""Modules that the instruments and the experiments stand on, and users do not call."""
+INTERNAL = {"replay", "sites"}
+"""Modules that the instruments depend on, and users do not call."""
 
 
 def test_every_name_of_the_package_is_linked_from_the_reference():

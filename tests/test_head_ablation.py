@@ -18,7 +18,6 @@ from browser import Parsed
 from neolens import report, results
 from neolens.ablation import by_kind
 from neolens.ablation.groups import coordinates
-from neolens.circuits import need_tables, need_words, needs
 from neolens.figures.ablation_beside import heads_beside
 from neolens.lab import folder
 from neolens.lab.language import CONTENT
@@ -27,6 +26,9 @@ from neolens.prompts import random_repeats, repeated
 from neolens.studies import models
 from neolens.studies.head_ablation import sections
 from neolens.studies.head_ablation import study as job
+from neolens.studies.head_ablation import summary as need_summary
+from neolens.studies.head_ablation import tables as need_tables
+from neolens.studies.head_ablation import text as need_text
 from neolens.studies.study import Summary
 
 WINDOW = 4
@@ -38,7 +40,7 @@ DISTANCES = (1, 3, 4, 7)
 
 def planted(facts, effects, *, mixed=None, draws=2, prompts=10, noise=0.0, baseline=0.1, text_tokens=9):
     """What the experiment finds where groups raise the loss by `effects`, (group, condition) -> nats, on average."""
-    groups = needs.asked_groups(facts, mixed, draws=draws)
+    groups = need_summary.asked_groups(facts, mixed, draws=draws)
     rng = np.random.default_rng(0)
 
     def result(axis, conditions):
@@ -67,7 +69,7 @@ def planted(facts, effects, *, mixed=None, draws=2, prompts=10, noise=0.0, basel
     repeats = result(("distance", DISTANCES), far).assign_coords(length=lengths)
     cut = result(("distance", DISTANCES), ["cut"] * 4).assign_coords(length=lengths)
     text = result(("pos", range(text_tokens)), ["text"] * text_tokens)
-    return needs.needs(facts, text, repeats, cut, WINDOW)
+    return need_summary.needs(facts, text, repeats, cut, WINDOW)
 
 
 EFFECTS = {
@@ -91,14 +93,14 @@ def row_of(found, group, condition):
 
 
 def test_a_model_of_both_kinds_is_asked_for_heads_layers_kinds_and_as_many_random_heads():
-    groups = needs.asked_groups(MIXED, MIXED, draws=2)
+    groups = need_summary.asked_groups(MIXED, MIXED, draws=2)
     heads, layers = ["0.0", "0.1", "1.0", "1.1"], ["layer 0", "layer 1"]
     assert list(groups) == [*heads, *layers, "local", "global", "random 2 heads 0", "random 2 heads 1"]
     assert groups["global"] == [(0, 0), (0, 1)]
 
 
 def test_a_model_of_one_kind_is_asked_for_the_layers_and_the_random_heads_of_the_other_model():
-    groups, theirs = needs.asked_groups(PLAIN, MIXED, draws=2), by_kind(MIXED, draws=2)
+    groups, theirs = need_summary.asked_groups(PLAIN, MIXED, draws=2), by_kind(MIXED, draws=2)
     assert groups["layers 1 (local in mixed)"] == theirs["local"]
     assert groups["layers 0 (global in mixed)"] == theirs["global"]
     assert groups["random 2 heads 1"] == theirs["random 2 heads 1"]
@@ -109,7 +111,7 @@ def test_a_model_of_one_kind_is_asked_for_the_layers_and_the_random_heads_of_the
     "mixed", [None, replace(MIXED, heads=4, d_head=16), replace(MIXED, layers=3, attention=(GLOBAL, LOCAL, GLOBAL))]
 )
 def test_a_model_of_one_kind_without_a_like_one_has_no_controls(mixed):
-    groups = needs.asked_groups(PLAIN, mixed)
+    groups = need_summary.asked_groups(PLAIN, mixed)
     assert [name for name in groups if "random" in name or "layers" in name] == []
 
 
@@ -121,7 +123,7 @@ def test_a_repeat_is_one_number_a_sequence_at_the_distance_of_its_answers():
         variables = {"ablated": (("group", "prompt", "pos"), rows[None] + 1), "baseline": (("prompt", "pos"), rows)}
         return xr.Dataset(variables, coords=coords, attrs={"model": "m"})
 
-    found = needs.by_repeat({5: part([[1, 2, 6, 3], [0, 0, 0, 4]]), 3: part([[1, 3], [5, 6]])})
+    found = need_summary.by_repeat({5: part([[1, 2, 6, 3], [0, 0, 0, 4]]), 3: part([[1, 3], [5, 6]])})
     assert found["distance"].values.tolist() == [2, 4]
     assert found["length"].values.tolist() == [7, 11]
     # (1 + 3) / 2 and (5 + 6) / 2 at distance 2; 12 / 4 and 4 / 4 at distance 4
@@ -137,7 +139,9 @@ def test_the_same_random_tokens_are_repeated_after_every_length():
 
 def test_distances_inside_and_beyond_the_window_are_averaged_apart():
     found = planted(MIXED, EFFECTS)
-    effects = {name: found.heads[name]["effect"].sel(group=["0.1", "1.0"]).values.tolist() for name in needs.CONDITIONS}
+    effects = {
+        name: found.heads[name]["effect"].sel(group=["0.1", "1.0"]).values.tolist() for name in need_summary.CONDITIONS
+    }
     expected = {"beyond": [2, 0], "cut": [0, 0], "inside": [0, 0.5], "text": [-0.25, 0]}
     assert effects == {name: pytest.approx(values) for name, values in expected.items()}
     assert found.heads["beyond"]["group"].values.tolist() == ["0.0", "0.1", "1.0", "1.1"]
@@ -154,7 +158,7 @@ def test_a_kind_is_compared_with_the_mean_of_the_random_heads_that_are_as_many()
     assert (row.more, row.more_low, row.more_high) == pytest.approx((0.5, 0.5, 0.5))
     # all ten prompts alike; two kinds under four conditions, but local layers masked at their window are exact
     assert row.p == pytest.approx(7 * 2 / 2**10)
-    assert need_words.smaller(row) == 1
+    assert need_text.smaller(row) == 1
     assert [row.group for row in found.compared[:4]] == ["global"] * 4
 
 
@@ -177,14 +181,14 @@ def test_distances_on_one_side_of_the_window_only_are_refused():
     near, far = ([found.repeats.isel(distance=its), found.cut.isel(distance=its)] for its in (slice(2), slice(2, 4)))
     for parts, which in ((near, "beyond"), (far, "inside")):
         with pytest.raises(ValueError, match=f"no repeat {which} a window of 4"):
-            needs.needs(MIXED, found.text, *parts, WINDOW)
+            need_summary.needs(MIXED, found.text, *parts, WINDOW)
     with pytest.raises(ValueError, match="cut holds other distances than repeats"):
-        needs.needs(MIXED, found.text, found.repeats, near[1], WINDOW)
+        need_summary.needs(MIXED, found.text, found.repeats, near[1], WINDOW)
 
 
 def test_what_is_kept_of_a_model_holds_losses_and_effects_by_group():
     found = planted(MIXED, EFFECTS)
-    kept = needs.labelled(found)
+    kept = need_summary.labelled(found)
     np.testing.assert_array_equal(kept["ablated"].sel(group="global"), found.repeats["ablated"].sel(group="global"))
     assert float(kept["effect_beyond"].sel(group="0.1")) == pytest.approx(2)
     assert float(kept["effect_beyond"].sel(group="global")) == pytest.approx(3)
@@ -199,18 +203,18 @@ def test_what_is_kept_of_a_model_holds_losses_and_effects_by_group():
 
 def test_a_sentence_says_higher_lower_unchanged_or_not_told():
     found = planted(MIXED, EFFECTS | {("local", "text"): -0.5, ("local", "beyond"): 1e-9})
-    kinds, _ = need_words.findings(found)
+    kinds, _ = need_text.findings(found)
     said = "Without all 2 global heads it is 3.00 higher (3.00 to 3.00) beyond the window, unchanged inside it"
     assert said in kinds
     assert "with only what they read from beyond the window cut off, 1.50 higher (1.50 to 1.50) there." in kinds
     assert "unchanged beyond the window, 0.75 higher (0.75 to 0.75) inside it and 0.50 lower (0.50 to 0.50)" in kinds
     assert "With as many random heads the four are 2.50, 0.00, 0.00 and 0.00, means of 2 draws; 1, 0, 0 and 2" in kinds
-    noisy, _ = need_words.findings(planted(MIXED, {}, noise=0.1))
+    noisy, _ = need_text.findings(planted(MIXED, {}, noise=0.1))
     assert "not told from before (" in noisy
 
 
 def test_the_strongest_head_is_named_where_it_is_told_from_chance():
-    _, heads = need_words.findings(planted(MIXED, EFFECTS))
+    _, heads = need_text.findings(planted(MIXED, EFFECTS))
     assert "the head that matters most is 0.1 (global; 2.00, 2.00 to 2.00) beyond the window, 1.0 (local; 0.50" in heads
     assert "0.1 (global; -0.25, -0.25 to -0.25) on text" in heads
     assert (
@@ -229,7 +233,7 @@ def test_a_group_that_ends_at_chance_level_is_marked_and_not_compared_with_rando
         assert row.limit == limit
         assert math.isnan(row.p) == (limit is not None)
         assert row.verdict.status == ("supported" if limit is None else "not measured")
-        assert ("higher (4.95 to 4.95, at chance level) beyond" in need_words.findings(found)[0]) == (limit is not None)
+        assert ("higher (4.95 to 4.95, at chance level) beyond" in need_text.findings(found)[0]) == (limit is not None)
 
 
 def test_local_heads_masked_at_their_window_are_exact_and_a_change_there_is_a_contradiction():
@@ -237,24 +241,22 @@ def test_local_heads_masked_at_their_window_are_exact_and_a_change_there_is_a_co
     assert (exact.verdict.status, math.isnan(exact.p)) == ("exact", True)
     wrong = planted(MIXED, {("local", "cut"): 0.5, ("1.0", "cut"): 0.5})
     assert row_of(wrong, "local", "cut").verdict.status == "contradicted"
-    assert "mixed differs from it by up to 0.5" in need_words.findings(wrong)[1]
+    assert "mixed differs from it by up to 0.5" in need_text.findings(wrong)[1]
 
 
 def test_a_model_that_is_at_chance_level_before_anything_is_ablated_has_no_strongest_head():
     found = planted(MIXED, {}, noise=0.01, baseline=math.log(MIXED.d_vocab))
-    assert (
-        "the head that matters most is not known (none was tested) beyond the window" in need_words.findings(found)[1]
-    )
+    assert "the head that matters most is not known (none was tested) beyond the window" in need_text.findings(found)[1]
 
 
 def test_heads_that_change_the_loss_by_less_than_a_hundredth_are_not_counted():
     found = planted(MIXED, {("0.1", "beyond"): 0.009, ("1.1", "beyond"): 0.011})
-    assert "by 0 of 2 global and 1 of 2 local heads beyond" in need_words.findings(found)[1]
+    assert "by 0 of 2 global and 1 of 2 local heads beyond" in need_text.findings(found)[1]
     assert [row[0] for row in need_tables.head_table(found)[1]] == ["1.1"]
 
 
 def test_one_kind_is_said_to_have_no_control():
-    kinds, _ = need_words.findings(planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED))
+    kinds, _ = need_text.findings(planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED))
     assert "All its layers are global: no others are as many, so nothing controls for ablating them all." in kinds
     assert "Without all 4 global heads it is unchanged" in kinds
     assert "Without layers 1 (local in mixed) it is" in kinds
@@ -262,26 +264,26 @@ def test_one_kind_is_said_to_have_no_control():
 
 def test_models_side_by_side_are_told_by_what_is_cut_off_with_the_same_layers():
     plain = planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED)
-    glob, local = need_words.side_by_side([planted(MIXED, EFFECTS), plain])
+    glob, local = need_text.side_by_side([planted(MIXED, EFFECTS), plain])
     over = "(nats a token, 10 sequences, 95 % intervals)"
     assert glob == (
         f"With what layers 0 read from beyond the window cut off, the loss there {over} is 1.50 higher (1.50 to 1.50) "
         "in mixed, where they are global; where all layers are global, unchanged in plain."
     )
     assert "unchanged in mixed, where they are local; where all layers are global, 2.00 higher (2.00 to 2.00)" in local
-    assert need_words.side_by_side([plain]) == []
-    assert need_words.side_by_side([planted(MIXED, EFFECTS)]) == []
+    assert need_text.side_by_side([plain]) == []
+    assert need_text.side_by_side([planted(MIXED, EFFECTS)]) == []
 
 
 def test_what_keeps_numbers_from_their_meaning_is_warned_about():
-    assert need_words.warnings(planted(MIXED, EFFECTS)) == []
-    assert "asked fewer than 8 prompts (3)" in need_words.warnings(planted(MIXED, EFFECTS, prompts=3))[0]
-    lost = need_words.warnings(planted(MIXED, EFFECTS, baseline=0.6 * math.log(MIXED.d_vocab)))
+    assert need_text.warnings(planted(MIXED, EFFECTS)) == []
+    assert "asked fewer than 8 prompts (3)" in need_text.warnings(planted(MIXED, EFFECTS, prompts=3))[0]
+    lost = need_text.warnings(planted(MIXED, EFFECTS, baseline=0.6 * math.log(MIXED.d_vocab)))
     assert [text.split(" the window")[0] for text in lost] == [
         "mixed hardly copies inside",
         "mixed hardly copies beyond",
     ]
-    assert "does not cross the window of 4" in need_words.warnings(planted(MIXED, EFFECTS, text_tokens=4))[0]
+    assert "does not cross the window of 4" in need_text.warnings(planted(MIXED, EFFECTS, text_tokens=4))[0]
 
 
 def test_tables_hold_the_strongest_heads_and_each_kind_beside_its_controls():

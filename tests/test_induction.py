@@ -20,18 +20,23 @@ import planted
 import shell
 import tiny
 from browser import Parsed
-from neolens import circuits, figures, results
+from neolens import figures, results
 from neolens.ablation import each_head
-from neolens.circuits import copying, formation_words, induction_tables, induction_words
-from neolens.circuits import induction as measures
-from neolens.circuits.formation import formations, sides
-from neolens.circuits.induction import Induction, nearest, sure
-from neolens.circuits.induction_comparisons import comparisons
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import random_repeats, repeated
 from neolens.scores import causes
 from neolens.studies import models as loading
+from neolens.studies.induction import formation, formation_text
+from neolens.studies.induction import measure as induction_measure
 from neolens.studies.induction import study as job
+from neolens.studies.induction import summary as measures
+from neolens.studies.induction import tables as induction_tables
+from neolens.studies.induction import text as induction_text
+from neolens.studies.induction.comparisons import comparisons
+from neolens.studies.induction.figures import copying_without, induction_by_length, induction_causes
+from neolens.studies.induction.formation import formations, sides
+from neolens.studies.induction.formation_figures import formation_by_step
+from neolens.studies.induction.summary import Induction, nearest, sure
 from neolens.studies.study import Summary
 
 WINDOW = 12
@@ -57,9 +62,9 @@ def network(heads, folder):
 
 def test_repeat_lengths_stand_on_both_sides_of_the_last_that_a_window_reaches():
     # with n = 16 answers stand 15 back, the last that a layer of window 16 sees; two copies and BOS fit into 128
-    assert copying.lengths(16, 128) == (8, 15, 16, 17, 24, 32, 48)
-    assert copying.lengths(256, 1024) == (128, 255, 256, 257, 384)
-    assert copying.lengths(4, 64) == (3, 4, 5, 6, 8, 12)
+    assert induction_measure.lengths(16, 128) == (8, 15, 16, 17, 24, 32, 48)
+    assert induction_measure.lengths(256, 1024) == (128, 255, 256, 257, 384)
+    assert induction_measure.lengths(4, 64) == (3, 4, 5, 6, 8, 12)
     assert nearest((8, 15, 16, 17), 16) == (16, 17)
     assert measures.formation_lengths((8, 15, 16, 17, 24), 16) == [8, 16, 17]
     with pytest.raises(ValueError, match="repeat lengths 8, 16: expected some on both sides of the window of 16, "):
@@ -70,10 +75,12 @@ def test_repeat_lengths_stand_on_both_sides_of_the_last_that_a_window_reaches():
 
 
 def test_a_planted_induction_head_of_a_local_layer_copies_up_to_its_window_and_is_gone_beyond(tmp_path):
-    found = copying.copying(network({(0, 1): "previous_token", (1, 2): "induction"}, tmp_path), repeats(6, 12, 13))
+    found = induction_measure.copying(
+        network({(0, 1): "previous_token", (1, 2): "induction"}, tmp_path), repeats(6, 12, 13)
+    )
     assert found["n"].values.tolist() == [6, 12, 13]
     assert found["distance"].values.tolist() == [5, 11, 12]
-    assert [copying.holders(found.sel(distance=d)) for d in (5, 11, 12)] == [[(1, 2)], [(1, 2)], []]
+    assert [induction_measure.holders(found.sel(distance=d)) for d in (5, 11, 12)] == [[(1, 2)], [(1, 2)], []]
     assert (found["induction"].sel(layer=1, head=2, distance=[5, 11]) == 1).all()
     assert (found["induction"].sel(layer=[1, 3], distance=12) == 0).all()
     assert found["accuracy"].mean("prompt").values.tolist() == [1, 1, 0]
@@ -83,8 +90,10 @@ def test_a_planted_induction_head_of_a_local_layer_copies_up_to_its_window_and_i
 
 
 def test_one_in_a_global_layer_copies_at_any_distance(tmp_path):
-    found = copying.copying(network({(0, 1): "previous_token", (2, 2): "induction"}, tmp_path), repeats(12, 13))
-    assert [copying.holders(found.sel(distance=d)) for d in (11, 12)] == [[(2, 2)]] * 2
+    found = induction_measure.copying(
+        network({(0, 1): "previous_token", (2, 2): "induction"}, tmp_path), repeats(12, 13)
+    )
+    assert [induction_measure.holders(found.sel(distance=d)) for d in (11, 12)] == [[(2, 2)]] * 2
     assert (found["accuracy"] == 1).all()
     assert (found["together"] - found["others"] > 3).all()
     alone = found.sel(layer=2, head=2)
@@ -111,9 +120,9 @@ def test_what_is_planted_at_a_checkpoint_forms_there(steps, order, tmp_path):
         100 * number: partial(loaded, planted.gpt_neo(heads, window=WINDOW), tmp_path / str(number))
         for number, heads in enumerate(steps)
     }
-    training = copying.over_training(loads, repeats(12, 13))
+    training = induction_measure.over_training(loads, repeats(12, 13))
     facts = neolens.anatomy(tmp_path / "0")
-    result = copying.over_seeds([copying.copying(loads[200](), repeats(12, 13))], [0])
+    result = induction_measure.over_seeds([induction_measure.copying(loads[200](), repeats(12, 13))], [0])
     inside, beyond = formations([Induction(facts, WINDOW, result, training)])
     assert inside.order == beyond.order == order
     assert (inside.beyond, beyond.beyond) == (False, True)
@@ -125,7 +134,7 @@ def test_the_heads_that_hold_the_pattern_at_the_end_are_ablated_at_every_step(tm
         step: partial(loaded, planted.gpt_neo(heads, window=WINDOW), tmp_path / str(step))
         for step, heads in {0: {(0, 1): "previous_token"}, 50: both, 100: both}.items()
     }
-    training = copying.over_training(loads, repeats(12, 13))
+    training = induction_measure.over_training(loads, repeats(12, 13))
     assert training["step"].values.tolist() == [0, 50, 100]
     assert training["holding"].values.tolist() == [[0, 0], [1, 1], [1, 1]]
     assert training["together"].isnull().all(("distance", "prompt")).values.tolist() == [True, False, False]
@@ -141,7 +150,7 @@ def test_the_heads_that_hold_the_pattern_at_the_end_are_ablated_at_every_step(tm
 def test_scores_copying_and_effects_are_those_of_neolens_asked_by_hand():
     model, n = neolens.load("lab/pythia@2"), 17
     tokens = random_repeats(model, n, prompts=8)
-    found = copying.copying(model, {n: tokens}).sel(distance=16)
+    found = induction_measure.copying(model, {n: tokens}).sel(distance=16)
     scores = neolens.attention(model, tokens)
     for name in ("induction", "previous_token"):
         np.testing.assert_allclose(found[name], scores[name], atol=1e-6)
@@ -150,7 +159,7 @@ def test_scores_copying_and_effects_are_those_of_neolens_asked_by_hand():
     np.testing.assert_allclose(found["loss"], -logits.gather(-1, following[..., None])[..., 0].mean(1), atol=1e-4)
     np.testing.assert_allclose(found["accuracy"], (logits.argmax(-1) == following).double().mean(1))
     heads = [(int(a), int(b)) for a, b in np.argwhere(scores["induction"].mean("prompt").values >= 0.4)]
-    assert copying.holders(found) == heads
+    assert induction_measure.holders(found) == heads
     assert len(heads) > 1
     groups = {"all": heads, "one": heads[:1]}
     hooked = neolens.ablate(model, tokens, groups, positions=range(n + 1, 2 * n), engine="hooks", progress=False)
@@ -336,11 +345,11 @@ def test_what_passes_first_is_told_first(curves, order):
         assert formed.order == order
         passed = [name for _, names in order for name in names]
         assert sorted([*passed, *formed.never]) == sorted(["previous_token", "induction", "cause", "copying"])
-    said = formation_words.findings([one], formations([one]))[0]
+    said = formation_text.findings([one], formations([one]))[0]
     parts = re.split(r", then |, and (?=.* at no step)", said.partition("): ")[2].partition(". The heads")[0])
     for (step, names), part in zip(order, parts):
         assert part.startswith("at step 0 already" if step == 0 else f"between steps {step - 10} and {step}")
-        assert [circuits.formation.MILESTONES[name] in part for name in names] == [True] * len(names)
+        assert [formation.MILESTONES[name] in part for name in names] == [True] * len(names)
 
 
 def test_a_cause_has_to_be_told_apart_and_not_only_large():
@@ -354,7 +363,7 @@ def test_a_cause_has_to_be_told_apart_and_not_only_large():
 def test_a_sentence_of_formation_has_its_numbers():
     curves = (rising(0), [0.1, 0.5, 0.1, 0.9], [np.nan, 0.2, np.nan, 2], LOW)
     one = trained(*curves, later=[0, 0.2, 0.7, 2])
-    said = formation_words.findings([one], formations([one]))
+    said = formation_text.findings([one], formations([one]))
     # of 8 prompts that all say the same, 2 of the 256 flips reach the mean
     assert said[0] == (
         "lab/gpt2 at n = 16, fewer than 16 tokens back (4 checkpoints of one network, steps 0 to 30; 95 % intervals "
@@ -386,12 +395,12 @@ def test_steps_at_which_copying_is_at_its_ceiling_on_both_sides_are_not_tested(c
 
 def test_where_nothing_forms_it_is_said_so():
     one = trained(LOW, LOW, NONE, LOW, later=NONE)
-    said = formation_words.findings([one], formations([one]))[0]
+    said = formation_text.findings([one], formations([one]))[0]
     assert said.endswith(
         "95 % intervals over 8 prompts): the previous-token head, the induction pattern, the cause and copying at no "
         "step. The heads that hold the pattern at the end cost 0.5 nats a token more than others at no step."
     )
-    assert formation_words.findings([made()], []) == [
+    assert formation_text.findings([made()], []) == [
         "Without training checkpoints, and so not asked what forms first: lab/gpt-neo."
     ]
 
@@ -404,7 +413,7 @@ def test_the_two_sides_of_the_window_are_set_beside_each_other():
     assert (step, inside, beyond) == (10, pytest.approx(0.9), pytest.approx(0.3))
     assert its.its.mean == pytest.approx(0.6)
     assert found["lab/gpt2", "copying"] is None
-    said = formation_words.findings([one], formations([one]))
+    said = formation_text.findings([one], formations([one]))
     assert said[2].endswith(
         "and n = 17, 16 or more tokens back, the first steps differ in lab/gpt2, for the induction pattern (10 and 20)."
     )
@@ -417,7 +426,7 @@ def test_the_two_sides_of_the_window_are_set_beside_each_other():
 def test_encodings_stand_side_by_side_and_are_not_compared():
     early = trained(rising(0), rising(1), [np.nan, 2, 2, 2], rising(1), name="lab/pythia")
     late = trained(rising(2), rising(3), [*[np.nan] * 3, 2], LOW, name="lab/gpt2")
-    said = formation_words.findings([late, early], formations([late, early]))[-1]
+    said = formation_text.findings([late, early], formations([late, early]))[-1]
     assert said == (
         "First steps at n = 16 and 17, encodings side by side: the previous-token head 0 and 0 in lab/pythia (rotary), "
         "20 and 20 in lab/gpt2 (absolute); the induction pattern 10 and 10 in lab/pythia (rotary), 30 and 30 in "
@@ -425,12 +434,12 @@ def test_encodings_stand_side_by_side_and_are_not_compared():
         "and 10 in lab/pythia (rotary), none and none in lab/gpt2 (absolute). One network a model: this is about these "
         "networks, and no test of their encodings."
     )
-    assert not any("side by side" in text for text in formation_words.findings([late], formations([late])))
+    assert not any("side by side" in text for text in formation_text.findings([late], formations([late])))
 
 
 def test_checkpoints_with_the_same_weights_are_warned_about():
-    assert formation_words.warnings([trained(LOW, LOW, NONE, LOW)]) == []
-    assert formation_words.warnings([trained(LOW, LOW, NONE, LOW, prints="a b a c")]) == [
+    assert formation_text.warnings([trained(LOW, LOW, NONE, LOW)]) == []
+    assert formation_text.warnings([trained(LOW, LOW, NONE, LOW, prints="a b a c")]) == [
         "lab/gpt2 has the same weights at steps 0 and 20: not all of these checkpoints are what they say, so the curve "
         "is not to be trusted."
     ]
@@ -439,7 +448,7 @@ def test_checkpoints_with_the_same_weights_are_warned_about():
 def test_a_finding_names_the_heads_of_each_seed_and_those_that_are_lost_beyond_the_window():
     scores = {(0, 16, 1, 3): 0.5, (0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8, (1, 16, 2, 0): 0.7, (1, 17, 2, 0): 0.7}
     one = made(scores=scores | {(1, 17, 0, 2): 0.6}, seeds=2)
-    said = induction_words.findings([one], comparisons([one]))
+    said = induction_text.findings([one], comparisons([one]))
     assert said[2] == (
         "lab/gpt-neo (absolute positions, layers 1 and 3 local; 2 networks): at n = 16 the induction pattern (score at "
         "least 0.4) is held by 3 heads: in seed 0 2.1 (0.90) and 1.3 (local, 0.50); in seed 1 2.0 (0.70). At n = 17 by "
@@ -471,37 +480,37 @@ def test_a_finding_names_the_heads_of_each_seed_and_those_that_are_lost_beyond_t
 
 def test_a_single_network_speaks_of_its_prompts_and_is_warned_about():
     one = made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in (16, 17)})
-    said = induction_words.findings([one], comparisons([one]))
+    said = induction_text.findings([one], comparisons([one]))
     assert "1 network): at n = 16 the induction pattern (score at least 0.4) is held by 1 head: 1.0 (0.90)." in said[1]
     assert "by 3.00 (95 %: 3.00 to 3.00, n = 8 prompts), corrected p = 0.0078; " in said[3]
-    assert induction_words.warnings([one]) == [
+    assert induction_text.warnings([one]) == [
         "lab/gpt2 is one network: its intervals and p are over prompts, and about no other network."
     ]
 
 
 def test_what_does_not_copy_holds_nothing_or_leaves_no_others_is_said():
     idle = made("lab/gpt2", accuracy=0.1, seeds=2)
-    said = induction_words.findings([idle], comparisons([idle]))
+    said = induction_text.findings([idle], comparisons([idle]))
     assert "2 networks): no head holds the induction pattern (score at least 0.4) at n = 16 or 17." in said[1]
     assert (
         said[3]
         == "Ablating all induction heads of lab/gpt2 at once: at n = 16 there are none; at n = 17 there are none."
     )
-    assert induction_words.warnings([idle])[0] == (
+    assert induction_text.warnings([idle])[0] == (
         "lab/gpt2, seeds 0 and 1, copies 10.0% and 10.0% at n = 16: ablating heads can take little away there."
     )
     full = made("lab/gpt2", scores={(0, 16, 1, 0): 0.9}, others=np.nan)
     assert (
         "at n = 16 it adds 4.00 nats a token; whether that is more than control heads do is not measured: "
-        in " ".join(induction_words.findings([full], comparisons([full])))
+        in " ".join(induction_text.findings([full], comparisons([full])))
     )
-    assert any("in more than half of its heads at n = 16" in text for text in induction_words.warnings([full]))
+    assert any("in more than half of its heads at n = 16" in text for text in induction_text.warnings([full]))
 
 
 def test_what_changes_at_the_window_comes_first():
     scores = {(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8, (0, 16, 1, 3): 0.5}
     one = made(scores=scores)
-    said = induction_words.findings([one], comparisons([one]))
+    said = induction_text.findings([one], comparisons([one]))
     # tested: the cause at 16 and 17, global scores, ablation; the cause at n = 8 has no heads
     assert said[0] == (
         "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 2 "
@@ -513,7 +522,7 @@ def test_what_changes_at_the_window_comes_first():
 
 def test_what_changes_where_every_layer_is_global_is_not_put_down_to_the_window():
     one = made("lab/nope", scores={(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8})
-    said = induction_words.findings([one], comparisons([one]))
+    said = induction_text.findings([one], comparisons([one]))
     assert said[0].endswith(" Where every layer is global it changes with n, and not by a window.")
     assert said[1].startswith("lab/nope (no positions, every layer global; 1 network): ")
 
@@ -527,10 +536,10 @@ def test_an_ablation_that_ends_at_chance_level_is_not_tested(loss, tested):
     tests = comparisons([one])
     for key in (("lab/gpt2", "needed", 16), ("lab/gpt2", "needed", 17), ("lab/gpt2", "together", None)):
         assert np.isfinite(tests[key].p_adjusted) == tested == (tests[key].untested is None)
-    verdict = induction_words.cause(one, 16, tests)
+    verdict = induction_text.cause(one, 16, tests)
     assert verdict.status == ("supported" if tested else "not measured")
     assert ("chance level" in verdict.reason) != tested
-    said = " ".join(induction_words.findings([one], tests))
+    said = " ".join(induction_text.findings([one], tests))
     assert ("not tested: ends at chance level in lab/gpt2 without induction heads (" in said) != tested
     assert ("is higher all the same, by at least 3.95" in said) != tested
 
@@ -559,13 +568,13 @@ def test_the_score_of_local_layers_beyond_their_window_is_exact_and_not_tested()
 def test_the_law_is_checked_and_a_broken_one_is_shouted():
     fine = made(scores={(0, 16, 1, 3): 0.5})
     assert fine.out_of_reach == 0
-    assert induction_words.law([fine]) == (
+    assert induction_text.law([fine]) == (
         "Where the answer stands a window or more tokens back (n - 1 >= w) the induction score of a local layer has to "
         "be exactly 0. The largest in lab/gpt-neo (1 network) at n = 17 is 0: so it is."
     )
     broken = made(scores={(0, 17, 1, 3): 1e-9})
-    assert "is 1e-09: so the law is BROKEN" in induction_words.law([broken])
-    assert "cannot be" in induction_words.warnings([broken])[0]
+    assert "is 1e-09: so the law is BROKEN" in induction_text.law([broken])
+    assert "cannot be" in induction_text.warnings([broken])[0]
     late = made(training=trained(LOW, LOW, NONE, LOW, beyond=[0, 0, 1e-3, 0], name="lab/gpt-neo").training)
     assert late.out_of_reach == 1e-3  # the training's head 1.0 is in a local layer of lab/gpt-neo
     assert made("lab/gpt2").out_of_reach is None
@@ -582,7 +591,7 @@ def test_the_law_is_checked_and_a_broken_one_is_shouted():
 
 def test_a_random_local_layer_obeys_the_law_too(bridges):
     n = {size: repeated(range(1, tiny.VOCAB), size, bos=0, prompts=8) for size in (tiny.WINDOW, tiny.WINDOW + 1)}
-    found = copying.copying(bridges["gpt-neo"], n)
+    found = induction_measure.copying(bridges["gpt-neo"], n)
     local = found["induction"].isel(layer=found["attention_kind"].values == "local")
     assert (local.sel(distance=tiny.WINDOW) == 0).all()
     assert (local.sel(distance=tiny.WINDOW - 1) > 0).all()
@@ -624,23 +633,23 @@ def test_figures_show_scores_causes_and_formation():
     scores = {(0, 16, 1, 3): 0.5, (0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8}
     both = [made(scores=scores), trained(rising(0), rising(1), [np.nan, 2, 2, 2], rising(2))]
     held = {one.name: one.joined for one in both}
-    by_length = figures.induction_by_length(held)
+    by_length = induction_by_length(held)
     lines = {trace.name: trace for trace in by_length.data if trace.xaxis == "x" and trace.mode == "lines+markers"}
     assert list(lines["best head of a local layer"].y) == [0, 0.5, 0]
     assert list(lines["best head of a global layer"].y) == [0, 0.9, 0.8]
     assert lines["best head of a local layer"].line.color == figures.LOCAL_COLOUR
     assert by_length.layout.xaxis.ticktext == ("8", "16", "17")
     assert by_length.layout.shapes[0].x0 == 1.5  # between 16 and 17
-    points = [trace for trace in figures.induction_causes(held).data if trace.xaxis == "x" and len(trace.x)]
+    points = [trace for trace in induction_causes(held).data if trace.xaxis == "x" and len(trace.x)]
     assert {trace.name: (*trace.x.round(6), *trace.y) for trace in points} == {
         "local layer, inside the window": (0.5, 0.4),
         "global layer, inside the window": (0.9, 0.4),
         "global layer, beyond the window": (0.8, 0.4),
     }
-    without = {trace.name: trace for trace in figures.copying_without(held).data if trace.xaxis == "x"}
+    without = {trace.name: trace for trace in copying_without(held).data if trace.xaxis == "x"}
     assert list(without["all induction heads at once"].y)[1:] == [4, 4]
     assert list(without["as many random heads"].y)[1:] == [1, 1]
-    formed = figures.formation_by_step(held)
+    formed = formation_by_step(held)
     curves = {trace.name: trace for trace in formed.data if trace.name and trace.line.dash == "solid"}
     assert list(curves["best previous-token score"].y) == pytest.approx([0.9] * 4)
     assert list(curves["copied"].y) == pytest.approx([0.1, 0.1, 0.9, 0.9])
@@ -651,11 +660,11 @@ def test_figures_show_scores_causes_and_formation():
         == 1
     )
     with pytest.raises(ValueError, match="no result has training checkpoints"):
-        figures.formation_by_step({"lab/gpt-neo": made().joined})
+        formation_by_step({"lab/gpt-neo": made().joined})
     with pytest.raises(
-        ValueError, match=r"results\['wrong'\] without .*expected the result of neolens.circuits.induction"
+        ValueError, match=r"results\['wrong'\] without .*expected the result of neolens.studies.induction.summary"
     ):
-        figures.induction_by_length({"wrong": xr.Dataset()})
+        induction_by_length({"wrong": xr.Dataset()})
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------
@@ -823,7 +832,7 @@ def test_each_repeat_length_and_each_checkpoint_is_a_part_and_only_the_first_net
 
 def test_checkpoints_measured_by_themselves_are_a_training_measured_at_once(result):
     steps = {step: partial(neolens.load, "lab/gpt-neo", revision=f"step{step}") for step in (400, 3500)}
-    whole = copying.over_training(
+    whole = induction_measure.over_training(
         steps, {n: random_repeats(neolens.load("lab/gpt-neo"), n, prompts=8) for n in (16, 17)}
     )
     assert float(whole["later"].sel(step=400).max()) > 0.1
@@ -842,7 +851,7 @@ def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
 def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, result, tmp_path, monkeypatch):
     out, measured = shutil.copytree(done, tmp_path / "out"), []
     (out / "networks" / "lab-gpt-neo@1.nc").unlink()
-    copied = copying.copying
+    copied = induction_measure.copying
     monkeypatch.setattr(
         copying, "copying", lambda model, of: measured.append((model.anatomy.name, *of)) or copied(model, of)
     )

@@ -14,12 +14,18 @@ import browser
 import neolens
 import shell
 from browser import Parsed
-from neolens import circuits, results
+from neolens import results
 from neolens.lab import folder
 from neolens.models.config_facts import from_config
+from neolens.patching import effects
+from neolens.patching.effects import ranked
 from neolens.prompts import indirect_object
 from neolens.studies import models
+from neolens.studies.ioi import published
 from neolens.studies.ioi import study as job
+from neolens.studies.ioi.published import ROLES
+from neolens.studies.ioi.summary import SITES, circuit, joined
+from neolens.studies.ioi.text import finding, head_table, published_table, task_table, warnings
 
 POSITIONS = ("io", "s1", "s2", "end")
 
@@ -43,25 +49,25 @@ def of_head(effect, head):
 
 def test_a_share_is_what_a_patch_moves_of_the_difference_of_the_means():
     # clean 4 and 2, corrupted 0 and -2: between them 4 and 4. Head 0 moves 2 and 1, head 1 moves 4 and 0.
-    effect = circuits.effects(patched([[2, 4], [-1, -2]], clean=[4, 2], corrupted=[0, -2]))
+    effect = effects.effects(patched([[2, 4], [-1, -2]], clean=[4, 2], corrupted=[0, -2]))
     np.testing.assert_allclose(effect["share"].values.ravel(), [3 / 8, 4 / 8])
 
 
 def test_a_prompt_whose_runs_hardly_differ_does_not_outweigh_the_others():
     # between 10 and 0.1: the mean of the ratios would be (0.5 + 5) / 2
-    effect = circuits.effects(patched([[5], [0.5]], clean=[10, 0.1], corrupted=[0, 0]))
+    effect = effects.effects(patched([[5], [0.5]], clean=[10, 0.1], corrupted=[0, 0]))
     assert of_head(effect, 0)[0] == pytest.approx(5.5 / 10.1)
 
 
 def test_noising_has_the_same_sign_as_denoising():
     # clean 4, corrupted 0: a head without which 1 is left moves 3 of 4
-    effect = circuits.effects(patched([[1, 4, 5]], clean=[4], corrupted=[0], direction="noise"))
+    effect = effects.effects(patched([[1, 4, 5]], clean=[4], corrupted=[0], direction="noise"))
     np.testing.assert_allclose(effect["share"].values.ravel(), [0.75, 0, -0.25])
 
 
 def test_an_interval_holds_the_means_of_resampled_prompts():
     # resamples of two prompts: twice the first (1), one of each (2/3), twice the second (0)
-    effect = circuits.effects(patched([[4, 2], [0, 1]], clean=[4, 2], corrupted=[0, 0]))
+    effect = effects.effects(patched([[4, 2], [0, 1]], clean=[4, 2], corrupted=[0, 0]))
     assert of_head(effect, 0) == pytest.approx([2 / 3, 0, 1])
     assert of_head(effect, 1) == pytest.approx([1 / 2, 1 / 2, 1 / 2])
 
@@ -72,22 +78,22 @@ def test_an_interval_is_that_of_the_binomial_distribution_where_prompts_move_all
         return int(np.searchsorted(terms, share)) / 40
 
     values = [[1.0]] * 30 + [[0.0]] * 10
-    effect = circuits.effects(patched(values, clean=[1] * 40, corrupted=[0] * 40), resamples=20_000)
+    effect = effects.effects(patched(values, clean=[1] * 40, corrupted=[0] * 40), resamples=20_000)
     assert of_head(effect, 0) == pytest.approx([0.75, quantile(0.025), quantile(0.975)], abs=1e-9)
 
 
 def test_intervals_do_not_change_from_call_to_call():
     result = patched([[1.0], [3.0], [0.5]], clean=[4, 4, 4], corrupted=[0, 0, 0])
-    assert circuits.effects(result).identical(circuits.effects(result))
+    assert effects.effects(result).identical(effects.effects(result))
 
 
 def test_what_has_no_share_is_nan():
-    backwards = circuits.effects(patched([[1], [1]], clean=[0, 1], corrupted=[1, 1]))
+    backwards = effects.effects(patched([[1], [1]], clean=[0, 1], corrupted=[1, 1]))
     assert np.isnan(of_head(backwards, 0)).all()
-    share, low, high = of_head(circuits.effects(patched([[1]], clean=[2], corrupted=[0])), 0)
+    share, low, high = of_head(effects.effects(patched([[1]], clean=[2], corrupted=[0])), 0)
     assert share == 0.5
     assert np.isnan([low, high]).all()
-    gap = circuits.effects(patched([[1, np.nan], [1, 2]], clean=[2, 2], corrupted=[0, 0]))
+    gap = effects.effects(patched([[1, np.nan], [1, 2]], clean=[2, 2], corrupted=[0, 0]))
     assert of_head(gap, 0)[0] == 0.5
     assert np.isnan(of_head(gap, 1)).all()
 
@@ -96,21 +102,21 @@ def test_effects_of_something_else_are_refused():
     result = patched([[1]], clean=[2], corrupted=[0])
     for wrong in (result.drop_vars("clean"), result.expand_dims(metric=["loss"])):
         with pytest.raises(ValueError, match="expected a result of neolens.patch with one metric"):
-            circuits.effects(wrong)
+            effects.effects(wrong)
 
 
 def test_heads_are_ranked_by_size_or_by_sign_and_those_without_a_share_left_out():
-    share = circuits.effects(patched([[1, -3, 2, np.nan]], clean=[4], corrupted=[0]))["share"].sel(pos="end")
-    assert circuits.ranked(share) == ["0.1", "0.2", "0.0"]
-    assert circuits.ranked(share, 1) == ["0.2", "0.0", "0.1"]
-    assert circuits.ranked(share, -1) == ["0.1", "0.0", "0.2"]
+    share = effects.effects(patched([[1, -3, 2, np.nan]], clean=[4], corrupted=[0]))["share"].sel(pos="end")
+    assert ranked(share) == ["0.1", "0.2", "0.0"]
+    assert ranked(share, 1) == ["0.2", "0.0", "0.1"]
+    assert ranked(share, -1) == ["0.1", "0.0", "0.2"]
 
 
 def planted(facts, effects, *, prompts=10, clean=4.0, corrupted=0.0, right=None):
     """A joined result in which only `effects` (site, position, head) -> share move anything."""
     shape = (prompts, facts.layers, facts.heads, len(POSITIONS))
     by_site = {}
-    for site in circuits.SITES:
+    for site in SITES:
         values = np.full(shape if site != "resid_pre" else (*shape[:2], shape[3]), corrupted, dtype=np.float32)
         for (its, position, head), share in effects.items():
             if its == site:
@@ -126,7 +132,7 @@ def planted(facts, effects, *, prompts=10, clean=4.0, corrupted=0.0, right=None)
         attrs = {"direction": "denoise", "model": facts.name, "site": site, "seconds": 1.0}
         coords = {"prompt": range(prompts), "pos": list(POSITIONS)}
         by_site[site] = results.build(variables, facts, coords=coords, attrs=attrs)
-    return circuits.joined(by_site)
+    return joined(by_site)
 
 
 GPT2 = neolens.anatomy("gpt2")
@@ -147,13 +153,13 @@ CIRCUIT = {
 
 
 def test_the_published_heads_are_the_26_heads_in_7_classes_of_the_paper():
-    heads = [head for role in circuits.ROLES for head in role.heads]
-    assert (len(circuits.ROLES), len(heads), len(set(heads))) == (7, 26, 26)
+    heads = [head for role in ROLES for head in role.heads]
+    assert (len(ROLES), len(heads), len(set(heads))) == (7, 26, 26)
     assert all(0 <= int(part) < 12 for head in heads for part in head.split("."))
 
 
 def test_published_heads_are_ranked_by_the_patch_that_should_show_them():
-    found = circuits.circuit(planted(GPT2, CIRCUIT), GPT2)
+    found = circuit(planted(GPT2, CIRCUIT), GPT2)
     rows = {(row.role, row.site): row for row in found.compared}
     movers = rows["name mover", "q"]
     assert dict(movers.ranks) == {"9.9": 1, "10.0": 4, "9.6": 2}
@@ -170,8 +176,8 @@ def test_published_heads_are_ranked_by_the_patch_that_should_show_them():
 
 
 def test_a_report_of_gpt2_has_the_published_columns():
-    found = circuits.circuit(planted(GPT2, CIRCUIT), GPT2)
-    header, rows = circuits.head_table(found)
+    found = circuit(planted(GPT2, CIRCUIT), GPT2)
+    header, rows = head_table(found)
     roles = {row[1]: row[-1] for row in rows}
     assert header[-1] == "published role"
     assert roles == {
@@ -184,14 +190,14 @@ def test_a_report_of_gpt2_has_the_published_columns():
         "3.0": "duplicate token",
         "1.1": "",
     }
-    assert ["name mover", "q at end", "9.9 (1), 10.0 (4), 9.6 (2)", "2 of 3 in 3"] in circuits.published_table(found)[1]
-    assert circuits.task_table([found])[1][-1] == ["gpt2, Wang et al. 2022", None, 0.993, 3.56, None]
-    assert "2 of 3 name mover heads (by q at end, first 3)" in circuits.finding(found)
+    assert ["name mover", "q at end", "9.9 (1), 10.0 (4), 9.6 (2)", "2 of 3 in 3"] in published_table(found)[1]
+    assert task_table([found])[1][-1] == ["gpt2, Wang et al. 2022", None, 0.993, 3.56, None]
+    assert "2 of 3 name mover heads (by q at end, first 3)" in finding(found)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "GPT2", "openai-community/gpt2"])
 def test_every_name_of_gpt2_has_the_published_roles(name):
-    assert circuits.published(neolens.anatomy(name)) == circuits.ROLES
+    assert published.published(neolens.anatomy(name)) == ROLES
 
 
 SHAPED = from_config(GPT2Config(n_layer=12, n_head=12, n_embd=24), "my-model")
@@ -206,23 +212,23 @@ OTHERS = {
 
 @pytest.mark.parametrize("facts", OTHERS.values(), ids=OTHERS)
 def test_no_other_model_has_published_roles(facts):
-    assert circuits.published(facts) == ()
+    assert published.published(facts) == ()
 
 
 def test_without_published_roles_the_table_is_the_same_less_a_column():
     other = replace(GPT2, name="my-model")
-    ours, theirs = (circuits.circuit(planted(facts, CIRCUIT), facts) for facts in (GPT2, other))
-    (header, rows), (shorter, cut) = circuits.head_table(ours), circuits.head_table(theirs)
+    ours, theirs = (circuit(planted(facts, CIRCUIT), facts) for facts in (GPT2, other))
+    (header, rows), (shorter, cut) = head_table(ours), head_table(theirs)
     assert shorter == header[:-1]
     assert cut == [row[:-1] for row in rows]
-    assert len(circuits.task_table([theirs])[1]) == 1
-    assert "published" not in circuits.finding(theirs)
+    assert len(task_table([theirs])[1]) == 1
+    assert "published" not in finding(theirs)
 
 
 def test_a_table_holds_the_rank_the_kind_and_the_strongest_places_of_a_head():
     effects = {("z", "end", "1.3"): -0.5, ("k", "s2", "1.3"): 0.1, ("k", "end", "1.3"): -0.2, ("v", "s2", "1.3"): 0.3}
-    found = circuits.circuit(planted(MIXED, effects | {("z", "s2", "0.2"): 0.25}), MIXED)
-    header, rows = circuits.head_table(found)
+    found = circuit(planted(MIXED, effects | {("z", "s2", "0.2"): 0.25}), MIXED)
+    header, rows = head_table(found)
     assert header == ["", "head", "layer", "z at end", "95 % interval", "z at s2", "q at end", "k", "at", "v", "at"]
     rank, head, span, z, interval, z_s2, q, k, k_at, v, v_at = rows[0]
     assert (rank, head, span, interval, k_at, v_at) == (1, "1.3", "local 16", "-0.500 to -0.500", "end", "s2")
@@ -234,19 +240,19 @@ def test_a_table_holds_the_rank_the_kind_and_the_strongest_places_of_a_head():
 def test_a_finding_names_heads_kinds_inputs_and_layers():
     stream = {("resid_pre", "s2", layer): 1.0 for layer in (0, 1, 2)} | {("resid_pre", "end", 3): 0.8}
     heads = {("z", "end", "2.0"): 0.84, ("v", "s2", "2.0"): 0.83, ("z", "end", "3.2"): 0.09, ("q", "end", "3.2"): 0.07}
-    found = circuits.circuit(planted(MIXED, stream | heads | {("z", "end", "1.1"): 0.01}), MIXED)
-    assert circuits.finding(found) == (
+    found = circuit(planted(MIXED, stream | heads | {("z", "end", "1.1"): 0.01}), MIXED)
+    assert finding(found) == (
         "mixed puts the answer above the distractor in 10 of 10 prompts (mean logit difference 4.00, corrupted 0.00). "
         "Of what lies between the two, patching the residual stream moves half or more at s2 before layers 0 to 2 and "
         "at end before layer 3. The heads that move most of it at end are 2.0 (global; z 0.84, v at s2 0.83) and 3.2 "
         "(local 16; z 0.09, q at end 0.07). The strongest there in a global layer: 2.0 (0.84); in a local one: 3.2 "
         "(0.09)."
     )
-    assert circuits.warnings(found) == []
+    assert warnings(found) == []
 
 
 def test_a_finding_says_when_no_head_moves_anything():
-    said = circuits.finding(circuits.circuit(planted(MIXED, {}), MIXED))
+    said = finding(circuit(planted(MIXED, {}), MIXED))
     assert "No single head moves 2% of it at end" in said
     assert "in a global layer: none that moves 2%; in a local one: none that moves 2%" in said
 
@@ -256,31 +262,29 @@ def test_a_head_whose_interval_holds_0_is_in_no_sentence():
     # by turns +0.5 and -0.3 of the difference: 0.1 on average
     swings = np.where(np.arange(10) % 2, 2.0, -1.2).astype(np.float32)
     result["patched_z"].loc[{"layer": 2, "head": 0, "pos": "end"}] = swings
-    assert "2.0 (global; z" not in circuits.finding(circuits.circuit(result, MIXED))
+    assert "2.0 (global; z" not in finding(circuit(result, MIXED))
 
 
 def test_a_model_that_does_not_do_the_task_is_warned_about_and_nothing_is_found_in_it():
-    found = circuits.circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=8), MIXED)
-    assert circuits.finding(found).endswith("in 8 of 10 prompts (mean logit difference 3.10, corrupted 0.00).")
-    assert circuits.warnings(found) == [
+    found = circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=8), MIXED)
+    assert finding(found).endswith("in 8 of 10 prompts (mean logit difference 3.10, corrupted 0.00).")
+    assert warnings(found) == [
         "mixed puts the answer above the distractor in only 8 of 10 prompts, less than 90%: it does not do this task, "
         "so its heads are no circuit for it."
     ]
 
 
 def test_a_corruption_that_changes_nothing_is_warned_about_and_leaves_the_table_blank():
-    found = circuits.circuit(planted(MIXED, {}, clean=4.0, corrupted=4.0), MIXED)
-    assert "there is nothing to have a share of, and its table is blank" in circuits.warnings(found)[0]
-    assert circuits.head_table(found)[1] == []
-    assert circuits.finding(found).endswith("(mean logit difference 4.00, corrupted 4.00).")
+    found = circuit(planted(MIXED, {}, clean=4.0, corrupted=4.0), MIXED)
+    assert "there is nothing to have a share of, and its table is blank" in warnings(found)[0]
+    assert head_table(found)[1] == []
+    assert finding(found).endswith("(mean logit difference 4.00, corrupted 4.00).")
 
 
 def test_few_prompts_are_warned_about():
-    found = circuits.circuit(planted(MIXED, {}, prompts=1), MIXED)
-    assert circuits.warnings(found) == ["mixed was asked fewer than 8 prompts (1): its intervals are rough."]
-    assert (
-        circuits.head_table(circuits.circuit(planted(MIXED, {("z", "end", "2.0"): 1}, prompts=1), MIXED))[1][0][4] == ""
-    )
+    found = circuit(planted(MIXED, {}, prompts=1), MIXED)
+    assert warnings(found) == ["mixed was asked fewer than 8 prompts (1): its intervals are rough."]
+    assert head_table(circuit(planted(MIXED, {("z", "end", "2.0"): 1}, prompts=1), MIXED))[1][0][4] == ""
 
 
 def call(*arguments):
@@ -300,7 +304,7 @@ def test_it_writes_a_result_a_record_and_a_report(done):
     assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
 
 
-@pytest.mark.parametrize("site", circuits.SITES)
+@pytest.mark.parametrize("site", SITES)
 def test_the_result_is_that_of_patching_directly(done, site):
     result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
     model = neolens.load("lab/gpt-neo")
@@ -315,7 +319,7 @@ def test_the_result_is_that_of_patching_directly(done, site):
 
 def test_before_s2_nothing_moves_and_at_s2_the_first_residual_moves_all(done):
     result = results.load(done / "result.nc")
-    for site in circuits.SITES:
+    for site in SITES:
         there = result[f"patched_{site}"].sel(pos=["io", "s1"])
         assert (there == result["corrupted"]).where(there.notnull()).all()
     whole = result["patched_resid_pre"].sel(pos="s2", layer=0)
@@ -458,7 +462,7 @@ def test_resume_patches_only_the_networks_that_are_missing(done, tmp_path, monke
         job, "patch", lambda model, *args, **kw: patched.append(model.anatomy.name) or neolens.patch(model, *args, **kw)
     )
     assert call("--models", "lab/gpt-neo", "lab/pythia", "--prompts", "8", "--resume", "--out", tmp_path) == 0
-    assert patched == ["lab/pythia"] * len(circuits.SITES)
+    assert patched == ["lab/pythia"] * len(SITES)
     xr.testing.assert_equal(results.load(tmp_path / "result.nc"), results.load(done / "result.nc"))
 
 

@@ -303,7 +303,7 @@ def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(folder):
 
 
 def test_a_folder_called_like_a_published_model_is_not_taken_for_it(folder):
-    from neolens.circuits.published import published
+    from neolens.studies.ioi.published import published
 
     config = json.dumps({"model_type": "gpt2", "n_layer": 12, "n_head": 12, "n_embd": 768})
     other = folder.rename(folder.parent / "gpt2")

@@ -10,13 +10,14 @@ from safetensors.torch import load_file, save_file
 
 import browser
 import shell
-from neolens import findings, results, views
+from neolens import results, views
 from neolens.models import anatomy, load
 from neolens.network import patterns
 from neolens.scores import laws
 from neolens.studies import models
 from neolens.studies.inputs import source
 from neolens.studies.local_vs_global import study as job
+from neolens.studies.local_vs_global import text as attention_text
 
 
 def call(*arguments):
@@ -154,8 +155,8 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp
 
 
 def test_findings_are_silent_about_what_was_not_measured():
-    assert findings.local_and_global({}, 16, (8, 32)) == []
-    assert findings.laws_hold({})
+    assert attention_text.local_and_global({}, 16, (8, 32)) == []
+    assert attention_text.laws_hold({})
 
 
 def test_a_context_that_does_not_cross_the_window_is_refused_before_anything_is_loaded(capsys, tmp_path):

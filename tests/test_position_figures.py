@@ -8,9 +8,10 @@ import pytest
 import xarray as xr
 
 import neolens
-from neolens import encodings, figures, position
+from neolens import figures, position
 from neolens.models import load
 from neolens.prompts import random_repeats, random_tokens
+from neolens.studies.rotary_vs_absolute.measure import over_seeds, probe, texts
 
 NAMES = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
 
@@ -21,8 +22,8 @@ def arms():
     found = {}
     for name in NAMES:
         model = load(name)
-        network = encodings.probe(model, encodings.texts(model, prompts=8))
-        found[name] = encodings.over_seeds([network], [0])
+        network = probe(model, texts(model, prompts=8))
+        found[name] = over_seeds([network], [0])
     return found
 
 

@@ -13,13 +13,15 @@ from scipy import stats
 import browser
 import neolens
 import shell
-from neolens import encodings, figures, results
-from neolens.encodings import MEASURES, Encoding, contrasts, measure_table
-from neolens.encodings import words as encodings_words
+from neolens import figures, results
 from neolens.models import anatomy, load
 from neolens.prompts import random_repeats
 from neolens.scores import share_beyond
 from neolens.studies.rotary_vs_absolute import study as job
+from neolens.studies.rotary_vs_absolute import text as encodings_words
+from neolens.studies.rotary_vs_absolute.measure import probe, texts
+from neolens.studies.rotary_vs_absolute.summary import MEASURES, Encoding, contrasts
+from neolens.studies.rotary_vs_absolute.text import findings, measure_table, warnings
 
 MODELS = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
 
@@ -190,7 +192,7 @@ def test_arms_without_a_common_seed_are_said_not_to_be_compared():
     one, other = arm("lab/gpt2", **made_up([1, 2, 3])), arm("lab/pythia-sequential", **made_up([1, 2, 3]))
     apart = [Encoding(one.facts, one.result.isel(seed=[0])), Encoding(other.facts, other.result.isel(seed=[1]))]
     assert contrasts(apart) == []
-    assert encodings.warnings(apart)[-1] == (
+    assert warnings(apart)[-1] == (
         "lab/gpt2 and lab/pythia-sequential have no seed in common, and so are not compared."
     )
 
@@ -198,8 +200,8 @@ def test_arms_without_a_common_seed_are_said_not_to_be_compared():
 def test_a_window_as_long_as_the_prompts_is_no_hindrance():
     model = load("lab/gpt-neo")
     with neolens.what_if(model, windows={1: 64, 3: 64}):
-        asked = encodings.texts(model, prompts=8)
-        found = encodings.probe(model, asked)
+        asked = texts(model, prompts=8)
+        found = probe(model, asked)
         mass = neolens.attention(model, asked.repeats)
     near = 1 - share_beyond(mass, 65 // 4).mean("prompt")
     np.testing.assert_allclose(found["score"].sel(role="local_only"), near, atol=1e-9)
@@ -263,7 +265,7 @@ def test_a_difference_worked_by_hand_is_told_apart_and_an_equal_one_is_not():
     assert loss.difference.mean == pytest.approx(3.0)
     assert loss.told_apart
     assert not by_measure["induction"].told_apart
-    said = encodings.findings([], list(by_measure.values()))
+    said = findings([], list(by_measure.values()))
     assert "told apart in 1 of 8 measures: loss where a copy is predicted" in said[0]
     assert "best induction head" in said[0].split("Not told apart in")[1]
 

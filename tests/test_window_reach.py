@@ -13,17 +13,19 @@ import oracles
 import shell
 import tiny
 from browser import Parsed
-from neolens import circuits, figures, report, results
-from neolens.circuits import crossing_tables
-from neolens.circuits import crossing_words as words
-from neolens.circuits.arrivals import arrivals
-from neolens.circuits.carriers import ALL_LOCAL, each_distance
+from neolens import figures, report, results
 from neolens.prompts.pairs import PromptPairs
 from neolens.studies.models import read_models, seed_of
+from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach import study as job
+from neolens.studies.window_reach import tables as reach_tables
+from neolens.studies.window_reach import text as words
+from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.measure import TASKS, crossing, of_all_tasks, planted
+from neolens.studies.window_reach.summary import ALL_LOCAL, carriers, each_distance, side
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
-every_task = pytest.mark.parametrize("task", circuits.TASKS)
+every_task = pytest.mark.parametrize("task", TASKS)
 
 
 # Planting ---------------------------------------------------------------------------------------------------
@@ -32,7 +34,7 @@ every_task = pytest.mark.parametrize("task", circuits.TASKS)
 @every_task
 @pytest.mark.parametrize("distance", [12, 40])
 def test_the_answer_is_planted_at_its_distance_and_nothing_else_differs(task, distance):
-    pairs = circuits.planted(neolens.load("lab/gpt2"), task, distance, 8, seed=3)
+    pairs = planted(neolens.load("lab/gpt2"), task, distance, 8, seed=3)
     assert len(pairs) == 8
     assert len(set(pairs.lengths)) == 1
     for number, (clean, corrupted) in enumerate(zip(pairs.clean, pairs.corrupted, strict=True)):
@@ -46,21 +48,21 @@ def test_the_answer_is_planted_at_its_distance_and_nothing_else_differs(task, di
 
 def test_planting_is_the_same_again_and_different_with_another_seed():
     model = neolens.load("lab/gpt2")
-    one, again, other = (circuits.planted(model, "recall", 20, 8, seed) for seed in (0, 0, 1))
+    one, again, other = (planted(model, "recall", 20, 8, seed) for seed in (0, 0, 1))
     assert all(map(torch.equal, (*one.clean, *one.corrupted), (*again.clean, *again.corrupted)))
     assert not all(a.tolist() == b.tolist() for a, b in zip(one.clean, other.clean))
 
 
 def test_a_distance_without_room_is_refused():
     with pytest.raises(ValueError, match="recall at distance 120: in the model's 128 positions it can be asked at 3"):
-        circuits.planted(neolens.load("lab/gpt2"), "recall", 120, 8, seed=0)
+        planted(neolens.load("lab/gpt2"), "recall", 120, 8, seed=0)
 
 
 def test_distances_stand_on_both_sides_of_the_first_that_is_out_of_reach():
     # a layer of window 16 sees 15 tokens back and not 16; 4 * 16 leaves room for the question in 128
-    assert circuits.distances(16, 128) == (14, 15, 16, 17, 18, 32, 64)
-    assert circuits.distances(256, 1024) == (254, 255, 256, 257, 258, 512)
-    assert circuits.distances(2, 128) == (1, 2, 3, 4, 8)
+    assert reach_measure.distances(16, 128) == (14, 15, 16, 17, 18, 32, 64)
+    assert reach_measure.distances(256, 1024) == (254, 255, 256, 257, 258, 512)
+    assert reach_measure.distances(2, 128) == (1, 2, 3, 4, 8)
 
 
 # Tiny networks under other windows --------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def carried(network, pairs, windows):
 @every_family
 def test_what_is_carried_under_other_windows_is_what_the_oracle_says(name, bridges, networks):
     pairs, own = tiny_pairs(), list(networks[name].windows)
-    found = circuits.crossing(bridges[name], pairs, window=4)
+    found = crossing(bridges[name], pairs, window=4)
     layers = range(len(own))
     np.testing.assert_allclose(found["clean"] - found["corrupted"], carried(networks[name], pairs, own), atol=2e-5)
     for layer in layers:
@@ -114,13 +116,13 @@ def test_nothing_is_carried_farther_than_all_hops_within_the_window_reach(name, 
     # each layer goes 3 tokens back with a window of 4: 3 layers go 9, 4 layers 12
     layers = bridges[name].anatomy.layers
     for distance, arrives in ((3 * layers, True), (3 * layers + 1, False)):
-        found = circuits.crossing(bridges[name], tiny_pairs(length=20, at=19 - distance), window=4)
+        found = crossing(bridges[name], tiny_pairs(length=20, at=19 - distance), window=4)
         assert (found["all_local"] != 0).any() == arrives
 
 
 def test_patching_and_ablation_are_those_of_neolens(bridges):
     pairs = tiny_pairs()
-    found = circuits.crossing(bridges["gpt-neo"], pairs, window=4)
+    found = crossing(bridges["gpt-neo"], pairs, window=4)
     places = ["source", ("source", "query"), "query"]
     direct = neolens.patch(bridges["gpt-neo"], pairs, "resid_pre", positions=places, progress=False)
     np.testing.assert_array_equal(found["patched"], direct["patched"])
@@ -174,7 +176,7 @@ def made(name="lab/gpt-neo", *, taken=None, places=None, clean=6.0, rank=0, prom
 
 
 def test_a_share_is_what_a_change_takes_of_what_the_source_makes():
-    beyond = circuits.side(made(taken={(0, 2): 0.75, (0, 0): 0.05}).isel(seed=0), 16, beyond=True)
+    beyond = side(made(taken={(0, 2): 0.75, (0, 0): 0.05}).isel(seed=0), 16, beyond=True)
     assert beyond.distances == (16, 40)
     assert (beyond.difference, beyond.carried) == (6, 4)
     assert beyond.narrowed == pytest.approx({0: 0.05, 2: 0.75})
@@ -188,7 +190,7 @@ def test_a_share_is_what_a_change_takes_of_what_the_source_makes():
 
 
 def test_inside_the_window_is_told_apart_from_beyond():
-    inside = circuits.side(made(taken={(0, 2): 0.75}).isel(seed=0), 16, beyond=False)
+    inside = side(made(taken={(0, 2): 0.75}).isel(seed=0), 16, beyond=False)
     assert inside.distances == (15,)
     assert inside.narrowed == {0: 0, 2: 0}
     assert inside.needed == []
@@ -199,7 +201,7 @@ def test_a_share_is_of_means_over_prompts_and_its_interval_of_resampled_prompts(
     result = made(prompts=40).isel(seed=0)
     # a layer that takes all of every fourth prompt's 4 logits and nothing of the others'
     result["localised"].loc[{"layer": 2}] = np.where(np.arange(40) % 4 == 0, 0.0, 4.0)
-    one = circuits.side(result, 16, beyond=True).changes.sel(group="layer 2 local")
+    one = side(result, 16, beyond=True).changes.sel(group="layer 2 local")
     assert float(one["share"]) == 0.25
     # of 80 prompts: binomial, standard error sqrt(0.25 * 0.75 / 80) = 0.0484
     assert float(one["low"]) == pytest.approx(0.25 - 1.96 * 0.0484, abs=0.02)
@@ -210,27 +212,27 @@ def test_a_layer_that_takes_much_of_a_few_prompts_only_is_not_needed_surely():
     result = made(prompts=8).isel(seed=0)
     # by turns the share is 2.6 and -2: 0.3 on average, with a standard error of 0.6
     result["localised"].loc[{"layer": 0}] = 4 * (1 - np.array([2.6, -2.0] * 4))
-    beyond = circuits.side(result, 16, beyond=True)
+    beyond = side(result, 16, beyond=True)
     assert beyond.narrowed[0] == pytest.approx(0.3)
     assert beyond.needed == []
 
 
 def test_where_the_answer_stands_and_where_it_arrives():
-    beyond = circuits.side(made().isel(seed=0), 16, beyond=True)
+    beyond = side(made().isel(seed=0), 16, beyond=True)
     assert beyond.between[0] == 0
     assert beyond.arrives == 2
-    hopping = circuits.side(made(places={(0, 2, 0): 0.0, (0, 2, 1): 0.9, (0, 3, 2): 0.4}).isel(seed=0), 16, beyond=True)
+    hopping = side(made(places={(0, 2, 0): 0.0, (0, 2, 1): 0.9, (0, 3, 2): 0.4}).isel(seed=0), 16, beyond=True)
     assert hopping.between == (pytest.approx(0.9), 2)
     assert hopping.arrives == 3
 
 
 def test_a_side_without_distances_is_refused():
     with pytest.raises(ValueError, match="no distance inside the window of 10: distances are"):
-        circuits.side(made().isel(seed=0), 10, beyond=False)
+        side(made().isel(seed=0), 10, beyond=False)
 
 
 def found(name="lab/gpt-neo", **settings):
-    return circuits.carriers(name, {"recall": made(name, **settings)})
+    return carriers(name, {"recall": made(name, **settings)})
 
 
 def test_a_finding_names_needed_layers_by_seed_and_the_number_of_hops():
@@ -250,14 +252,14 @@ def test_a_finding_names_needed_layers_by_seed_and_the_number_of_hops():
 def test_distances_at_which_other_layers_are_needed_are_findings_of_their_own():
     result = made(taken={(0, 2): 1.0})
     result["localised"].loc[{"layer": 0, "distance": 40}] = 4 * (1 - 0.7)
-    one = circuits.carriers("lab/gpt-neo", {"recall": result})
+    one = carriers("lab/gpt-neo", {"recall": result})
     (said,) = words.findings(one)
     assert "It arrives 16 tokens back through global layer 2 (layer 2: 1.00); 40 tokens back through" in said
     assert "40 tokens back through global layers 2 and 0 (layer 2: 1.00, layer 0: 0.70)." in said
     (summary,) = words.compared([one])
     assert "16 tokens back layer 2 (1 of 1); 40 tokens back layer 2 (1 of 1) and layer 0 (1 of 1)." in summary
     assert [its.distances for its in arrivals(one, "recall")] == [(16,), (40,)]
-    _, rows = crossing_tables.change_table([one], "recall")
+    _, rows = reach_tables.change_table([one], "recall")
     changed = {row[0]: row[1:] for row in rows}
     assert changed["lab/gpt-neo, layer 0 local"] == [0, "0.00 (0.00 to 0.00)", "0.70 (0.70 to 0.70)*"]
 
@@ -266,7 +268,7 @@ def test_p_is_corrected_for_all_distances_together():
     rng = np.random.default_rng(0)
     result = made(prompts=12, taken={(0, 2): 1.0}).isel(seed=0)
     result["localised"].loc[{"layer": 0}] = 4 * (1 - rng.normal(0.4, 0.6, result["localised"].sel(layer=0).shape))
-    alone = circuits.side(result.sel(distance=[16]), 16, beyond=True)
+    alone = side(result.sel(distance=[16]), 16, beyond=True)
     both = each_distance(result, 16)
     name = "layer 0 local"
     p = [float(one.changes["p_adjusted"].sel(group=name)) for one in (alone, both[16])]
@@ -307,7 +309,7 @@ def test_what_still_comes_within_the_window_is_not_said_to_be_carried_by_global_
         "the others (16 and 40 tokens back) up to 40% (40% to 40%) still comes, in several hops."
     )
     two = {"recall": made(left=0.4), "induction": made(taken={(0, 2): 1.0})}
-    (said,) = words.compared([circuits.carriers("lab/gpt-neo", two)])
+    (said,) = words.compared([carriers("lab/gpt-neo", two)])
     assert "16 and 40 tokens back layer 2 (1 of 2)." in said
     assert "in 2 of 4 cases" in said
 
@@ -323,25 +325,23 @@ def test_a_network_that_does_not_answer_is_warned_about_and_nothing_is_found_in_
         "source makes 4.0 logits of difference: it does not do this task, so there is no telling what carries it."
     ]
     assert words.compared([failing]) == []
-    able = words.compared(
-        [circuits.carriers("lab/gpt-neo", {**failing.results, "induction": made(taken={(0, 2): 1.0})})]
-    )
+    able = words.compared([carriers("lab/gpt-neo", {**failing.results, "induction": made(taken={(0, 2): 1.0})})])
     assert "layer 2 (1 of 1)" in able[0]
     assert words.warnings(found()) == []
 
 
 def test_tables_hold_what_was_found():
     both = [found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5}), found("lab/gpt2")]
-    header, rows = crossing_tables.recall_table(both)
+    header, rows = reach_tables.recall_table(both)
     assert len(header) == len(rows[0])
     assert rows[0] == ["lab/gpt-neo, recall", 1, 1, 1, 1, 0, 6, 4]
-    header, rows = crossing_tables.change_table(both, "recall")
+    header, rows = reach_tables.change_table(both, "recall")
     changed = {row[0]: row[1:] for row in rows}
     told = changed["lab/gpt-neo, layer 2 local"]
     assert told == [0, *["1.00 (1.00 to 1.00)*; 0.50 (0.50 to 0.50)*"] * 2]
     assert "lab/gpt-neo, layer 1 global" in changed
     assert "lab/gpt2, layer 1 local" in changed
-    header, rows = crossing_tables.ablation_table(both, "recall")
+    header, rows = reach_tables.ablation_table(both, "recall")
     assert rows[0] == ["lab/gpt-neo, local", -1, "-1.00 to -1.00", -1, "-1.00 to -1.00"]
 
 
@@ -366,12 +366,12 @@ def test_figures_show_the_shares_of_each_model_layer_and_distance():
     np.testing.assert_allclose(maps[2].z, [[0] * 3] * 3 + [[1] * 3])
     recall = figures.recall_by_distance({name: {"recall": result} for name, result in held.items()})
     assert [list(trace.y) for trace in recall.data[:2]] == [[1, 1, 1], [1, 0, 0]]
-    with pytest.raises(ValueError, match=r"results\['wrong'\] without .*result of neolens.circuits.at_distances"):
+    with pytest.raises(ValueError, match=r"results\['wrong'\] without .*result of at_distances"):
         figures.places_by_distance({"wrong": xr.Dataset()})
 
 
 def test_tasks_stand_side_by_side_with_their_own_distances():
-    both = circuits.of_all_tasks({"recall": made(), "induction": made().isel(distance=[0, 2])})
+    both = of_all_tasks({"recall": made(), "induction": made().isel(distance=[0, 2])})
     assert both["distance"].values.tolist() == [15, 16, 40]
     assert bool(both["clean_induction"].sel(distance=16).isnull().all())
     assert bool((both["clean_recall"] == 6).all())
@@ -426,7 +426,7 @@ def test_the_result_holds_models_seeds_and_distances(done):
     assert result["seed"].values.tolist() == [0, 1, 2]
     assert result["distance"].values.tolist() == [15, 32]
     model = neolens.load("lab/gpt-neo@1")
-    pairs = circuits.planted(neolens.load("lab/gpt-neo"), "induction", 32, 8, seed=0)
+    pairs = planted(neolens.load("lab/gpt-neo"), "induction", 32, 8, seed=0)
     # All places of the experiment: a smaller batch has products of other sizes, which some processors round otherwise.
     places = ["source", ("source", "query"), "query"]
     stream = neolens.patch(model, pairs, "resid_pre", positions=places, progress=False)

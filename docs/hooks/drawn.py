@@ -9,12 +9,15 @@ import torch
 import xarray as xr
 
 import neolens
-from neolens import circuits, encodings, figures
+from neolens import figures
 from neolens.ablation import Beyond, by_distance
 from neolens.lab.curves import curves
 from neolens.lab.language import spaced
 from neolens.models import lab_seeds
 from neolens.prompts import chunks, induction, lab_documents, random_repeats
+from neolens.studies.rotary_vs_absolute import measure as position_measure
+from neolens.studies.rotary_vs_absolute.measure import over_seeds, probe
+from neolens.studies.window_reach.measure import at_distances, planted
 
 WINDOW = 16
 MATCHED = ("lab/gpt-neo", "lab/gpt-neo-global")
@@ -37,8 +40,8 @@ def narrowing_by_distance() -> tuple[go.Figure, str]:
     for name in MATCHED:
         networks = [neolens.load(seed) for seed in lab_seeds(name)]
         distances = (8, 12, 15, 16, 24, 32, 48)
-        pairs = {distance: circuits.planted(networks[0], "induction", distance, 16, 0) for distance in distances}
-        found[name] = circuits.at_distances(networks, pairs, WINDOW)
+        pairs = {distance: planted(networks[0], "induction", distance, 16, 0) for distance in distances}
+        found[name] = at_distances(networks, pairs, WINDOW)
     return (
         figures.narrowing_by_distance(found),
         "Induction, 16 prompts a distance, three seeds. Beyond the window of 16 the local arm loses everything with "
@@ -51,9 +54,9 @@ def probed() -> Mapping[str, xr.Dataset]:
     """Every probe of positions on all seeds of the two arms that differ in their positions alone."""
     found = {}
     for name in ENCODINGS:
-        texts = encodings.texts(neolens.load(name), prompts=16)
-        networks = [encodings.probe(neolens.load(seed), texts) for seed in lab_seeds(name)]
-        found[name] = encodings.over_seeds(networks, range(len(networks)))
+        texts = position_measure.texts(neolens.load(name), prompts=16)
+        networks = [probe(neolens.load(seed), texts) for seed in lab_seeds(name)]
+        found[name] = over_seeds(networks, range(len(networks)))
     return found
 
 

@@ -14,9 +14,9 @@ _LARGEST = 2**31 - 1
 def check_records(value: Any, what: str, kind: type, source: str) -> list[Any]:
     """The items of a list of records of one class.
 
-    >>> check_records(3, "found", dict, "neolens.circuits.circuit")
+    >>> check_records(3, "found", dict, "neolens.studies.ioi.summary")
     Traceback (most recent call last):
-    TypeError: found 3: expected a list of dict, as neolens.circuits.circuit returns them
+    TypeError: found 3: expected a list of dict, as neolens.studies.ioi.summary returns them
 
     Raises:
         TypeError: no list, or something else in it.

@@ -13,10 +13,8 @@ from neolens.figures.by_metric import by_metric
 from neolens.figures.circuits import token_circuit
 from neolens.figures.encodings import band_shares, pattern_and_cause
 from neolens.figures.estimates import estimates
-from neolens.figures.formation import formation_by_step
 from neolens.figures.geometry import embedding_geometry
 from neolens.figures.heatmap import heads
-from neolens.figures.induction import copying_without, induction_by_length, induction_causes
 from neolens.figures.inputs import Results
 from neolens.figures.learning import learning
 from neolens.figures.losses import loss_beyond, loss_without_positions
@@ -53,18 +51,14 @@ __all__ = [
     "ablation_heads",
     "band_shares",
     "by_metric",
-    "copying_without",
     "data",
     "differences_by_measure",
     "distance_kernels",
     "embedding_geometry",
     "escape",
     "estimates",
-    "formation_by_step",
     "heads",
     "heads_beside",
-    "induction_by_length",
-    "induction_causes",
     "largest_effect",
     "learning",
     "loss_beyond",

@@ -25,14 +25,14 @@ def pattern_and_cause(results: Results, roles: Sequence[str] = ("previous_token"
     role; a filled point is told apart from those heads (corrected p below 0.05), a hollow one is not.
 
     Args:
-        results: of `neolens.roles` with causes, or of `neolens.encodings`.
+        results: of `neolens.roles` with causes, or of the study rotary_vs_absolute.
 
     Raises:
         TypeError, ValueError: no such result.
     """
     needs = dict.fromkeys(("more", "more_p_adjusted"), "seed? layer head")
     needs |= dict.fromkeys(("holds", "score"), "seed? role layer head")
-    source = "neolens.roles with causes=True or neolens.encodings"
+    source = "neolens.roles with causes=True or the study rotary_vs_absolute"
     models = holding(results, needs, source=source, coords=["role"])
     roles = _roles(roles, models)
     titles = [f"<b>{escape(role.replace('_', '-'))} heads</b>" for role in roles]
@@ -81,14 +81,14 @@ def band_shares(results: Results, *, heads: Sequence[Head | str] | None = None) 
     """What heads lose of their previous-token score when one rotary band is taken out of them alone, by band.
 
     Args:
-        results: of `neolens.position.bands`, or of `neolens.encodings`; of rotary models.
+        results: of `neolens.position.bands`, or of the study rotary_vs_absolute; of rotary models.
         heads: (layer, head), or text such as "2.1", of those to draw, by default all previous-token heads (a score of
             at least 0.4, or what the result itself says).
 
     Raises:
         TypeError, ValueError: no such result, or a head that it does not hold.
     """
-    source = "neolens.position.bands or neolens.encodings"
+    source = "neolens.position.bands or the study rotary_vs_absolute"
     shared = {name: _shares(name, result) for name, result in by_model(results, source=source).items()}
     needs = {"taken_away": "seed? layer head band", "holds": "seed? role layer head", "wavelength": "band"}
     models = holding(shared, needs, source=source, coords=["role", "band"])

@@ -32,7 +32,7 @@ def loss_beyond(results: Results) -> go.Figure:
     the start, points are of few positions and scatter more.
 
     Args:
-        results: of `neolens.position.beyond_context`, or of `neolens.encodings`.
+        results: of `neolens.position.beyond_context`, or of the study rotary_vs_absolute.
 
     Raises:
         TypeError, ValueError: no such result, or more scales than can be told apart (4).
@@ -41,7 +41,7 @@ def loss_beyond(results: Results) -> go.Figure:
         results,
         {"loss_beyond": "seed? pos", "inside": "pos"},
         {"loss": "seed? group prompt pos", "inside": "pos", "scale": "group"},
-        source="neolens.position.beyond_context or neolens.encodings",
+        source="neolens.position.beyond_context or the study rotary_vs_absolute",
         coords=["pos"],
     )
     for name, result in models.items():

@@ -13,7 +13,7 @@ from neolens.figures.inputs import Results, check_defined, check_head_of, holdin
 from neolens.figures.style import POSITION_COLOURS, escape
 from neolens.scores import THRESHOLDS
 
-_TOEPLITZ = "neolens.position.toeplitz or neolens.encodings"
+_TOEPLITZ = "neolens.position.toeplitz or the study rotary_vs_absolute"
 _WIDTH = 0.7  # of the points of one layer
 _TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # distances
 
@@ -23,7 +23,7 @@ def shift_by_distance(results: Results) -> go.Figure:
     position index moves; both axes logarithmic. What rounding alone makes of a rotary model is the thin dotted line.
 
     Args:
-        results: of `neolens.shift`, or of `neolens.encodings`.
+        results: of `neolens.shift`, or of the study rotary_vs_absolute.
 
     Raises:
         TypeError, ValueError: no result of a shift.
@@ -32,7 +32,7 @@ def shift_by_distance(results: Results) -> go.Figure:
         results,
         {"shift_logits": "seed? shift"},
         {"logits": "seed? prompt shift", "spread": "seed? prompt"},
-        source="neolens.shift or neolens.encodings",
+        source="neolens.shift or the study rotary_vs_absolute",
         coords=["shift"],
     )
     by = sorted({int(one) for result in models.values() for one in result["shift"].values if one > 0})
@@ -61,7 +61,7 @@ def toeplitz_shares(results: Results) -> go.Figure:
     """The Toeplitz share of every head, by layer: how much of its scores, tokens averaged out, is distance alone.
 
     Args:
-        results: of `neolens.position.toeplitz`, or of `neolens.encodings`; the share corrected for noise where there is
+        results: of `neolens.position.toeplitz`, or of the study rotary_vs_absolute; the share corrected for noise where there is
             one.
 
     Raises:
@@ -107,7 +107,7 @@ def distance_kernels(results: Results, role: str = "previous_token", *, head: He
     seed.
 
     Args:
-        results: of `neolens.position.toeplitz`, or of `neolens.encodings`.
+        results: of `neolens.position.toeplitz`, or of the study rotary_vs_absolute.
         role: the head that scores highest in it is drawn, where the result tells of roles; else that whose largest
             mean score stands highest above the mean of its kernel.
         head: (layer, head), or text such as "2.1", of the one to draw in their place.

@@ -23,7 +23,7 @@ from neolens.figures.inputs import by_model
 from neolens.figures.style import CELL, INK, TASK_COLOURS, escape
 from neolens.near_far import of_results
 
-_SOURCE = "neolens.circuits.at_distances"
+_SOURCE = "at_distances"
 _BY_PROMPT = "seed distance prompt"
 _NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
     "patched": f"{_BY_PROMPT} layer pos",
@@ -43,7 +43,7 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
     was asked (Wilson 1927).
 
     Args:
-        results: model -> task -> what `neolens.circuits.at_distances` gave.
+        results: model -> task -> what `at_distances` gave.
 
     Raises:
         TypeError, ValueError: no results, or others.
@@ -88,7 +88,7 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     then seeds.
 
     Args:
-        results: model -> what `neolens.circuits.at_distances` gave for one task.
+        results: model -> what `at_distances` gave for one task.
 
     Raises:
         TypeError, ValueError: no results, or others.
@@ -135,7 +135,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     colour a layer, a line a seed; in ink, every layer held to it.
 
     Args:
-        results: model -> what `neolens.circuits.at_distances` gave for one task.
+        results: model -> what `at_distances` gave for one task.
 
     Raises:
         TypeError, ValueError: no results, or others.

@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
-from neolens.circuits.arrivals import arrivals
-from neolens.circuits.carriers import Carriers, Side
-from neolens.circuits.words import SOLVED
+from neolens.patching.effects import ranked
 from neolens.results import check_results
 from neolens.scores import by_kind
 from neolens.stats import seeds
@@ -24,6 +21,12 @@ from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import exact_by_construction
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS
+from neolens.studies.ioi.text import SOLVED, solves
+from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.rotary_vs_absolute.summary import MEASURES
+from neolens.studies.rotary_vs_absolute.text import last_quarters, shift
+from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.summary import Carriers, Side
 from neolens.wording import join
 
 _LAWS = {
@@ -44,7 +47,7 @@ def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     local = {name: its for name, its in attentions.items() if (its["attention_kind"] == "local").any()}
     if not local:
         return "No network here has local layers, so there is no law of windows to test."
-    if broken := [name for name, its in local.items() if not findings.laws_hold({name: its})]:
+    if broken := [name for name, its in local.items() if not attention_text.laws_hold({name: its})]:
         return f"A law of windows that has to hold exactly is broken in {join(broken)}: see the table of laws."
     said = [text for law, text in _LAWS.items() if all(law in its.attrs for its in local.values())]
     if not said:
@@ -123,7 +126,7 @@ def moved(found: Sequence[Found]) -> list[str]:
     told = [
         (
             int(one.encoding.result["shift"][-1]),
-            f"{one.name} ({one.encoding.kind}) {encodings.shift(one.encoding).reason}",
+            f"{one.name} ({one.encoding.kind}) {shift(one.encoding).reason}",
         )
         for one in found
         if "shift_logits" in one.encoding.result
@@ -137,7 +140,7 @@ def moved(found: Sequence[Found]) -> list[str]:
 @checked
 def by_distance_alone(found: Sequence[Found]) -> list[str]:
     """How much of the scores of the first layer is a function of distance alone."""
-    share = encodings.MEASURES["toeplitz_first"]
+    share = MEASURES["toeplitz_first"]
     told = [
         f"{one.name} ({one.encoding.kind}) {_with_seeds(one.encoding.estimate(share))}"
         for one in found
@@ -153,7 +156,7 @@ def onward(found: Sequence[Found]) -> list[str]:
     told = []
     for one in found:
         if "loss_beyond" in one.encoding.result:
-            inside, beyond = encodings.last_quarters(one.encoding)
+            inside, beyond = last_quarters(one.encoding)
             told.append(f"{one.name} ({one.encoding.kind}) {inside.mean:.2f} and {_with_seeds(beyond)}")
     what = "The loss on periodic text, in the last quarter of the context and in that of a text twice as long"
     return [f"{what}, in nats a token: {'; '.join(told)}."] if told else []
@@ -167,8 +170,8 @@ def who_finds(found: Sequence[Found]) -> list[str]:
         return []
     told = []
     for one in asked:
-        able = {seed: its for seed, its in zip(one.seeds, one.circuits, strict=True) if circuits.solves(its)}
-        best = [circuits.ranked(its.shares["z"].sel(pos="end")["share"])[0] for its in able.values()]
+        able = {seed: its for seed, its in zip(one.seeds, one.circuits, strict=True) if solves(its)}
+        best = [ranked(its.shares["z"].sel(pos="end")["share"])[0] for its in able.values()]
         heads = f", head {join(best)}{_of_seeds(list(able)) if len(one.seeds) > 1 else ''}" if best else ""
         told.append(f"{one.name} {len(able)} of {len(one.circuits)}{heads}")
     prompts = asked[0].circuits[0].result.sizes["prompt"]

@@ -12,22 +12,26 @@ from functools import cached_property
 
 import xarray as xr
 
-from neolens import circuits, results
+from neolens import results
 from neolens.checks import check_whole
 from neolens.checks.annotations import check_annotated
-from neolens.circuits import needs
-from neolens.encodings import Encoding, over_seeds
 from neolens.models import Anatomy, from_record
 from neolens.near_far import NearFar, of_anatomies
 from neolens.results import check_result
+from neolens.studies.head_ablation import summary as need_summary
+from neolens.studies.ioi.summary import Circuit, circuit
+from neolens.studies.rotary_vs_absolute.measure import over_seeds
+from neolens.studies.rotary_vs_absolute.summary import Encoding
+from neolens.studies.window_reach import summary as reach_summary
+from neolens.studies.window_reach.summary import Carriers
 
 PARTS = (
     "attention", "patterns", "ablation_text", "ablation_repeats", "ablation_cut", "positions", "reach", "circuit",
 )  # fmt: skip
 """What is measured of a network: scores on text and repeated sequences (the study `local_vs_global`), whole patterns of
-a few heads, ablation by kind on text, on repeats, and of attention beyond the window only (`circuits.needs`), the
-probes of positions (`encodings.probe`), what crosses the window (`circuits.at_distances`), and patching of the indirect
-object (`circuits.joined`)."""
+a few heads, ablation by kind on text, on repeats, and of attention beyond the window only (`need_summary`), the
+probes of positions (`probe`), what crosses the window (`at_distances`), and patching of the indirect
+object (`joined`)."""
 
 OPTIONAL = ("reach", "circuit")
 """Parts that do not apply to every model."""
@@ -100,17 +104,17 @@ class Found:
         return Encoding(self.facts, over_seeds(self._each("positions"), self.seeds))
 
     @cached_property
-    def carriers(self) -> circuits.Carriers | None:
+    def carriers(self) -> Carriers | None:
         """What carries an answer beyond the window; None where the model could not be asked."""
         if "reach" not in self.first:
             return None
-        return circuits.carriers(self.name, {TASK: results.concat(self._each("reach"), "seed")}, self.near_far)
+        return reach_summary.carriers(self.name, {TASK: results.concat(self._each("reach"), "seed")}, self.near_far)
 
     @cached_property
-    def needs(self) -> tuple[needs.Needs, ...]:
+    def needs(self) -> tuple[need_summary.Needs, ...]:
         """What each network needs its kinds of layers for."""
         found = (
-            needs.needs(
+            need_summary.needs(
                 self.facts,
                 its["ablation_text"],
                 its["ablation_repeats"].assign_attrs(candidates_of(its)),
@@ -122,11 +126,11 @@ class Found:
         return tuple(replace(one, split=self.near_far) for one in found)
 
     @cached_property
-    def circuits(self) -> tuple[circuits.Circuit, ...]:
+    def circuits(self) -> tuple[Circuit, ...]:
         """The indirect object in each network; empty where the model could not be asked."""
         if "circuit" not in self.first:
             return ()
-        return tuple(circuits.circuit(one, from_record(one.attrs["anatomy"])) for one in self._each("circuit"))
+        return tuple(circuit(one, from_record(one.attrs["anatomy"])) for one in self._each("circuit"))
 
     def fingerprints(self) -> dict[str, str]:
         """Network -> the fingerprint of its weights."""

@@ -9,15 +9,15 @@ import xarray as xr
 
 from neolens.checks import check_records
 from neolens.checks.annotations import checked
-from neolens.circuits.need_compared import MASKED
-from neolens.circuits.needs import KINDS, Needs, group_of
-from neolens.findings import COLUMNS
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
 from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
 from neolens.studies.compare.found import TASK, Found, candidates_of
+from neolens.studies.head_ablation.comparisons import MASKED
+from neolens.studies.head_ablation.summary import KINDS, Needs, group_of
+from neolens.studies.local_vs_global.text import COLUMNS
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),

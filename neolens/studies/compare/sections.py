@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from neolens import circuits, encodings, figures, findings, report, views
-from neolens.circuits import crossing_tables, crossing_words, need_tables
+from neolens import figures, report, views
 from neolens.models.describe import differences, differences_title
 from neolens.near_far import NearFar
 from neolens.stats.contrasts import contrast_table, measure_table
@@ -14,11 +13,19 @@ from neolens.studies import inputs
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import measures, mixed, numbers, split_of
 from neolens.studies.compare.summary import Contrasts, alone, attentions, kind_table, strongest_table
+from neolens.studies.head_ablation import tables as need_tables
 from neolens.studies.ioi.study import HEADS, ROLES
+from neolens.studies.ioi.summary import Circuit, of_site
+from neolens.studies.ioi.text import finding, head_table, published_table, task_table
+from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.local_vs_global.study import TEXT_SCORES, on_repeats
+from neolens.studies.rotary_vs_absolute import text as position_text
 from neolens.studies.rotary_vs_absolute.study import HEADS as ROLE_HEADS
 from neolens.studies.rotary_vs_absolute.study import drawn
+from neolens.studies.rotary_vs_absolute.text import in_detail
 from neolens.studies.study import Measured, Summary
+from neolens.studies.window_reach import tables as reach_tables
+from neolens.studies.window_reach import text as reach_text
 
 MEASURED = "Means over seeds, with Student's 95 % intervals; n: seeds, where not all have one."
 COMPARED = (
@@ -52,7 +59,7 @@ def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Ite
         "Every measure as a number",
         [
             report.Table(*measure_table(variants, asked, "attention"), caption=MEASURED),
-            report.Table(*encodings.measure_table([one.encoding for one in found]), caption=MEASURED),
+            report.Table(*position_text.measure_table([one.encoding for one in found]), caption=MEASURED),
         ],
     )
     for contrast, what in zip(contrasts, ("attention", "positions")):
@@ -82,7 +89,7 @@ def where_they_look(found: Sequence[Found], texts: str) -> Iterator[report.Block
     yield report.Heading("Where local and global layers look")
     if texts:
         yield report.Paragraph(f"Text: {texts}.")
-    yield report.Table(*findings.law_table(attentions(found)))
+    yield report.Table(*attention_text.law_table(attentions(found)))
     yield report.Figure(figures.mass_by_distance(scores), f"Where attention lies. {FIRST}")
     yield report.Figure(figures.scores_by_kind(scores, TEXT_SCORES), f"Every head on text. {FIRST}")
     yield report.Folded(
@@ -107,9 +114,9 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
     yield report.Folded(
         "Model by model: where the answer stands, and what each change takes away",
         [
-            *(report.Paragraph(text) for one in carriers for text in crossing_words.findings(one)),
+            *(report.Paragraph(text) for one in carriers for text in reach_text.findings(one)),
             report.Figure(figures.places_by_distance(held)),
-            report.Table(*crossing_tables.change_table(carriers, TASK)),
+            report.Table(*reach_tables.change_table(carriers, TASK)),
         ],
     )
 
@@ -133,11 +140,11 @@ def positions(found: Sequence[Found]) -> Iterator[report.Block]:
     """The shift, the Toeplitz share, roles by pattern and by cause, rotary bands, and texts beyond the context."""
     every = [one.encoding for one in found]
     yield report.Heading("What positions do, and which heads hold which role")
-    yield from (report.Paragraph(text) for text in encodings.in_detail(every))
+    yield from (report.Paragraph(text) for text in in_detail(every))
     yield from drawn(every)
     yield report.Folded(
         "Every head that holds a role, and what ablating it does",
-        [report.Table(*encodings.head_table(every), caption=ROLE_HEADS)],
+        [report.Table(*position_text.head_table(every), caption=ROLE_HEADS)],
     )
 
 
@@ -147,14 +154,14 @@ def indirect_object(found: Sequence[Found]) -> Iterator[report.Block]:
     if not able:
         return
     yield report.Heading("Who finds the indirect object")
-    yield report.Table(*circuits.task_table([one.circuits[0] for one in able]), caption=FIRST)
+    yield report.Table(*task_table([one.circuits[0] for one in able]), caption=FIRST)
     yield report.Folded("The head that moves most, in every network", [report.Table(*strongest_table(able))])
     for one in able:
         its = one.circuits[0]
         blocks: list[report.Block] = [
-            report.Paragraph(circuits.finding(its)),
-            report.Table(*circuits.head_table(its), caption=HEADS),
-            *([report.Table(*circuits.published_table(its), caption=ROLES)] if its.roles else []),
+            report.Paragraph(finding(its)),
+            report.Table(*head_table(its), caption=HEADS),
+            *([report.Table(*published_table(its), caption=ROLES)] if its.roles else []),
             *(report.Figure(figures.patch_heatmap(its_site)) for its_site in _maps(its)),
         ]
         yield report.Folded(f"{one.name}: its heads, the first network", blocks)
@@ -173,8 +180,8 @@ def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
         yield report.Figure(view, caption)
 
 
-def _maps(its: circuits.Circuit) -> list[Any]:
-    return [circuits.of_site(its.result, "resid_pre"), circuits.of_site(its.result, "z").sel(pos=["end"])]
+def _maps(its: Circuit) -> list[Any]:
+    return [of_site(its.result, "resid_pre"), of_site(its.result, "z").sel(pos=["end"])]
 
 
 def _split(found: Sequence[Found]) -> NearFar:

@@ -25,9 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from neolens import circuits, encodings
 from neolens.ablation import each_head
-from neolens.circuits import needs
 from neolens.models import Anatomy, lab_names
 from neolens.prompts import PromptPairs, indirect_object, random_repeats
 from neolens.studies import inputs, settings
@@ -36,10 +34,13 @@ from neolens.studies.compare.measure import Prompts, measure, parts
 from neolens.studies.compare.measures import mixed
 from neolens.studies.compare.sections import sections
 from neolens.studies.compare.summary import exact_checks, summarise
+from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.local_vs_global.study import Scope, scope_of, tokenize
 from neolens.studies.models import Models, fetched
+from neolens.studies.rotary_vs_absolute.measure import texts
 from neolens.studies.settings import setting
 from neolens.studies.study import Prepared, Study, StudyConfig
+from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach.study import plant, wordless
 
 Pairs = TypeVar("Pairs")
@@ -94,14 +95,14 @@ def prompts_of(model: Any, config: Config, scope: Scope, anatomies: Sequence[Ana
             "smaller --length"
         )
     draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
-    groups = needs.asked_groups(facts, mixed(anatomies), draws=config.draws, seed=config.seed)
+    groups = need_summary.asked_groups(facts, mixed(anatomies), draws=config.draws, seed=config.seed)
     left_out: dict[str, str] = {}
     planted = _unless_refused(lambda: plant_around(model, config, scope.window), "reach", left_out)
     prompts = Prompts(
         scope.window,
         tokens,
         {n: random_repeats(model, n, **draw) for n in (scope.inside, scope.beyond)},
-        encodings.texts(model, **draw),
+        texts(model, **draw),
         {name: heads for name, heads in groups.items() if name not in each_head(facts)},
         planted,
         _unless_refused(lambda: indirect_pairs(model, config), "circuit", left_out),
@@ -125,7 +126,7 @@ def indirect_pairs(model: Any, config: Config) -> PromptPairs:
 def plant_around(model: Any, config: Config, window: int) -> Mapping[int, PromptPairs]:
     """An answer on both sides of the window: just inside, just beyond, and farther where there is room."""
     distances = sorted(
-        {window - 1, window, 2 * window, 4 * window} & set(circuits.distances(window, model.anatomy.context))
+        {window - 1, window, 2 * window, 4 * window} & set(reach_measure.distances(window, model.anatomy.context))
     )
     return plant(model, TASK, distances, window, prompts=config.prompts, seed=config.seed)
 

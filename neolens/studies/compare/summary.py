@@ -13,17 +13,23 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens import circuits, encodings, findings
 from neolens.checks.annotations import checked
-from neolens.circuits import crossing_words, need_words
 from neolens.models.describe import differences
+from neolens.patching.effects import ranked
 from neolens.scores import by_kind
 from neolens.stats import seeds
 from neolens.stats.contrasts import Contrast, in_short, kind, recorded
 from neolens.studies.compare import answers
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS, compared, split_of
+from neolens.studies.head_ablation import text as need_text
+from neolens.studies.ioi import text as ioi_text
+from neolens.studies.ioi.text import solves
+from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.rotary_vs_absolute import summary as position_summary
+from neolens.studies.rotary_vs_absolute import text as position_text
 from neolens.studies.study import ExactCheck, Measured, Summary
+from neolens.studies.window_reach import text as reach_text
 
 Row = list[str | int | float | None]
 Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
@@ -48,7 +54,9 @@ def summarise(measured: Measured) -> Summary:
 def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     """The laws of windows, in every network."""
     found, _ = summary.content
-    return (ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in findings.laws(attentions(found)))
+    return (
+        ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in attention_text.laws(attentions(found))
+    )
 
 
 @checked
@@ -103,8 +111,8 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
         for model, parts in left_out.items()
         for part, reason in parts.items()
     ]
-    said += findings.warnings({one.name: one.first["attention"] for one in found}, found[0].window)
-    said += encodings.warnings([one.encoding for one in found])
+    said += attention_text.warnings({one.name: one.first["attention"] for one in found}, found[0].window)
+    said += position_text.warnings([one.encoding for one in found])
     said += [text for one in found for text in _unable(one)]
     names = [one.name for one in found]
     of = [next((at for at, its in enumerate(names) if re.match(rf"{re.escape(its)}[ ,:@]", text)), 0) for text in said]
@@ -119,7 +127,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     for one in found:
         each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
         for its_kind in each[0]["attention_kind"].values.tolist():
-            for score, title in findings.column_titles(one.near_far).items():
+            for score, title in attention_text.column_titles(one.near_far).items():
                 values = np.array([float(its[score].sel(attention_kind=its_kind)) for its in each])
                 its = seeds.mean_ci(values, SCORE_BOUNDS[score])
                 row: Row = [f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n]
@@ -130,7 +138,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
 @checked
 def contrasted(found: Sequence[Found]) -> tuple[list[Contrast], list[Contrast]]:
     """The differences between arms that differ in attention alone, and in positions alone."""
-    return compared(found), encodings.contrasts([one.encoding for one in found])
+    return compared(found), position_summary.contrasts([one.encoding for one in found])
 
 
 @checked
@@ -155,9 +163,9 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     rows: list[Row] = []
     for one in found:
         for seed, its in zip(one.seeds, one.circuits):
-            if circuits.solves(its):
+            if solves(its):
                 end = its.shares["z"].sel(pos="end")
-                head = circuits.ranked(end["share"])[0]
+                head = ranked(end["share"])[0]
                 layer, number = map(int, head.split("."))
                 at = end.sel(layer=layer, head=number)
                 interval = f"{float(at['low']):.2f} to {float(at['high']):.2f}"
@@ -167,6 +175,6 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
 
 
 def _unable(one: Found) -> list[str]:
-    said = [text for its in one.circuits for text in circuits.warnings(its)]
-    said += crossing_words.warnings(one.carriers) if one.carriers is not None else []
-    return said + [text for need in one.needs for text in need_words.warnings(need)]
+    said = [text for its in one.circuits for text in ioi_text.warnings(its)]
+    said += reach_text.warnings(one.carriers) if one.carriers is not None else []
+    return said + [text for need in one.needs for text in need_text.warnings(need)]

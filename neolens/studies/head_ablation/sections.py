@@ -8,11 +8,12 @@ from typing import Any
 import xarray as xr
 
 from neolens import figures, report
-from neolens.circuits import need_tables, need_words
-from neolens.circuits.needs import Needs
 from neolens.figures.ablation_beside import heads_beside
 from neolens.near_far import of_anatomies
 from neolens.studies import inputs
+from neolens.studies.head_ablation import tables as need_tables
+from neolens.studies.head_ablation import text as need_text
+from neolens.studies.head_ablation.summary import Needs
 from neolens.studies.study import Measured, Summary
 
 CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
@@ -40,7 +41,7 @@ def section(found: Needs) -> list[report.Block]:
     by_distance: Any = {"groups": need_tables.drawn(found), "window": found.window, "label": split.mark}
     return [
         report.Heading(found.facts.name),
-        *(report.Note(text, "finding") for text in need_words.findings(found)),
+        *(report.Note(text, "finding") for text in need_text.findings(found)),
         report.Figure(heads_beside({title: found.heads[name] for name, title in titles.items()})),
         report.Table(*need_tables.head_table(found), caption=need_tables.HEADS.format(beyond=split.beyond)),
         report.Table(*need_tables.kind_table(found), caption=need_tables.KINDS),

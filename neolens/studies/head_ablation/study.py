@@ -35,12 +35,13 @@ from neolens import results
 from neolens.ablation import HOWS, Beyond, ablate, continuations
 from neolens.ablation.groups import Groups
 from neolens.checks import check_choice
-from neolens.circuits import need_words, needs
-from neolens.circuits.need_compared import masked_effects
 from neolens.models import Anatomy
 from neolens.near_far import of_anatomies
 from neolens.prompts import bos_token, random_repeats, second_copy, token_pool
 from neolens.studies import inputs
+from neolens.studies.head_ablation import summary as need_summary
+from neolens.studies.head_ablation import text as need_text
+from neolens.studies.head_ablation.comparisons import masked_effects
 from neolens.studies.head_ablation.sections import sections
 from neolens.studies.models import Models, fetched
 from neolens.studies.settings import setting
@@ -140,7 +141,7 @@ def parts(prompts: Prompts, config: Config) -> list[str]:
 
 def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
     """The loss without each group, on text and on the second copy of every repeated sequence; continuations."""
-    groups = needs.asked_groups(model.anatomy, prompts.mixed, draws=config.draws, seed=config.seed)
+    groups = need_summary.asked_groups(model.anatomy, prompts.mixed, draws=config.draws, seed=config.seed)
     how: Any = {"how": config.how, "seed": config.seed}
     text = loss_without(model, prompts.text, groups, **how)
     yield "text", text.assign_attrs(unknown=prompts.unknown)
@@ -148,10 +149,10 @@ def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str,
     for name, way in (("ablated", how), ("masked", {"how": Beyond(prompts.window)})):
         for n, tokens in prompts.repeats.items():
             loss = loss_without(model, tokens, groups, positions=second_copy(n), **way)
-            yield f"{name} {n}", needs.by_repeat({n: loss}).assign_attrs(candidates=candidates)
+            yield f"{name} {n}", need_summary.by_repeat({n: loss}).assign_attrs(candidates=candidates)
     if prompts.writes:
-        named = needs.asked_groups(model.anatomy, prompts.mixed, draws=1)
-        without = {name: named[name] for name in needs.compared_groups(text, model.anatomy)}
+        named = need_summary.asked_groups(model.anatomy, prompts.mixed, draws=1)
+        without = {name: named[name] for name in need_summary.compared_groups(text, model.anatomy)}
         yield WRITTEN, written(model, prompts, without, config)
 
 
@@ -194,7 +195,7 @@ def continued(model: Any, prompt: Int[Tensor, " pos"], groups: Groups, **how: An
         return "", f"{model.anatomy.name} was not asked for the continuations of {text!r:.60}: {error}"
 
 
-def described(measured: Measured, facts: Anatomy) -> needs.Needs:
+def described(measured: Measured, facts: Anatomy) -> need_summary.Needs:
     """What one model needs its heads for."""
     saved, window = measured.first[facts.name], measured.scope["window"]
     repeats, masked = (
@@ -202,7 +203,7 @@ def described(measured: Measured, facts: Anatomy) -> needs.Needs:
         for name in ("ablated", "masked")
     )
     split = of_anatomies(window, measured.anatomies, facts.name)
-    return replace(needs.needs(facts, saved["text"], repeats, masked, window), split=split)
+    return replace(need_summary.needs(facts, saved["text"], repeats, masked, window), split=split)
 
 
 def summarise(measured: Measured) -> Summary:
@@ -211,10 +212,10 @@ def summarise(measured: Measured) -> Summary:
     saved = [parts[WRITTEN] for parts in measured.first.values() if WRITTEN in parts]
     failures = [json.loads(text) for each in saved for text in each["failure"].values]
     return Summary(
-        findings=need_words.side_by_side(list(found.values())),
-        in_sections=[text for one in found.values() for text in need_words.findings(one)],
-        warnings=[*filter(None, failures), *(text for one in found.values() for text in need_words.warnings(one))],
-        results={name: needs.labelled(one) for name, one in found.items()},
+        findings=need_text.side_by_side(list(found.values())),
+        in_sections=[text for one in found.values() for text in need_text.findings(one)],
+        warnings=[*filter(None, failures), *(text for one in found.values() for text in need_text.warnings(one))],
+        results={name: need_summary.labelled(one) for name, one in found.items()},
         record={"compared": {name: [asdict(row) for row in one.compared] for name, one in found.items()}},
         content=found,
         note=of_anatomies(measured.scope["window"], measured.anatomies).note,

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
-from neolens import figures, report
-from neolens.circuits import induction_tables
-from neolens.circuits.formation import Formation
-from neolens.circuits.induction import Induction
+from neolens import report
 from neolens.near_far import of_anatomies
+from neolens.studies.induction import tables as induction_tables
+from neolens.studies.induction.figures import copying_without, induction_by_length, induction_causes
+from neolens.studies.induction.formation import Formation
+from neolens.studies.induction.formation_figures import formation_by_step
+from neolens.studies.induction.summary import Induction
 from neolens.studies.study import Measured, Summary
 
 LENGTHS = (
@@ -46,7 +48,7 @@ def sections(measured: Measured, summary: Summary) -> list[report.Block]:
     split = of_anatomies(measured.scope["window"], measured.anatomies)
     return [
         report.Heading(f"Through {split.short}"),
-        report.Figure(figures.induction_by_length(summary.results)),
+        report.Figure(induction_by_length(summary.results)),
         report.Table(*induction_tables.length_table(found, tests), caption=LENGTHS),
         *cause_section(found, summary.results),
         *formed_section(found, formed, summary.in_sections),
@@ -59,8 +61,8 @@ def cause_section(found: Sequence[Induction], measured: Mapping[str, xr.Dataset]
         return [report.Heading("Pattern and cause"), report.Paragraph("No head holds the pattern: none was ablated.")]
     return [
         report.Heading("Pattern and cause"),
-        report.Figure(figures.induction_causes(measured)),
-        report.Figure(figures.copying_without(measured)),
+        report.Figure(induction_causes(measured)),
+        report.Figure(copying_without(measured)),
         report.Table(*induction_tables.head_table(found), caption=HEADS),
     ]
 
@@ -77,6 +79,6 @@ def formed_section(
         report.Heading("What forms first"),
         *notes,
         *curriculum,
-        report.Figure(figures.formation_by_step({one.name: one.joined for one in found})),
+        report.Figure(formation_by_step({one.name: one.joined for one in found})),
         report.Table(*induction_tables.formation_table(formed), caption=FORMED),
     ]

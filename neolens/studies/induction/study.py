@@ -34,16 +34,18 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens import results
-from neolens.circuits import copying, formation_words, induction_words
-from neolens.circuits.formation import formations
-from neolens.circuits.induction import Induction, formation_lengths, nearest
-from neolens.circuits.induction_comparisons import comparisons
 from neolens.models import Anatomy, fetch
 from neolens.models.checkpoints import Checkpoint, checkpoints
 from neolens.near_far import of_anatomies
 from neolens.prompts import random_repeats
 from neolens.studies import inputs, models, settings
+from neolens.studies.induction import formation_text
+from neolens.studies.induction import measure as induction_measure
+from neolens.studies.induction import text as induction_text
+from neolens.studies.induction.comparisons import comparisons
+from neolens.studies.induction.formation import formations
 from neolens.studies.induction.sections import sections
+from neolens.studies.induction.summary import Induction, formation_lengths, nearest
 from neolens.studies.models import Models, fetched
 from neolens.studies.settings import setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
@@ -62,7 +64,7 @@ class Config(StudyConfig):
         None,
         "repeat lengths n, such as 16,17,48; by default w/2, w-1, w, w+1, 3w/2, 2w and 3w, as far as contexts have "
         "room for [BOS, r, r]",
-        each_least=copying.LEAST,
+        each_least=induction_measure.LEAST,
     )
     revisions: tuple[str, ...] | None = setting(
         None,
@@ -118,12 +120,12 @@ def prepare(config: Config, models: Models) -> Prepared:
 
 def chosen_lengths(config: Config, window: int, context: int) -> tuple[int, ...]:
     """Repeat lengths on both sides of the window, with room for two copies in every context."""
-    chosen = copying.lengths(window, context) if config.lengths is None else config.lengths
+    chosen = induction_measure.lengths(window, context) if config.lengths is None else config.lengths
     nearest(chosen, window)
-    if min(chosen) < copying.LEAST or max(chosen) > (context - 1) // 2:
+    if min(chosen) < induction_measure.LEAST or max(chosen) > (context - 1) // 2:
         raise ValueError(
-            f"lengths {', '.join(map(str, chosen))}: expected {copying.LEAST} to {(context - 1) // 2}, for BOS and two "
-            f"copies have to fit into the context of {context}"
+            f"lengths {', '.join(map(str, chosen))}: expected {induction_measure.LEAST} to {(context - 1) // 2}, for BOS "
+            f"and two copies have to fit into the context of {context}"
         )
     return chosen
 
@@ -153,11 +155,11 @@ def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str,
     """Scores and causes at every repeat length, and at fewer of them at every checkpoint."""
     names = iter(parts(prompts, config))
     for n, tokens in prompts.repeats.items():
-        yield next(names), copying.copying(model, {n: tokens})
+        yield next(names), induction_measure.copying(model, {n: tokens})
     repeats, later = {n: prompts.repeats[n] for n in prompts.at_checkpoints}, None
     for step in sorted(prompts.checkpoints, reverse=True):
-        result = copying.at_checkpoint(models.load(config, *prompts.checkpoints[step]), repeats, later)
-        later = later or copying.holders_by_length(result)
+        result = induction_measure.at_checkpoint(models.load(config, *prompts.checkpoints[step]), repeats, later)
+        later = later or induction_measure.holders_by_length(result)
         yield next(names), result
 
 
@@ -172,7 +174,7 @@ def described(measured: Measured, facts: Anatomy) -> Induction:
     if steps:
         training = results.concat([measured.first[facts.name][f"step {step}"] for step in steps], "step", steps)
     split = of_anatomies(window, measured.anatomies, facts.name)
-    return Induction(facts, window, copying.over_seeds(networks, list(by_seed)), training, split)
+    return Induction(facts, window, induction_measure.over_seeds(networks, list(by_seed)), training, split)
 
 
 def summarise(measured: Measured) -> Summary:
@@ -180,9 +182,9 @@ def summarise(measured: Measured) -> Summary:
     found = [described(measured, facts) for facts in measured.anatomies]
     tests, formed = comparisons(found), formations(found)
     return Summary(
-        findings=induction_words.findings(found, tests),
-        in_sections=formation_words.findings(found, formed),
-        warnings=[*induction_words.warnings(found), *formation_words.warnings(found)],
+        findings=induction_text.findings(found, tests),
+        in_sections=formation_text.findings(found, formed),
+        warnings=[*induction_text.warnings(found), *formation_text.warnings(found)],
         results={one.name: one.joined for one in found},
         content=(found, tests, formed),
         note=of_anatomies(measured.scope["window"], measured.anatomies).note,

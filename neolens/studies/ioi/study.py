@@ -24,13 +24,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neolens import circuits, figures, report
+from neolens import figures, report
 from neolens.checks import check_choice, check_whole
 from neolens.patching import patch
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import PromptPairs, indirect_object
 from neolens.prompts.questions import CORRUPTIONS
 from neolens.studies import inputs, settings
+from neolens.studies.ioi import summary as ioi_summary
+from neolens.studies.ioi import text as ioi_text
+from neolens.studies.ioi.summary import SITES, joined, of_site
+from neolens.studies.ioi.text import finding, head_table, published_table, task_table
 from neolens.studies.models import Models, fetched
 from neolens.studies.settings import setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
@@ -106,12 +110,12 @@ def ask(model: Any, config: Config) -> PromptPairs:
 
 
 def parts(pairs: PromptPairs, config: Config) -> tuple[str, ...]:
-    return circuits.SITES
+    return SITES
 
 
 def measure(model: Any, pairs: PromptPairs, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
     """Every site, patched at every named position."""
-    for site in circuits.SITES:
+    for site in SITES:
         yield site, patch(model, pairs, site, positions=POSITIONS, direction=config.direction, progress=False)
 
 
@@ -121,13 +125,13 @@ def summarise(measured: Measured) -> Summary:
     attributes = {"seed": config.seed, "corruption": config.corruption}
     attributes |= {} if config.distance is None else {"distance": config.distance}
     by_model = {
-        name: circuits.circuit(circuits.joined(by_site).assign_attrs(attributes), measured.anatomy(name))
+        name: ioi_summary.circuit(joined(by_site).assign_attrs(attributes), measured.anatomy(name))
         for name, by_site in measured.first.items()
     }
     published = {name: [asdict(row) for row in circuit.compared] for name, circuit in by_model.items()}
     return Summary(
-        findings=[circuits.finding(circuit) for circuit in by_model.values()],
-        warnings=[text for circuit in by_model.values() for text in circuits.warnings(circuit)],
+        findings=[finding(circuit) for circuit in by_model.values()],
+        warnings=[text for circuit in by_model.values() for text in ioi_text.warnings(circuit)],
         results={name: circuit.result for name, circuit in by_model.items()},
         record={"published": {name: rows for name, rows in published.items() if rows}},
         content=by_model,
@@ -146,20 +150,20 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     """How well the models do the task; of each the strongest heads, the published ones where there are some, maps."""
     if summary.content:
         yield report.Heading("How well they do the task")
-        yield report.Table(*circuits.task_table(list(summary.content.values())))
+        yield report.Table(*task_table(list(summary.content.values())))
     for name, circuit in summary.content.items():
         yield report.Heading(name)
-        yield report.Table(*circuits.head_table(circuit), caption=HEADS)
+        yield report.Table(*head_table(circuit), caption=HEADS)
         if circuit.roles:
-            yield report.Table(*circuits.published_table(circuit), caption=ROLES)
+            yield report.Table(*published_table(circuit), caption=ROLES)
         yield report.Paragraph(MAPS[measured.config.direction])
         yield from maps(circuit.result)
 
 
 def maps(result: xr.Dataset) -> list[report.Figure]:
     """The maps of one model, those by head on one scale, so that equal colours are equal effects."""
-    stream = figures.patch_heatmap(circuits.of_site(result, "resid_pre"))
-    heads = [circuits.of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
+    stream = figures.patch_heatmap(of_site(result, "resid_pre"))
+    heads = [of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
     largest = max(figures.largest_effect(effects) for effects in heads)
     return [
         report.Figure(drawn)

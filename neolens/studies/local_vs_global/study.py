@@ -16,9 +16,10 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import figures, findings, report, views
+from neolens import figures, report, views
 from neolens.near_far import of_anatomies
 from neolens.studies import inputs
+from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.local_vs_global.measure import (
     TEXT_SCORES,
     Scope,
@@ -84,8 +85,8 @@ def summarise(measured: Measured) -> Summary:
     scores = {name: joined(results).assign_attrs(seed=measured.config.seed) for name, results in measured.first.items()}
     window = measured.scope["window"]
     return Summary(
-        findings=findings.local_and_global(scores, window, _lengths(measured)),
-        warnings=findings.warnings(scores, window),
+        findings=attention_text.local_and_global(scores, window, _lengths(measured)),
+        warnings=attention_text.warnings(scores, window),
         results=scores,
         note=of_anatomies(window, measured.anatomies).note,
     )
@@ -93,7 +94,9 @@ def summarise(measured: Measured) -> Summary:
 
 def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
     """The laws of windows."""
-    return [ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in findings.laws(summary.results)]
+    return [
+        ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in attention_text.laws(summary.results)
+    ]
 
 
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
@@ -101,16 +104,16 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     scores, lengths, window = summary.results, _lengths(measured), measured.scope["window"]
     split = of_anatomies(window, measured.anatomies)
     yield report.Heading("Laws that must hold exactly")
-    yield report.Table(*findings.law_table(scores))
+    yield report.Table(*attention_text.law_table(scores))
     yield report.Heading("Local and global heads")
     means = (
         f"Means over prompts, heads and layers. Text: {inputs.described(measured.inputs)}. Near and far: {split.name}; "
         f"repeats after {lengths[0]} and {lengths[1]} tokens. Uniform: a head that attends to all that it sees "
         "alike. Sink: attention to key 0."
     )
-    yield report.Table(*findings.kind_table(scores, window), caption=means)
+    yield report.Table(*attention_text.kind_table(scores, window), caption=means)
     copies = "The share of the second copy that is predicted, mean over prompts."
-    yield report.Table(*findings.copy_table(scores, lengths), caption=copies)
+    yield report.Table(*attention_text.copy_table(scores, lengths), caption=copies)
     yield report.Figure(figures.mass_by_distance(scores), "Where attention lies, by how far back the key is.")
     yield report.Figure(figures.scores_by_kind(scores, TEXT_SCORES), "Every head on text, by model and kind of layer.")
     yield report.Figure(figures.heads(scores, "mean_distance"), "On text.")

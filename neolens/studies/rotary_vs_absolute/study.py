@@ -27,10 +27,15 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import encodings, figures, report
-from neolens.encodings import Encoding, Texts
+from neolens import figures, report
+from neolens.stats.contrasts import contrast_table, recorded
 from neolens.studies import inputs, settings
 from neolens.studies.models import Models, fetched
+from neolens.studies.rotary_vs_absolute import measure as position_measure
+from neolens.studies.rotary_vs_absolute import text as position_text
+from neolens.studies.rotary_vs_absolute.measure import Texts, over_seeds, probe
+from neolens.studies.rotary_vs_absolute.summary import Encoding, contrasts
+from neolens.studies.rotary_vs_absolute.text import head_table, measure_table
 from neolens.studies.settings import setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
 
@@ -73,7 +78,7 @@ def prepare(config: Config, models: Models) -> Prepared:
     for name in models.networks:
         model = models.load(name)
         draw: Any = {"prompts": config.prompts, "seed": config.seed, "prepend_bos": inputs.has_bos(model)}
-        texts[name] = encodings.texts(model, **draw)
+        texts[name] = position_measure.texts(model, **draw)
         readings.append(inputs.summary(model, repeats=[texts[name].repeats.shape[1] // 2]))
     return Prepared(texts, readings)
 
@@ -84,7 +89,7 @@ def parts(texts: Texts, config: Config) -> list[str]:
 
 def measure(model: Any, texts: Texts, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
     """Every probe of positions."""
-    yield "positions", encodings.probe(model, texts)
+    yield "positions", probe(model, texts)
 
 
 def summarise(measured: Measured) -> Summary:
@@ -92,16 +97,16 @@ def summarise(measured: Measured) -> Summary:
     found = [
         Encoding(
             measured.anatomy(name),
-            encodings.over_seeds([parts["positions"] for parts in by_seed.values()], list(by_seed)),
+            over_seeds([parts["positions"] for parts in by_seed.values()], list(by_seed)),
         )
         for name, by_seed in measured.results.items()
     ]
-    compared = encodings.contrasts(found)
+    compared = contrasts(found)
     return Summary(
-        findings=encodings.findings(found, compared),
-        warnings=encodings.warnings(found),
+        findings=position_text.findings(found, compared),
+        warnings=position_text.warnings(found),
         results={one.name: one.result for one in found},
-        record={"contrasts": [encodings.recorded(one) for one in compared]},
+        record={"contrasts": [recorded(one) for one in compared]},
         content=(found, compared),
     )
 
@@ -111,12 +116,12 @@ def sections(measured: Measured, summary: Summary) -> list[report.Block]:
     found, compared = summary.content
     return [
         report.Heading("Measures"),
-        report.Table(*encodings.measure_table(found), caption=MEASURED),
-        report.Table(*encodings.contrast_table(compared), caption=COMPARED),
+        report.Table(*measure_table(found), caption=MEASURED),
+        report.Table(*contrast_table(compared), caption=COMPARED),
         report.Heading("Figures"),
         *drawn(found),
         report.Heading("Heads"),
-        report.Table(*encodings.head_table(found), caption=HEADS),
+        report.Table(*head_table(found), caption=HEADS),
     ]
 
 

@@ -26,9 +26,7 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import circuits, figures, report, results
-from neolens.circuits import crossing_tables
-from neolens.circuits import crossing_words as words
+from neolens import figures, report, results
 from neolens.near_far import NearFar, of_anatomies
 from neolens.prompts import PromptPairs
 from neolens.prompts.tokenizing import vocabulary_fingerprint
@@ -36,6 +34,12 @@ from neolens.studies import inputs, settings
 from neolens.studies.models import Models, fetched
 from neolens.studies.settings import setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
+from neolens.studies.window_reach import measure as reach_measure
+from neolens.studies.window_reach import summary as reach_summary
+from neolens.studies.window_reach import tables as reach_tables
+from neolens.studies.window_reach import text as words
+from neolens.studies.window_reach.measure import TASKS, WORDLESS_TASKS, Tasks, at_distances, of_all_tasks
+from neolens.studies.window_reach.summary import Carriers
 
 RECALL = (
     "Means over seeds and over the distances {inside} and {beyond}. Made by the source: the logit difference less that "
@@ -63,14 +67,14 @@ class Config(StudyConfig):
     out: str = setting("results/window_reach", "folder for results, record and report")
     prompts: int = setting(16, "prompts per task and distance, 8 or more", least=settings.ENOUGH)
     seed: int = setting(0, "seed of the prompts")
-    tasks: tuple[str, ...] = setting(tuple(circuits.TASKS), "some of induction,indirect_object,recall")
+    tasks: tuple[str, ...] = setting(tuple(TASKS), "some of induction,indirect_object,recall")
     distances: tuple[int, ...] | None = setting(
         None, "tokens back, such as 15,16,64; by default w-2, w-1, w, w+1, w+2, 2w and 4w, as far as contexts have room"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settings.update(self, tasks=settings.words(self.tasks, "task", circuits.TASKS))
+        settings.update(self, tasks=settings.words(self.tasks, "task", TASKS))
         if self.distances is not None:
             settings.update(self, distances=settings.numbers(self.distances, "distances", 1))
 
@@ -105,7 +109,7 @@ def prepare(config: Config, models: Models) -> Prepared:
 
 def chosen_distances(config: Config, split: NearFar, context: int) -> tuple[int, ...]:
     """Distances on both sides of what a restricted layer sees, within the shortest context."""
-    chosen = circuits.distances(split.tokens, context) if config.distances is None else config.distances
+    chosen = reach_measure.distances(split.tokens, context) if config.distances is None else config.distances
     if not chosen or min(chosen) >= split.tokens or not split.tokens <= max(chosen) < context:
         raise ValueError(
             f"distances {', '.join(map(str, chosen))}: expected some on both sides of {split.name}, below the context "
@@ -142,21 +146,21 @@ def plant_all(
     return pairs, left_out
 
 
-def stated(model: Any, task: str) -> tuple[circuits.Tasks, str | None]:
+def stated(model: Any, task: str) -> tuple[Tasks, str | None]:
     """How a model is asked for a task, in words or else in random tokens, and why it cannot be asked in either."""
-    reason = inputs.unreadable(model, circuits.TASKS[task][0])
-    if reason is None or task not in circuits.WORDLESS_TASKS:
-        return circuits.TASKS, reason
-    return circuits.WORDLESS_TASKS, inputs.undrawable(model, circuits.WORDLESS_TASKS[task][0])
+    reason = inputs.unreadable(model, TASKS[task][0])
+    if reason is None or task not in WORDLESS_TASKS:
+        return TASKS, reason
+    return WORDLESS_TASKS, inputs.undrawable(model, WORDLESS_TASKS[task][0])
 
 
 def wordless(model: Any, tasks: Collection[str]) -> list[str]:
     """Which of its tasks a model is asked for in random tokens, and why."""
     return [
         f"{model.anatomy.name} was asked for {task} in random tokens, not in words: "
-        f"{inputs.unreadable(model, circuits.TASKS[task][0])}."
+        f"{inputs.unreadable(model, TASKS[task][0])}."
         for task in tasks
-        if stated(model, task)[0] is circuits.WORDLESS_TASKS
+        if stated(model, task)[0] is WORDLESS_TASKS
     ]
 
 
@@ -183,7 +187,7 @@ def plant(
     how: Any = {"tasks": stated(model, task)[0], "prepend_bos": inputs.has_bos(model)}
     for distance in distances:
         try:
-            pairs[distance] = circuits.planted(model, task, distance, prompts, seed, **how)
+            pairs[distance] = reach_measure.planted(model, task, distance, prompts, seed, **how)
         except ValueError as error:
             refused = error
     on_both_sides = bool(pairs) and min(pairs) < window <= max(pairs)
@@ -199,7 +203,7 @@ def parts(planted: Planted, config: Config) -> list[str]:
 def measure(model: Any, planted: Planted, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
     """Each task at every distance."""
     for task, pairs in planted.pairs.items():
-        yield task, circuits.at_distances([model], pairs, planted.window)
+        yield task, at_distances([model], pairs, planted.window)
 
 
 def summarise(measured: Measured) -> Summary:
@@ -210,8 +214,8 @@ def summarise(measured: Measured) -> Summary:
         by_task = {
             task: results.concat([each[task] for each in by_seed.values()], "seed", list(by_seed)) for task in tasks
         }
-        found[name] = circuits.carriers(name, by_task, of_anatomies(window, measured.anatomies, name))
-        joined[name] = circuits.of_all_tasks(by_task)
+        found[name] = reach_summary.carriers(name, by_task, of_anatomies(window, measured.anatomies, name))
+        joined[name] = of_all_tasks(by_task)
     carriers = list(found.values())
     return Summary(
         findings=[*words.compared(carriers), *(text for each in carriers for text in words.findings(each))],
@@ -229,17 +233,17 @@ def over_seeds(by_seed: Mapping[int, Mapping[str, xr.Dataset]], task: str) -> xr
 
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     """How well the models answer, and each task."""
-    found: dict[str, circuits.Carriers] = summary.content
+    found: dict[str, Carriers] = summary.content
     split = split_of(measured)
     if found:
         recall = figures.recall_by_distance({name: each.results for name, each in found.items()})
         yield from (report.Heading("How well they answer"), report.Figure(recall))
-        yield report.Table(*crossing_tables.recall_table(list(found.values())), caption=in_terms_of(RECALL, split))
+        yield report.Table(*reach_tables.recall_table(list(found.values())), caption=in_terms_of(RECALL, split))
     for task in measured.config.tasks:
         yield from section(task, found, split)
 
 
-def section(task: str, found: Mapping[str, circuits.Carriers], split: NearFar) -> Iterator[report.Block]:
+def section(task: str, found: Mapping[str, Carriers], split: NearFar) -> Iterator[report.Block]:
     """One task: where the answer is, which layers are needed, and what ablation costs."""
     carriers = [each for each in found.values() if task in each.tasks]
     if not carriers:
@@ -249,8 +253,8 @@ def section(task: str, found: Mapping[str, circuits.Carriers], split: NearFar) -
     yield from (report.Paragraph(words.findings(each)[each.tasks.index(task)]) for each in carriers)
     yield report.Figure(figures.places_by_distance(held))
     yield report.Figure(figures.narrowing_by_distance(held))
-    yield report.Table(*crossing_tables.change_table(carriers, task), caption=in_terms_of(CHANGES, split))
-    yield report.Table(*crossing_tables.ablation_table(carriers, task), caption=in_terms_of(ABLATED, split))
+    yield report.Table(*reach_tables.change_table(carriers, task), caption=in_terms_of(CHANGES, split))
+    yield report.Table(*reach_tables.ablation_table(carriers, task), caption=in_terms_of(ABLATED, split))
 
 
 def split_of(measured: Measured) -> NearFar:

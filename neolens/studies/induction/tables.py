@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from neolens.checks.annotations import checked
-from neolens.circuits.formation import MILESTONES, Formation, Milestone
-from neolens.circuits.induction import MEASURES, Induction, Sure
-from neolens.circuits.induction_comparisons import Comparison, check_tests
-from neolens.circuits.induction_words import p_of
+from neolens.studies.induction.comparisons import Comparison, check_tests
+from neolens.studies.induction.formation import MILESTONES, Formation, Milestone
+from neolens.studies.induction.summary import MEASURES, Induction, Sure
+from neolens.studies.induction.text import p_of
 from neolens.wording import number
 
 Row = list[str | int | float | None]

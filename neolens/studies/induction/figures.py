@@ -13,19 +13,22 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.circuits.copying import HOLDS
-from neolens.circuits.induction import best, nearest
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 from neolens.near_far import of_results
 from neolens.stats import ALPHA
+from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.summary import best, nearest
 
 _BY_HEAD, _BY_PROMPT = "seed distance layer head", "seed distance prompt"
 _BY_LENGTH = {"induction": f"{_BY_PROMPT} layer head", "accuracy": _BY_PROMPT}
 _CAUSES = {"induction": f"{_BY_PROMPT} layer head", "more": _BY_HEAD, "p_adjusted": _BY_HEAD}
 _WITHOUT = {"together": _BY_PROMPT, "others": _BY_PROMPT, "alone": _BY_HEAD}
-SOURCE, COORDS = "neolens.circuits.induction, joined", ("n", "distance", "seed", "layer", "attention_kind", "window")
+SOURCE, COORDS = (
+    "neolens.studies.induction.summary, joined",
+    ("n", "distance", "seed", "layer", "attention_kind", "window"),
+)
 _WIDTH = 0.5  # of the points at one n
 
 

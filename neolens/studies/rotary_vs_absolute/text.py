@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from neolens.encodings.measures import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
 from neolens.stats import ALPHA, contrasts, seeds
 from neolens.stats.contrasts import Contrast
 from neolens.stats.contrasts.words import Row
 from neolens.stats.seeds import Estimate, format_estimate
 from neolens.stats.verdicts import Verdict, more_than_controls, shift_changes_output
+from neolens.studies.rotary_vs_absolute.summary import LOSS, MEASURES, PROBED, Encoding, check_encoding, check_encodings
 from neolens.wording import join
 
 COPIES = 1.0

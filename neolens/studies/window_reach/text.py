@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from neolens.checks.annotations import checked
-from neolens.circuits.arrivals import arrivals
-from neolens.circuits.carriers import MOVES, Carriers, Side
 from neolens.stats.verdicts import NEEDED
+from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.summary import MOVES, Carriers, Side
 from neolens.wording import join, value_range
 
 FEW = 16

@@ -183,9 +183,9 @@ def check_copying(result: Any, what: str, axis: str = "") -> None:
     else:
         axes |= dict.fromkeys(("alone", "beside", "more", "p_adjusted"), "layer head")
     coords = ["distance", "n", "length", "attention_kind", "window", *([axis] if axis else [])]
-    check_result(result, what, [*axes, *coords], ["prompt", "layer", "head"], f"neolens.circuits.{source}")
+    check_result(result, what, [*axes, *coords], ["prompt", "layer", "head"], f"the study induction ({source})")
     for name, of in axes.items():
-        check_axes(result[name], what, f"{axis} distance {of}", f"neolens.circuits.{source}")
+        check_axes(result[name], what, f"{axis} distance {of}", f"the study induction ({source})")
     for name in ("induction", "previous_token"):
         if bool(result[name].isnull().all(("layer", "head")).any()):
             raise ValueError(f"{what}: {name} is NaN in every head: expected the scores that neolens.attention gives")

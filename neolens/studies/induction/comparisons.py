@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks import check_records
-from neolens.circuits.induction import MEASURES, Induction, Sure, sure
 from neolens.stats import verdicts
 from neolens.stats.verdicts import Levels, Verdict
+from neolens.studies.induction.summary import MEASURES, Induction, Sure, sure
 
 CROSSING = ("local", "global", "accuracy", "together")
 """Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its

@@ -46,10 +46,10 @@ def check_encoding(one: Any, what: str = "one", variables: Sequence[str] = ()) -
         ValueError: one whose result is not that of `probe.over_seeds`.
     """
     check_type(one, what, Encoding, "an Encoding, as experiments.rotary_vs_absolute.run returns them")
-    check_result(one.result, f"result of {what}", variables, ["seed"], "neolens.encodings.over_seeds")
+    check_result(one.result, f"result of {what}", variables, ["seed"], "over_seeds")
     for name in variables:
         if name in _AXES_OF:
-            check_axes(one.result[name], f"result of {what}", f"seed? {_AXES_OF[name]}", "neolens.encodings.over_seeds")
+            check_axes(one.result[name], f"result of {what}", f"seed? {_AXES_OF[name]}", "over_seeds")
     found: Encoding = one
     return found
 

@@ -22,12 +22,12 @@ from neolens import results
 from neolens.ablation import ablate, by_kind, each_layer
 from neolens.checks import check_choice, check_list, check_seed, check_type, check_whole
 from neolens.checks.annotations import checked
-from neolens.circuits.random_induction import random_induction
 from neolens.metrics import logit_difference
 from neolens.models import Anatomy, anatomy
 from neolens.network import logits, measurement, residual, weights_of
 from neolens.patching import patch
 from neolens.prompts import PromptPairs, indirect_object, induction, recall
+from neolens.prompts.random_induction import random_induction
 from neolens.results import check_results
 from neolens.whatif import what_if
 
@@ -174,7 +174,7 @@ def at_distances(models: Sequence[Any], pairs: Mapping[int, PromptPairs], window
 def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """What `at_distances` gave for several tasks as one result: `clean_recall`, `patched_recall`, ..., NaN where a task
     was not asked at a distance; `length` is that of the longest prompts."""
-    check_results(results_, "results_", ["length"], ["seed", "distance"], "neolens.circuits.at_distances")
+    check_results(results_, "results_", ["length"], ["seed", "distance"], "reach_measure.at_distances")
     parts = [
         result.drop_vars("length").rename({name: f"{name}_{task}" for name in map(str, result.data_vars)})
         for task, result in results_.items()
@@ -185,7 +185,7 @@ def of_all_tasks(results_: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def _check_pairs(pairs: Any, what: str) -> None:
-    check_type(pairs, what, PromptPairs, "PromptPairs, as neolens.circuits.planted returns them")
+    check_type(pairs, what, PromptPairs, "PromptPairs, as reach_measure.planted returns them")
     if pairs.distractors is None:
         raise ValueError(f"{what} without distractors: expected a distractor for each answer")
     if missing := [name for name in ("source", "query") if name not in pairs.positions]:

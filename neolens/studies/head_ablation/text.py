@@ -1,6 +1,7 @@
 """What heads are needed for, in sentences: said only as far as the numbers say it.
 
-For what `neolens.circuits.needs` holds. Effects are on the loss, in nats a token, positive where ablating raises it.
+For what `neolens.studies.head_ablation.summary` holds. Effects are on the loss, in nats per token, positive where
+ablating raises it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import xarray as xr
 from jaxtyping import Bool
 
 from neolens.checks.annotations import checked
-from neolens.circuits.need_compared import Compared, candidates_of, masking_is_exact
-from neolens.circuits.needs import CONDITIONS, KINDS, Needs, group_of
 from neolens.models import Anatomy
 from neolens.stats import ALPHA, verdicts
 from neolens.stats.verdicts import largest_significant, limit, strongest
+from neolens.studies.head_ablation.comparisons import Compared, candidates_of, masking_is_exact
+from neolens.studies.head_ablation.summary import CONDITIONS, KINDS, Needs, group_of
 from neolens.wording import join
 
 LEAST = 0.01

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import xarray as xr
 
 from neolens.checks.annotations import check_annotated, checked
-from neolens.circuits.effects import ranked
 from neolens.models import Anatomy
+from neolens.patching.effects import ranked
 from neolens.results import check_result
 
 PUBLISHED = {"accuracy": 0.993, "logit_difference": 3.56}
@@ -89,7 +89,7 @@ def compared(by_site: Mapping[str, xr.Dataset], roles: Sequence[Role]) -> list[C
     if missing := [site for site in sites if site not in by_site]:
         raise ValueError(f"by_site without {missing[0]}: expected the sites {', '.join(dict.fromkeys(sites))}")
     for site, one in by_site.items():
-        check_result(one, f"by_site[{site!r}]", ["share"], ["layer", "pos"], "neolens.circuits.effects")
+        check_result(one, f"by_site[{site!r}]", ["share"], ["layer", "pos"], "neolens.patching.effects")
     rows = []
     for role in roles:
         for site, position in role.shows:

@@ -13,13 +13,13 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks.annotations import checked
-from neolens.circuits.copying import HOLDS
-from neolens.circuits.formation import COPIES
-from neolens.circuits.induction import MEASURES, Induction, Sure
-from neolens.circuits.induction_comparisons import CROSSING, Comparison, check_tests
 from neolens.near_far import NearFar, of_anatomies
 from neolens.stats import ALPHA
 from neolens.stats.verdicts import Verdict, more_than_controls
+from neolens.studies.induction.comparisons import CROSSING, Comparison, check_tests
+from neolens.studies.induction.formation import COPIES
+from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.summary import MEASURES, Induction, Sure
 from neolens.wording import count, join, number, percent, value_range
 
 NAMED = 6

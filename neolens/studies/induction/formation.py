@@ -17,9 +17,9 @@ import xarray as xr
 
 from neolens.checks import check_choice
 from neolens.checks.annotations import check_annotated, checked
-from neolens.circuits.copying import HOLDS
-from neolens.circuits.induction import MEASURES, Induction, Sure, best, sure
 from neolens.stats.verdicts import limit
+from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.summary import MEASURES, Induction, Sure, best, sure
 
 COPIES = 0.5
 """The share of the second copy that is predicted from which on a network copies."""

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from neolens.checks.annotations import checked
-from neolens.circuits.formation import CAUSE, MILESTONES, ORDERED, THRESHOLDS, Formation, sides
-from neolens.circuits.induction import Induction
-from neolens.circuits.induction_words import p_of, told
 from neolens.near_far import of_anatomies
+from neolens.studies.induction.formation import CAUSE, MILESTONES, ORDERED, THRESHOLDS, Formation, sides
+from neolens.studies.induction.summary import Induction
+from neolens.studies.induction.text import p_of, told
 from neolens.wording import join, number
 
 KINDS = ("rotary", "absolute", "none")

@@ -92,7 +92,7 @@ def ranked(share: xr.DataArray, sign: int = 0) -> list[str]:
         share: by layer and head.
         sign: 0 for the largest by size, 1 for the most positive, -1 for the most negative.
     """
-    check_type(share, "share", xr.DataArray, "a share of neolens.circuits.effects by layer and head")
+    check_type(share, "share", xr.DataArray, "a share of neolens.patching.effects by layer and head")
     if set(share.dims) != {"layer", "head"}:
         raise ValueError(f"share has the axes {', '.join(map(str, share.dims)) or 'none'}: expected layer and head")
     if check_whole(sign, "sign") not in (-1, 0, 1):
@@ -119,7 +119,7 @@ def of_head(effect: Labelled, head: str) -> Labelled:
 def inputs(by_site: Mapping[str, xr.Dataset], head: str) -> list[Input]:
     """The q of a head at `end`, and its k and its v at the position where they move most."""
     found = []
-    by_site = check_results(by_site, "by_site", ["share"], ["layer", "pos"], "neolens.circuits.effects")
+    by_site = check_results(by_site, "by_site", ["share"], ["layer", "pos"], "neolens.patching.effects")
     if missing := [site for site in ("q", "k", "v") if site not in by_site]:
         raise ValueError(f"by_site without {missing[0]}: expected the sites q, k and v")
     for site in ("q", "k", "v"):

@@ -13,13 +13,13 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.circuits.copying import HOLDS
-from neolens.circuits.formation import CAUSE, COPIES
-from neolens.circuits.induction import MEASURES, best, sure
 from neolens.figures import legends, style
-from neolens.figures.induction import SOURCE
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
+from neolens.studies.induction.figures import SOURCE
+from neolens.studies.induction.formation import CAUSE, COPIES
+from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.summary import MEASURES, best, sure
 
 _BY_PROMPT = "step distance prompt"
 _NEEDS = {f"{name}_by_step": f"{_BY_PROMPT} layer head" for name in ("previous_token", "induction")} | {

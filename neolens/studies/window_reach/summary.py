@@ -20,13 +20,13 @@ import xarray as xr
 from neolens.checks import check_bool, check_index, check_whole
 from neolens.checks.annotations import check_annotated, checked
 from neolens.checks.labels import check_axes
-from neolens.circuits.crossing import BETWEEN, PARTS
-from neolens.circuits.effects import effects
 from neolens.near_far import NearFar, near_far
+from neolens.patching.effects import effects
 from neolens.results import check_result, check_results
 from neolens.stats import ALPHA
 from neolens.stats.paired import paired_tests
 from neolens.stats.verdicts import NEEDED
+from neolens.studies.window_reach.measure import BETWEEN, PARTS
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""
@@ -133,7 +133,7 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
     """
     needed = [*PARTS, "rank_all_local"]
     axes = ["distance", "prompt", "layer", "group", "pos"]
-    check_result(result, "result", needed, axes, "neolens.circuits.at_distances for one seed")
+    check_result(result, "result", needed, axes, "at_distances for one seed")
     for name in needed:
         check_axes(result[name], "result", _AXES_OF.get(name, "distance prompt"), "at_distances, of one seed")
     window, beyond = check_whole(window, "window", 1), check_bool(beyond, "beyond")
@@ -269,7 +269,7 @@ def carriers(name: str, results: Mapping[str, xr.Dataset], split: NearFar | None
     Raises:
         ValueError: no distance on one side.
     """
-    check_results(results, "results", PARTS, ["seed", "distance"], "neolens.circuits.at_distances")
+    check_results(results, "results", PARTS, ["seed", "distance"], "at_distances")
     some = next(iter(results.values()))
     window = check_whole(some.attrs.get("window"), "attribute window of results", 1)
     own = [int(size) for size in some["window"].values if np.isfinite(size)]

@@ -26,10 +26,10 @@ from neolens.ablation.groups import GROUP_COORDINATES
 from neolens.checks import check_choice, check_whole
 from neolens.checks.annotations import Count, Size, check_annotated, checked
 from neolens.checks.labels import check_axes
-from neolens.circuits.need_compared import Compared, beside_controls, without_untested
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.results import check_result, check_results
+from neolens.studies.head_ablation.comparisons import Compared, beside_controls, without_untested
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
 KINDS = ("global", "local")

@@ -11,10 +11,10 @@ from neolens import results
 from neolens.checks import check_choice, check_type
 from neolens.checks.annotations import check_annotated
 from neolens.checks.labels import check_axes
-from neolens.circuits.effects import effects
-from neolens.circuits.published import Compared, Role, compared, published
 from neolens.models import Anatomy
+from neolens.patching.effects import effects
 from neolens.results import check_results
+from neolens.studies.ioi.published import Compared, Role, compared, published
 
 SITES = ("resid_pre", "z", "q", "k", "v")
 """What is patched to find a circuit, each at every named position."""
@@ -34,12 +34,12 @@ class Circuit:
 
     def __post_init__(self) -> None:
         check_annotated(self)
-        source = "neolens.circuits.joined, as neolens.circuits.circuit passes it on"
+        source = "ioi_summary.joined, as neolens.studies.ioi.summary passes it on"
         results.check_result(self.result, "result of Circuit", ["clean", "corrupted"], ["prompt"], source)
         if missing := [site for site in SITES if site not in self.shares]:
             raise ValueError(f"shares of Circuit without {missing[0]}: expected those of {', '.join(SITES)}")
         for site, one in self.shares.items():
-            results.check_result(one, f"shares[{site!r}]", ["share"], ["layer", "pos"], "neolens.circuits.effects")
+            results.check_result(one, f"shares[{site!r}]", ["share"], ["layer", "pos"], "neolens.patching.effects")
 
 
 def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -56,7 +56,7 @@ def joined(by_site: Mapping[str, xr.Dataset]) -> xr.Dataset:
 def of_site(result: xr.Dataset, site: str) -> xr.Dataset:
     """One site of a joined result, as `neolens.patch` gave it."""
     variables = [f"patched_{check_choice(site, 'site', SITES)}", "clean", "corrupted"]
-    results.check_result(result, "result", variables, ["prompt"], "neolens.circuits.joined")
+    results.check_result(result, "result", variables, ["prompt"], "ioi_summary.joined")
     one = result[[f"patched_{site}", "clean", "corrupted"]].rename({f"patched_{site}": "patched"})
     return one.assign_attrs(site=site)
 
@@ -67,6 +67,6 @@ def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
     for name in ("clean", "corrupted", *(f"patched_{site}" for site in SITES)):
         if name in getattr(result, "data_vars", ()):
             axes = "prompt layer head? pos" if name.startswith("patched") else "prompt"
-            check_axes(result[name], "result", axes, "neolens.circuits.joined")
+            check_axes(result[name], "result", axes, "ioi_summary.joined")
     shares, roles = {site: effects(of_site(result, site)) for site in SITES}, published(facts)
     return Circuit(result, shares, roles, tuple(compared(shares, roles)))

@@ -24,13 +24,13 @@ from neolens.checks import (
     check_whole,
     check_whole_numbers,
 )
-from neolens.circuits.copying import LEAST
 from neolens.network.weights import check_model
 from neolens.prompts import longest_repeat, random_repeats, random_tokens, token_pool
 from neolens.prompts.tokens import repeat_length, second_copy
 from neolens.readout.losses import losses
 from neolens.scores import heads_of, roles
 from neolens.scores.causes import ablate_jointly
+from neolens.studies.induction.measure import LEAST
 
 PERIOD = 32
 """Tokens after which the texts that run past a context begin again, or an eighth of a shorter context."""
@@ -114,7 +114,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 
     What a network does not have, such as bands, is left out.
     """
-    check_type(asked, "asked", Texts, "Texts, as neolens.encodings.texts returns them")
+    check_type(asked, "asked", Texts, "Texts, as position_measure.texts returns them")
     check_model(model)
     for name in ("repeats", "random", "longer"):
         check_tokens(getattr(asked, name), f"{name} of Texts", "[prompt, pos]", model.cfg.d_vocab, model.anatomy.name)
@@ -140,13 +140,13 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
     """The networks of an arm as one result with a `seed` axis; provenance is that of the first, but for the
     fingerprints, which are all there."""
-    networks = check_list(networks, "networks", "results of neolens.encodings.probe")
+    networks = check_list(networks, "networks", "results of neolens.studies.rotary_vs_absolute.measure")
     seeds = check_whole_numbers(seeds, "seeds", 0)
     if not networks or len(networks) != len(seeds):
         raise ValueError(f"{len(networks)} networks and {len(seeds)} seeds: expected as many, and at least one")
     coords = ["attention_kind", "window", "length"]
     for at, one in enumerate(networks):
-        results.check_result(one, f"networks[{at}]", coords, ["layer"], "neolens.encodings.probe")
+        results.check_result(one, f"networks[{at}]", coords, ["layer"], "neolens.studies.rotary_vs_absolute.measure")
         check_text(one.attrs.get("fingerprint"), f"attribute fingerprint of networks[{at}]")
     each = [one.drop_vars(coords) for one in networks]
     joined = results.concat(each, "seed", seeds, compat="equals")

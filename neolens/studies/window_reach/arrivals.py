@@ -9,8 +9,8 @@ import numpy as np
 
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
-from neolens.circuits.carriers import Carriers, Side
 from neolens.stats.verdicts import Arrival, arrives_through
+from neolens.studies.window_reach.summary import Carriers, Side
 
 
 @checked

@@ -19,13 +19,13 @@ import xarray as xr
 
 from neolens.checks import check_choice, check_whole, shown
 from neolens.checks.annotations import Probability, Size, Text, check_annotated, checked
-from neolens.circuits.copying import HOLDS, check_copying
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.stats import ALPHA, seeds
 from neolens.stats.paired import paired_tests
 from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import Verdict
+from neolens.studies.induction.measure import HOLDS, check_copying
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
-from neolens.circuits.carriers import Carriers, Side
 from neolens.stats import ALPHA
+from neolens.studies.window_reach.summary import Carriers, Side
 
 Row = list[str | int | float | None]
 

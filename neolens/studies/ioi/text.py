@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from neolens.checks.annotations import checked
-from neolens.circuits.circuit import Circuit
-from neolens.circuits.effects import inputs, of_head, ranked
-from neolens.circuits.published import PUBLISHED, Compared, role_of
+from neolens.patching.effects import inputs, of_head, ranked
+from neolens.studies.ioi.published import PUBLISHED, Compared, role_of
+from neolens.studies.ioi.summary import Circuit
 from neolens.wording import join
 
 SOLVED = 0.9

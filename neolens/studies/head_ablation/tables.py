@@ -1,6 +1,6 @@
 """What heads are needed for, in tables: the heads that tell, and the kinds of layers beside as many random heads.
 
-For what `neolens.circuits.needs` holds; each table has a caption that says what its numbers are.
+For what `neolens.studies.head_ablation.summary` holds; each table has a caption that says what its numbers are.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import numpy as np
 
 from neolens.ablation.controls import control_groups
 from neolens.checks.annotations import checked
-from neolens.circuits.need_compared import Compared
-from neolens.circuits.need_words import interval, number, smaller, tells
-from neolens.circuits.needs import CONDITIONS, Needs
+from neolens.studies.head_ablation.comparisons import Compared
+from neolens.studies.head_ablation.summary import CONDITIONS, Needs
+from neolens.studies.head_ablation.text import interval, number, smaller, tells
 
 SHOWN = 20
 """Heads in a table at most."""
