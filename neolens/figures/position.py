@@ -61,8 +61,8 @@ def toeplitz_shares(results: Results) -> go.Figure:
     """The Toeplitz share of every head, by layer: how much of its scores, tokens averaged out, is distance alone.
 
     Args:
-        results: of `neolens.position.toeplitz`, or of the study rotary_vs_absolute; the share corrected for noise where there is
-            one.
+        results: of `neolens.position.toeplitz`, or of the study rotary_vs_absolute; the share corrected for noise where
+            there is one.
 
     Raises:
         TypeError, ValueError: no result with Toeplitz shares.

@@ -124,8 +124,8 @@ def chosen_lengths(config: Config, window: int, context: int) -> tuple[int, ...]
     nearest(chosen, window)
     if min(chosen) < induction_measure.LEAST or max(chosen) > (context - 1) // 2:
         raise ValueError(
-            f"lengths {', '.join(map(str, chosen))}: expected {induction_measure.LEAST} to {(context - 1) // 2}, for BOS "
-            f"and two copies have to fit into the context of {context}"
+            f"lengths {', '.join(map(str, chosen))}: expected {induction_measure.LEAST} to {(context - 1) // 2}, for "
+            f"BOS and two copies have to fit into the context of {context}"
         )
     return chosen
 
