@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from neolens.models.catalogue import find
-from neolens.models.support import supported_config
+from neolens.models.supported import supported_config
 
 
 def random_folder(name: str, folder: Path, *, spread: float = 2.5, **config: Any) -> Path:

@@ -8,14 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neolens.ablation import ablate, by_kind, each_head, each_layer
+    from neolens.ablation import by_kind, each_head, each_layer
+    from neolens.ablation.ablate import ablate
     from neolens.metrics import kl_divergence, log_probability, logit_difference, loss, probability, rank
-    from neolens.models import Anatomy, AttentionSpan, Position, anatomy, load
+    from neolens.models.anatomy import Anatomy, AttentionSpan, Position
+    from neolens.models.loading import anatomy, load
     from neolens.network import fingerprint
-    from neolens.patching import patch, recovered
-    from neolens.position import shift
+    from neolens.patching.patch import patch, recovered
+    from neolens.position.shift import shift
     from neolens.prompts import PromptPairs
-    from neolens.scores import attention, roles
+    from neolens.scores.attention import attention
+    from neolens.scores.roles import roles
     from neolens.whatif import what_if
 
 __version__ = "0.1.0"

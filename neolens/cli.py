@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from neolens.lab.commands import app as lab_app
-from neolens.models.folders import check_config_fields
+from neolens.models.sources import check_config_fields
 from neolens.studies import NAMES, command, find_study
 from neolens.studies.command import run_cleanly
 

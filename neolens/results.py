@@ -21,8 +21,8 @@ import xarray as xr
 from neolens import netcdf
 from neolens.checks import check_indices, check_layers, check_list, check_text, check_type, did_you_mean, shown
 from neolens.checks.labels import check_labels
-from neolens.models.facts import Anatomy
-from neolens.models.foreign import Facts, check_anatomy
+from neolens.models.anatomy import Anatomy
+from neolens.models.other_architectures import Facts, check_anatomy
 from neolens.models.treatments import in_words
 from neolens.network.checksum import fingerprint
 from neolens.network.weights import dtype_of

@@ -9,7 +9,7 @@ head, d_model] for `result`.
 from __future__ import annotations
 
 from neolens.checks import check_choice, check_type, check_whole
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 
 _EMBEDDING = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
 _BLOCK = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from neolens.checks import check_layer, check_whole, did_you_mean, shown
-from neolens.models.facts import Anatomy, AttentionSpan
+from neolens.models.anatomy import Anatomy, AttentionSpan
 from neolens.models.treatments import (
     EXACT,
     OF_ABSOLUTE,

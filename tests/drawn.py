@@ -18,7 +18,7 @@ import neolens
 from neolens import figures, position
 from neolens.ablation import effect, random_like
 from neolens.ablation.effects import by_distance
-from neolens.lab.curves import curves
+from neolens.lab.evaluation.curves import curves
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
 from neolens.stats import seeds

@@ -15,7 +15,7 @@ import oracles
 import tiny
 from neolens import metrics, results
 from neolens.ablation import Beyond, Within, ablate, by_kind, each_head, each_layer, random_like
-from neolens.ablation.how import donors
+from neolens.ablation.methods import donors
 from neolens.prompts.pairs import PromptPairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:the mean is over only:UserWarning")

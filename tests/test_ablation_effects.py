@@ -15,7 +15,7 @@ from scipy import stats
 import neolens
 from neolens import results
 from neolens.ablation.effects import by_distance, difference, effect, heads_grid, of_answers
-from neolens.lab import language
+from neolens.lab.language import documents as language
 
 ANATOMY = {
     "layers": 3,
@@ -401,7 +401,7 @@ def test_an_effect_on_a_trained_model_is_the_difference_of_two_losses(real):
     from transformers import AutoModelForCausalLM
 
     from neolens.ablation import ablate
-    from neolens.models.folders import resolve
+    from neolens.models.sources import resolve
 
     model, tokens, _ = real
     found = effect(ablate(model, tokens, {"2.3": [(2, 3)], "0.0": [(0, 0)]}, how="zero", progress=False))

@@ -11,7 +11,7 @@ from browser import Parsed
 from neolens import figures
 from neolens.ablation.effects import effect
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR
-from neolens.figures.ablated import KINDS
+from neolens.figures.ablation_labels import KINDS
 from neolens.figures.style import INK
 from test_ablation_effects import ANATOMY
 

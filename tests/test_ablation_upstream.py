@@ -149,7 +149,7 @@ def test_a_plain_bridge_that_takes_no_notice_of_changed_scores_is_refused_for_cu
 @pytest.mark.filterwarnings("ignore:A hook on attn:UserWarning")
 @torch.no_grad()
 def test_that_bridge_still_takes_no_notice(plain):
-    # fails when TransformerLens mends it: then take the refusal out of neolens.ablation.measure
+    # fails when TransformerLens mends it: then take the refusal out of neolens.ablation.ablate
     model, tokens = plain("gpt-neo"), torch.stack(prompts((8, 8)))
     changed = model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn.hook_attn_scores", lambda x, hook: x * 0.0)])
     assert torch.equal(changed, model(tokens))

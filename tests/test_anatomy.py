@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 import neolens
 import tiny
 from neolens.models import catalogue
-from neolens.models.facts import AttentionSpan, Position
-from neolens.models.support import supported_config
+from neolens.models.anatomy import AttentionSpan, Position
+from neolens.models.supported import supported_config
 
 # Published: gpt2 124M; "85M" without embeddings for the 125M-class; Biderman et al. 2023, table 1 for Pythia.
 PUBLISHED_COUNTS = {

@@ -15,8 +15,8 @@ import neolens
 import shell
 from neolens import results
 from neolens.prompts import indirect_object, longest_repeat, random_repeats, read_tokens, token_pool
-from neolens.prompts.english import WORDS
-from neolens.prompts.random_induction import random_induction
+from neolens.prompts.families.english import WORDS
+from neolens.prompts.families.random_induction import random_induction
 from neolens.studies import find_study, inputs, runner
 from neolens.studies.rotary_vs_absolute import measure as position_measure
 from neolens.studies.window_reach.measure import TASKS, WORDLESS_TASKS, planted

@@ -16,7 +16,12 @@ import xarray as xr
 
 import neolens
 from neolens import lab, metrics, models, network, prompts, replay, results
-from neolens.lab import arms, competence, curves, family, language, planted, recipe, spread, training
+from neolens.lab import arms
+from neolens.lab.evaluation import competence, curves, spread
+from neolens.lab.language import documents as language
+from neolens.lab.language import planted
+from neolens.lab.training import family, recipe
+from neolens.lab.training import train as training
 from neolens.models import describe, lab_models
 from neolens.prompts import PromptPairs
 from neolens.stats import seeds

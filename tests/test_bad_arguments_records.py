@@ -15,7 +15,7 @@ from neolens import files, metrics, near_far, netcdf, processes, report, views
 from neolens.checking import Line
 from neolens.checks.annotations import check_as
 from neolens.patching.effects import ranked
-from neolens.prompts.random_induction import random_induction
+from neolens.prompts.families.random_induction import random_induction
 from neolens.results import check_result
 from neolens.stats import contrasts, verdicts
 from neolens.stats.seeds import Estimate

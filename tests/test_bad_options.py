@@ -359,7 +359,7 @@ def test_what_cannot_change_the_mathematics_is_accepted_and_becomes_plain(tmp_pa
 
 
 def test_the_largest_numbers_that_are_accepted_can_be_drawn_with():
-    from neolens.lab.planted import planted
+    from neolens.lab.language.planted import planted
 
     seed = 2**63 - 1
     torch.Generator().manual_seed(seed)

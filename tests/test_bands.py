@@ -13,7 +13,8 @@ import torch
 import neolens
 import oracles
 import tiny
-from neolens.position import bands, frequencies, taken_away
+from neolens.position import bands, taken_away
+from neolens.position import rotary_bands as frequencies
 from neolens.prompts import repeated
 from neolens.whatif import Scale, Shift, WithoutBands, what_if
 

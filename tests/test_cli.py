@@ -52,7 +52,7 @@ def test_lab_check_prints_the_mean_and_the_spread_over_seeds():
 
 
 def test_lab_check_shows_its_progress_with_the_time_left_and_gives_in_two_processes_what_one_gives():
-    from neolens.lab.spread import spread, table
+    from neolens.lab.evaluation.spread import spread, table
 
     command = [sys.executable, "-m", "neolens.cli", "lab", "check", "lab/nope@2", "lab/gpt2@1", "--prompts", "3"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)

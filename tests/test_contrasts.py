@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from neolens.figures.measured import differences_by_measure, measures_by_arm
+from neolens.figures.measures_by_variant import differences_by_measure, measures_by_arm
 from neolens.figures.style import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.models import anatomy
 from neolens.stats import contrasts

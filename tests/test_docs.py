@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 
 import neolens
 from forked import run_script
-from neolens.lab.spread import rows, shipped
+from neolens.lab.evaluation.spread import rows, shipped
 from neolens.models.catalogue import find
 from neolens.studies import NAMES, command, find_study
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neolens
-from neolens.lab.language import CONTENT
-from neolens.lab.tokenizer import tokenizer as lab_tokenizer
-from neolens.lab.words import BOS, CLASSES, VOCABULARY
-from neolens.prompts.english import WORDS, Filler, is_one_token
+from neolens.lab.language.documents import CONTENT
+from neolens.lab.language.tokenizer import tokenizer as lab_tokenizer
+from neolens.lab.language.words import BOS, CLASSES, VOCABULARY
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
-from neolens.prompts.questions import check_arguments
+from neolens.prompts.families.english import WORDS, Filler, is_one_token
+from neolens.prompts.families.questions import check_arguments
 from test_lab_language import by_elimination, by_induction, by_key
 from test_pairs import byte_level, contents, standin
 

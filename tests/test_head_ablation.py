@@ -20,8 +20,8 @@ from neolens.ablation import by_kind
 from neolens.ablation.groups import coordinates
 from neolens.figures.ablation_beside import heads_beside
 from neolens.lab import folder
-from neolens.lab.language import CONTENT
-from neolens.models.facts import AttentionSpan
+from neolens.lab.language.documents import CONTENT
+from neolens.models.anatomy import AttentionSpan
 from neolens.prompts import random_repeats, repeated
 from neolens.studies import models
 from neolens.studies.head_ablation import sections

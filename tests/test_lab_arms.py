@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import oracles
-from neolens.lab import training
-from neolens.lab.arms import ARMS, Size
-from neolens.lab.keeping import State
-from neolens.lab.recipe import NEAR_MIX, Recipe, Stage
-from neolens.lab.start import QKV, empty_model, fresh_model, layout, parameter_groups, parts, put
+from neolens.lab.training import train as training
+from neolens.lab.training.recipe import NEAR_MIX, Recipe, Stage
+from neolens.lab.training.start import QKV, empty_model, fresh_model, layout, parameter_groups, parts, put
+from neolens.lab.training.storage import State
+from neolens.lab.variants import ARMS, Size
 
 # A head is 16 wide, as in the lab: queries and keys of GPT-Neo are then smaller by exactly a half.
 SIZE = Size(layers=2, heads=2, width=32, context=24, window=6, vocabulary=40)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neolens.lab import folder
-from neolens.lab.grammar import filler, sentences
-from neolens.lab.language import FARTHEST, KINDS, NEAR, NOWHERE, SHORTEST, document, log_uniform, repeated
-from neolens.lab.tokenizer import tokenizer
-from neolens.lab.words import BOS, BOS_ID, CLASSES, FIRST_WORD, UNK_ID, VOCABULARY, WORDS, ids
+from neolens.lab.language.documents import FARTHEST, KINDS, NEAR, NOWHERE, SHORTEST, document, log_uniform, repeated
+from neolens.lab.language.grammar import filler, sentences
+from neolens.lab.language.tokenizer import tokenizer
+from neolens.lab.language.words import BOS, BOS_ID, CLASSES, FIRST_WORD, UNK_ID, VOCABULARY, WORDS, ids
 from neolens.models import lab_models
 
 NAMES, TRADES = set(CLASSES["name"]), set(CLASSES["trade"])

@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import neolens
 from neolens.lab import NAMES, SEEDS, folder
-from neolens.lab.curves import curves
-from neolens.lab.language import CONTENT, KINDS
-from neolens.lab.planted import planted
-from neolens.lab.recipe import Recipe, batch
-from neolens.lab.words import BOS_ID, VOCABULARY
+from neolens.lab.evaluation.curves import curves
+from neolens.lab.language.documents import CONTENT, KINDS
+from neolens.lab.language.planted import planted
+from neolens.lab.language.words import BOS_ID, VOCABULARY
+from neolens.lab.training.recipe import Recipe, batch
 from neolens.models import anatomy, lab_names, lab_revisions, lab_seeds
 from neolens.models.lab_models import LAB_FOLDER
 
@@ -280,7 +280,7 @@ def test_the_tokenizer_beside_a_network_reads_and_writes_text(name):
 
 def test_the_documented_table_is_what_the_command_prints_of_the_cards():
     """docs/lab.md says what the cards say: mean, lowest and highest seed, for every arm and task."""
-    from neolens.lab.spread import rows, shipped
+    from neolens.lab.evaluation.spread import rows, shipped
 
     page = (LAB_FOLDER.parents[2] / "docs" / "lab.md").read_text()
     for row in rows(shipped()):

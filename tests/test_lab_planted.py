@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from neolens.lab import folder
-from neolens.lab.competence import DISTANCES, REACHES, at_distance, by_distance, by_reach, competence
-from neolens.lab.language import KINDS
-from neolens.lab.planted import NEAREST, TASKS, farthest, planted
-from neolens.lab.words import BOS_ID, CLASSES, FIRST_WORD, VOCABULARY
+from neolens.lab.evaluation.competence import DISTANCES, REACHES, at_distance, by_distance, by_reach, competence
+from neolens.lab.language.documents import KINDS
+from neolens.lab.language.planted import NEAREST, TASKS, farthest, planted
+from neolens.lab.language.words import BOS_ID, CLASSES, FIRST_WORD, VOCABULARY
 from test_lab_language import NAMES, SENTENCE, by_elimination, by_grammar, by_induction, by_key, places, text
 
 RULES = {"induction": by_induction, "recall": by_key, "indirect_object": by_elimination}

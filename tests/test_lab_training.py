@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neolens.lab import keeping, training
-from neolens.lab.arms import ARMS, DIFFERENCES, Size
-from neolens.lab.competence import competence
-from neolens.lab.curves import read_curve
-from neolens.lab.family import Plan, train_family
-from neolens.lab.keeping import STATE, State, save_state, saved_state
-from neolens.lab.recipe import NEAR_MIX, Recipe, Stage, batch, learning_rate
-from neolens.lab.start import fresh_model
+from neolens.lab.evaluation.competence import competence
+from neolens.lab.evaluation.curves import read_curve
+from neolens.lab.training import storage as keeping
+from neolens.lab.training import train as training
+from neolens.lab.training.family import Plan, train_family
+from neolens.lab.training.recipe import NEAR_MIX, Recipe, Stage, batch, learning_rate
+from neolens.lab.training.start import fresh_model
+from neolens.lab.training.storage import STATE, State, save_state, saved_state
+from neolens.lab.variants import ARMS, DIFFERENCES, Size
 from neolens.models import lab_models
 
 SIZE = Size(layers=2, heads=2, width=8, context=24, window=4)
@@ -526,7 +527,10 @@ ARGUMENTS = {
     "no jobs": (lambda out: list(train_family(["gpt2"], [0], Plan(out, TINY), jobs=0)), "0 trainings at a time"),
     "a seed as text": (lambda out: training.train("gpt2", out, seed="1"), "seed '1': expected a whole number"),
     "a large seed": (lambda out: training.train("gpt2", out, seed=10**30), "seeds are 0 and above, below 2^63"),
-    "no recipe": (lambda out: training.train("gpt2", out, recipe={"steps": 3}), "expected a neolens.lab.recipe.Recipe"),
+    "no recipe": (
+        lambda out: training.train("gpt2", out, recipe={"steps": 3}),
+        "expected a neolens.lab.training.recipe.Recipe",
+    ),
     "steps": (lambda out: Recipe(steps=2.5), "steps 2.5: expected a whole number"),
     "a rate": (lambda out: Recipe(rate=float("nan")), "rate nan: expected a number above 0"),
 }

@@ -7,9 +7,10 @@ import torch
 import neolens
 import oracles
 import tiny
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.prompts import repeated
-from neolens.scores import by_kind, laws, share_beyond, top_head
+from neolens.scores import by_kind, share_beyond, top_head
+from neolens.scores import exact_checks as laws
 
 
 @pytest.mark.parametrize(("length", "zero"), [(1, True), (tiny.WINDOW, True), (tiny.WINDOW + 1, False)])

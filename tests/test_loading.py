@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import neolens
 import tiny
-from neolens.models import folders
+from neolens.models import sources as folders
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import shell
 from neolens import results, views
 from neolens.models import anatomy, load
 from neolens.network import patterns
-from neolens.scores import laws
+from neolens.scores import exact_checks as laws
 from neolens.studies import models
 from neolens.studies.inputs import source
 from neolens.studies.local_vs_global import study as job

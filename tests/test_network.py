@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import neolens
 import oracles
 import tiny
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.network import attend, fingerprint, head_patterns, logits, patterns, residual, visible, weights_of
 from neolens.network.checksum import _multilinear
 

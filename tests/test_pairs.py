@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from neolens.lab.tokenizer import tokenizer as lab_tokenizer
+from neolens.lab.language.tokenizer import tokenizer as lab_tokenizer
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 

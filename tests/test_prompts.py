@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import neolens
-from neolens.lab.language import CONTENT
-from neolens.models.facts import AttentionSpan
-from neolens.models.foreign import Foreign
+from neolens.lab.language.documents import CONTENT
+from neolens.models.anatomy import AttentionSpan
+from neolens.models.other_architectures import Foreign
 from neolens.prompts import (
     bos_token,
     chunks,

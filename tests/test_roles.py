@@ -18,7 +18,7 @@ import tiny
 from neolens import results
 from neolens.ablation.controls import random_heads
 from neolens.ablation.effects import difference, effect
-from neolens.lab.language import CONTENT
+from neolens.lab.language.documents import CONTENT
 from neolens.prompts import random_repeats, repeated
 from neolens.scores import THRESHOLDS, causes, heads_of, roles
 
@@ -395,7 +395,7 @@ FIVE = prompts(2, 5, tiny.VOCAB)
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, message, bridges, monkeypatch):
-    monkeypatch.setattr("neolens.scores.head_roles.attention", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr("neolens.scores.roles.attention", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(error, match=message):
         roles(bridges["gpt-neo"], tokens, **arguments)
 

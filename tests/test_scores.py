@@ -1,6 +1,7 @@
 """The streamed scores: against plain loops over whole patterns, planted patterns, and the laws of windows."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 import neolens
 import oracles
 import tiny
-from neolens.models.facts import Anatomy, AttentionSpan, Position
+from neolens.models.anatomy import Anatomy, AttentionSpan, Position
 from neolens.network.blockwise import PatternBlock
 from neolens.prompts import repeated
 from neolens.scores import SCORES
 from neolens.scores.sums import Sums, diagonal_sums
+
+measure = import_module("neolens.scores.attention")
+
 
 NAIVE = {
     "previous_token": oracles.previous_token,
@@ -266,7 +270,7 @@ def test_the_result_names_its_model_weights_and_layers(bridges):
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, message, bridges, monkeypatch):
-    monkeypatch.setattr("neolens.scores.measure.residual", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr("neolens.scores.attention.residual", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(error, match=message):
         neolens.attention(bridges["gpt-neo"], tokens, **arguments)
 
@@ -287,7 +291,6 @@ def test_a_repeating_and_a_plain_prompt_of_one_length_are_each_measured_as_they_
 
 
 def test_a_single_score_name_is_refused_and_not_read_letter_by_letter(bridges):
-    from neolens.scores import measure
 
     with pytest.raises(TypeError, match="scores"):
         measure.attention(bridges["gpt2"], tiny.tokens(), scores="sink")

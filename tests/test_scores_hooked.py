@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 import neolens
 import oracles
 import tiny
-from neolens.models.foreign import facts_of
+from neolens.models.other_architectures import facts_of
 from neolens.prompts import repeated
-from neolens.scores import measure
 from test_scores import naive
+
+measure = import_module("neolens.scores.attention")
+
 
 SMALL = dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, intermediate_size=48)
 SIZES = dict(vocab_size=tiny.VOCAB, max_position_embeddings=tiny.CONTEXT, initializer_range=0.5, pad_token_id=0)
@@ -268,7 +271,7 @@ def test_the_sink_is_about_the_asked_for_key(k, engine, bridges, networks):
 )
 def test_bad_input_is_refused_before_the_model_runs(engine, tokens, arguments, error, message, bridges, monkeypatch):
     model = bridges["gpt-neo"]
-    monkeypatch.setattr("neolens.scores.measure.residual", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr("neolens.scores.attention.residual", lambda *a, **k: pytest.fail("the model ran"))
     monkeypatch.setattr(type(model), "run_with_hooks", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(error, match=message):
         neolens.attention(model, tokens, engine=engine, **arguments)

@@ -24,7 +24,7 @@ from neolens.position import toeplitz
 from neolens.whatif import what_if
 from test_whatif import windows_of
 
-MODULE = import_module("neolens.position.kernels")
+MODULE = import_module("neolens.position.toeplitz")
 SHARES = ("toeplitz_share", "toeplitz_share_corrected", "row_share", "row_share_corrected")
 VARIABLES = ("kernel", "kernel_error", "variance", *SHARES)
 

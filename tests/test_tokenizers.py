@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import neolens
 import tiny
-from neolens.models import folders
+from neolens.models import sources as folders
 
 WORDS = ["when", "john", "mary", "went", "to", "the", "store", "a", "b", "c", "d", "e"]
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

@@ -750,6 +750,6 @@ def test_a_model_of_hugging_face_is_refused(tiny_models):
 
 
 def test_treatments_and_the_facts_need_no_torch():
-    code = "import sys, neolens.models.facts, neolens.whatif; print('torch' in sys.modules)"
+    code = "import sys, neolens.models.anatomy, neolens.whatif; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -11,8 +11,8 @@ import xarray as xr
 import neolens
 from neolens import figures
 from neolens.ablation import Beyond, by_distance
-from neolens.lab.curves import curves
-from neolens.lab.language import spaced
+from neolens.lab.evaluation.curves import curves
+from neolens.lab.language.documents import spaced
 from neolens.models import lab_seeds
 from neolens.prompts import chunks, induction, lab_documents, random_repeats
 from neolens.studies.rotary_vs_absolute import measure as position_measure

@@ -85,7 +85,7 @@ def of_answers(result: Any, distance: Any) -> xr.DataArray:
     The metric at position i is about token i + 1, so it takes the distance of that token.
 
     Args:
-        distance: [prompt, token] as of `neolens.lab.language.Document`: of each token, how many tokens back from the
+        distance: [prompt, token] as of `neolens.lab.language.documents.Document`: of each token, how many tokens back from the
             one before it, which predicts it, the answer stood; -1 or NaN for tokens that nothing asks for.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import xarray as xr
 
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 
 Head = tuple[int, int]
 """Layer and head, from 0."""

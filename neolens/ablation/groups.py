@@ -15,7 +15,7 @@ import numpy as np
 from neolens.ablation.controls import ControlHeads, Head, evenly_spread, head_name, matched_by_layer
 from neolens.checks import check_head, check_list, check_seed, check_text, check_whole, shown
 from neolens.models import Anatomy, anatomy
-from neolens.models.foreign import Facts, Foreign, facts_of
+from neolens.models.other_architectures import Facts, Foreign, facts_of
 from neolens.network.weights import check_model
 
 Groups = Mapping[str, Sequence[Head]]

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neolens.ablation.asked import Asked
 from neolens.ablation.groups import Head
-from neolens.ablation.how import ALL_POSITIONS, MEANS, Cut, How
+from neolens.ablation.methods import ALL_POSITIONS, MEANS, Cut, How
 from neolens.ablation.predictions import NOTHING
+from neolens.ablation.spec import Asked
 from neolens.ablation.values import batches, remaining, summands, summed
 from neolens.metrics import Asked as OfRun
 from neolens.metrics import Expected
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.network import dtype_of, visible
 from neolens.patching.hook_checks import check_hooks_work
 from neolens.readout.predictions import of_last

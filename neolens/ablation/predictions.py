@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neolens.checks import check_list, check_text, check_whole, shown
 from neolens.metrics import Metric
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.tokens import is_prompt
 from neolens.readout.predictions import NOTHING

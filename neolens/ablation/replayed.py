@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from neolens.ablation.asked import Asked
-from neolens.ablation.how import ALL_POSITIONS, Cut
+from neolens.ablation.methods import ALL_POSITIONS, Cut
+from neolens.ablation.spec import Asked
 from neolens.ablation.values import CutOff, Replaced, Values, values_of
 from neolens.network import Weights
 from neolens.readout.predictions import at_tokens, of_last, of_runs

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neolens.ablation.asked import Asked
-from neolens.ablation.how import ALL_POSITIONS, Beyond, Cut, How
-from neolens.models.facts import Anatomy, AttentionSpan
+from neolens.ablation.methods import ALL_POSITIONS, Beyond, Cut, How
+from neolens.ablation.spec import Asked
+from neolens.models.anatomy import Anatomy, AttentionSpan
 from neolens.models.spans import seen
 from neolens.network import Weights, residual
 from neolens.network.blockwise import attend_in_blocks, fused

@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 from neolens.checking.edits import edit_at, in_place, pure_logits, random_tokens, returned, rounding_bound
 from neolens.checks import check_bool
 from neolens.checks.annotations import check_annotated
-from neolens.models.facts import Anatomy
-from neolens.models.folders import resolve
+from neolens.models.anatomy import Anatomy
 from neolens.models.loading import load
-from neolens.models.support import quiet_transformers
+from neolens.models.sources import resolve
+from neolens.models.supported import quiet_transformers
 from neolens.models.weight_files import KEY_MAPPING
 from neolens.network import weights_of
 from neolens.prompts import bos_token

@@ -10,22 +10,21 @@ from neolens.figures.ablation import ablation_groups, ablation_heads
 from neolens.figures.ablation_beside import heads_beside
 from neolens.figures.ablation_by_distance import ablation_by_distance
 from neolens.figures.by_metric import by_metric
-from neolens.figures.circuits import token_circuit
-from neolens.figures.encodings import band_shares, pattern_and_cause
+from neolens.figures.causes_and_bands import band_shares, pattern_and_cause
+from neolens.figures.embedding_geometry import embedding_geometry
 from neolens.figures.estimates import estimates
-from neolens.figures.geometry import embedding_geometry
-from neolens.figures.heatmap import heads
 from neolens.figures.inputs import Results
 from neolens.figures.learning import learning
-from neolens.figures.losses import loss_beyond, loss_without_positions
-from neolens.figures.measured import differences_by_measure, measures_by_arm
-from neolens.figures.parts import part_shares, score_parts
-from neolens.figures.patching import largest_effect, patch_heatmap
-from neolens.figures.position import distance_kernels, shift_by_distance, toeplitz_shares
-from neolens.figures.reach import mass_by_distance
-from neolens.figures.roles import roles_by_head
+from neolens.figures.loss_by_position import loss_beyond, loss_without_positions
+from neolens.figures.mass_by_distance import mass_by_distance
+from neolens.figures.measures_by_variant import differences_by_measure, measures_by_arm
+from neolens.figures.patch_heatmap import largest_effect, patch_heatmap
+from neolens.figures.roles_by_head import roles_by_head
 from neolens.figures.saving import save
-from neolens.figures.strip import scores_by_kind
+from neolens.figures.score_map import heads
+from neolens.figures.score_parts import part_shares, score_parts
+from neolens.figures.scores_by_distance import distance_kernels, shift_by_distance, toeplitz_shares
+from neolens.figures.scores_by_kind import scores_by_kind
 from neolens.figures.style import (
     GLOBAL_COLOUR,
     KIND_COLOURS,
@@ -36,7 +35,8 @@ from neolens.figures.style import (
     escape,
 )
 from neolens.figures.tidy import data
-from neolens.figures.window import narrowing_by_distance, places_by_distance, recall_by_distance
+from neolens.figures.token_circuit import token_circuit
+from neolens.figures.window_reach import narrowing_by_distance, places_by_distance, recall_by_distance
 
 __all__ = [
     "GLOBAL_COLOUR",

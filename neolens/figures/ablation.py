@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.figures import legends, maps, points, style
-from neolens.figures.ablated import KINDS, caption, kind_of
+from neolens.figures.ablation_labels import KINDS, caption, kind_of
 from neolens.figures.inputs import anatomy_of, check_metric, checked
 from neolens.figures.style import INK, escape
 from neolens.stats import ALPHA

@@ -11,8 +11,8 @@ import xarray as xr
 from neolens.ablation.effects import heads_grid
 from neolens.checks import shown
 from neolens.figures import maps, style
-from neolens.figures.ablated import caption
 from neolens.figures.ablation import EFFECTS
+from neolens.figures.ablation_labels import caption
 from neolens.figures.inputs import anatomy_of, by_model, check_metric
 from neolens.figures.style import escape
 from neolens.stats import ALPHA

@@ -17,7 +17,7 @@ import xarray as xr
 from neolens.ablation.controls import control_groups
 from neolens.checks import check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import legends, style
-from neolens.figures.ablated import KINDS, caption, kind_of
+from neolens.figures.ablation_labels import KINDS, caption, kind_of
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.inputs import check_metric, checked, listed
 from neolens.figures.style import INK, escape

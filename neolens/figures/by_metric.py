@@ -14,7 +14,7 @@ from neolens.checks import check_bool
 from neolens.figures import style
 from neolens.figures.ablation import ABLATED, ablation_groups, ablation_heads
 from neolens.figures.inputs import checked
-from neolens.figures.patching import SWEPT, patch_heatmap
+from neolens.figures.patch_heatmap import SWEPT, patch_heatmap
 from neolens.figures.style import escape
 
 _BETWEEN = 96  # pixels, for the axis of one and the title of the next

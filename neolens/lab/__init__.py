@@ -1,10 +1,9 @@
 """Small trained networks that differ in one thing only, shipped with the package.
 
-A language of about two hundred English words, six arms of ordinary Hugging Face networks trained on it with three
-seeds each (same texts, same order, same size, same starting values), training checkpoints of three of them, and
-the commands that train and ask them: `neolens lab train`, `neolens lab check`. In the order of the data: `words`,
-`grammar`, `language`, `planted`, `tokenizer`; `arms`, `start`; `recipe`, `training`, `family`, `keeping`;
-`competence`, `spread`, `curves`.
+A language of about two hundred English words (`language`), six variants of ordinary Hugging Face networks (`variants`)
+trained on it with three seeds each: same texts, same order, same size, same starting values (`training`). Training
+checkpoints of three of them, and what they can do (`evaluation`). The commands: `neolens lab train`, `neolens lab
+check`.
 """
 
 from pathlib import Path

@@ -27,7 +27,7 @@ def check(
     seed: Annotated[int, typer.Option(help="of the prompts")] = 1,
 ) -> None:
     """Print how often each arm is right, by task and by how far back the answer stands: mean and spread over seeds."""
-    from neolens.lab.spread import spread, table
+    from neolens.lab.evaluation.spread import spread, table
     from neolens.processes import cores, one_thread
 
     one_thread()
@@ -55,10 +55,10 @@ def train(
     """Train the lab's networks; go on where an earlier run was killed. Nine to fourteen minutes of one core each."""
     from neolens.files import writable_folder
     from neolens.lab import SEEDS
-    from neolens.lab.arms import ARMS
-    from neolens.lab.family import Plan, train_family
-    from neolens.lab.recipe import Recipe
-    from neolens.lab.training import CHECKPOINTS
+    from neolens.lab.training.family import Plan, train_family
+    from neolens.lab.training.recipe import Recipe
+    from neolens.lab.training.train import CHECKPOINTS
+    from neolens.lab.variants import ARMS
 
     check_whole(jobs, "jobs", most=MOST_JOBS)
     recipe = Recipe() if steps is None else Recipe(steps=steps)

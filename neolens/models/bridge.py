@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from neolens.checks import check_bool
+from neolens.models.anatomy import Anatomy
 from neolens.models.caches import named
 from neolens.models.components import (
     CloningHookPoint,
@@ -31,7 +32,6 @@ from neolens.models.components import (
     reading_a_copy,
     without_parameters,
 )
-from neolens.models.facts import Anatomy
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
 from neolens.models.inputs import check_hook, check_hooks, check_input, check_name, names_listed, residual_or_input
 from neolens.models.live_config import LiveConfig, complete_cfg

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neolens.checks import check_list, check_text, shown
-from neolens.models.folders import resolve
 from neolens.models.lab_models import lab_revisions, last_step
 from neolens.models.loading import anatomy
+from neolens.models.sources import resolve
 
 Checkpoint = tuple[str, str | None]
 """A name and a revision, as `neolens.load` takes them."""

@@ -29,13 +29,13 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 
 from neolens.checks import check_choice, shown
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
+from neolens.models.apply_treatment import embedded, keeps_rest, placed, turned
 from neolens.models.hook_names import HookNameError
 from neolens.models.inputs import check_hook
 from neolens.models.joint_product import JointProduct, stacked, store_side_by_side
 from neolens.models.spans import visible
 from neolens.models.state import ModelState
-from neolens.models.treated import embedded, keeps_rest, placed, turned
 from neolens.models.treatments import Treatment
 
 

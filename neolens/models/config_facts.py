@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neolens.models.facts import Anatomy, AttentionSpan, Position
+from neolens.models.anatomy import Anatomy, AttentionSpan, Position
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from neolens.checks import check_list, check_type, shown
-from neolens.models.facts import FAMILY_TITLES, Anatomy
+from neolens.models.anatomy import FAMILY_TITLES, Anatomy
 
 _ROWS: dict[str, Callable[[Anatomy], str]] = {
     "family": lambda a: FAMILY_TITLES[a.family],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from neolens.checks import shown
-from neolens.models.support import first_line
+from neolens.models.supported import first_line
 
 if TYPE_CHECKING:
     import torch

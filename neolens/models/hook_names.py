@@ -14,7 +14,7 @@ from typing import Any
 
 from transformer_lens.hook_points import HookPoint
 
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 
 SWITCHES = ("use_attn_result", "use_attn_in", "use_split_qkv_input", "use_hook_mlp_in")
 """The switches of TransformerLens by which hook points begin or cease to fire: `model.set_use_attn_result(True)`."""

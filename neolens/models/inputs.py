@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neolens.checks import check_function, check_list, check_tokens, shown
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 
 
 def check_input(value: Any, anatomy: Anatomy) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
 
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 from neolens.models.state import ModelState
 
 

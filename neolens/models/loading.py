@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neolens.checks import check_list, check_text, shown
+from neolens.models.anatomy import Anatomy
 from neolens.models.config_facts import from_config
 from neolens.models.config_values import check_values
 from neolens.models.devices import check_device
-from neolens.models.facts import Anatomy
-from neolens.models.folders import Source, resolve
-from neolens.models.support import ignored_fields, refuse_unsupported, supported_config
+from neolens.models.sources import Source, resolve
+from neolens.models.supported import ignored_fields, refuse_unsupported, supported_config
 from neolens.models.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from neolens.checks import (
     holds_tokens,
     shown,
 )
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 from neolens.models.treatments import no_position
 
 RETURN_TYPES = ("logits", "loss", "both", "predictions", "logits_and_cache")

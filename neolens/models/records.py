@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from neolens.checks import check_list, check_text, shown
-from neolens.models.facts import Anatomy, AttentionSpan, Position
+from neolens.models.anatomy import Anatomy, AttentionSpan, Position
 
 
 def from_record(text: str) -> Anatomy:

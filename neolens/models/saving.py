@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from neolens.checks import shown
 from neolens.files import writable_folder, write_errors
-from neolens.models.facts import Anatomy
-from neolens.models.support import first_line, quiet_transformers
+from neolens.models.anatomy import Anatomy
+from neolens.models.supported import first_line, quiet_transformers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neolens.checks import check_type
+from neolens.models.anatomy import AttentionSpan
 from neolens.models.devices import check_device
-from neolens.models.facts import AttentionSpan
 
 
 def visible(

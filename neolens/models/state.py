@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from neolens.models.facts import Anatomy
+from neolens.models.anatomy import Anatomy
 
 Change = Callable[[Anatomy], Anatomy]
 """The anatomy before -> the anatomy in force."""

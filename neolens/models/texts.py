@@ -20,7 +20,7 @@ from neolens.checks import (
 from neolens.models.tokenizers import prepared, text_tokens
 
 if TYPE_CHECKING:
-    from neolens.models.facts import Anatomy
+    from neolens.models.anatomy import Anatomy
 
 
 class TextMethods:

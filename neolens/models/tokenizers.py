@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neolens.checks import check_whole, shown
-from neolens.models.support import first_line
+from neolens.models.supported import first_line
 from neolens.models.tokenizer_settings import SETTINGS, check_settings
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes")

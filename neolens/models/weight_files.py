@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neolens.files import read_json
-from neolens.models.support import first_line
+from neolens.models.supported import first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from neolens.checks import shown
 from neolens.files import read_json
 from neolens.models.config_values import bad_value, field_to_blame
-from neolens.models.support import first_line, quiet_transformers
+from neolens.models.supported import first_line, quiet_transformers
 from neolens.models.weight_files import KEY_MAPPING, check_weight_files, unreadable
 
 if TYPE_CHECKING:

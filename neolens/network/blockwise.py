@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neolens.checks import check_bool, check_floats, check_function, check_number, check_type, check_whole, shown
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.models.spans import visible
 
 BLOCK = 128

@@ -26,8 +26,8 @@ from neolens.checks import (
     check_whole,
     shown,
 )
-from neolens.models.facts import Anatomy, AttentionSpan
-from neolens.models.treated import embedded, keeps_rest, placed, turned
+from neolens.models.anatomy import Anatomy, AttentionSpan
+from neolens.models.apply_treatment import embedded, keeps_rest, placed, turned
 from neolens.network.blockwise import BLOCK, Edit, Observer, Watch, attend_in_blocks, check_callbacks, edited
 from neolens.network.products import apply, blocks
 from neolens.network.weights import Layer, Norm, Weights, check_weights

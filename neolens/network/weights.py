@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neolens.checks import check_type, shown
-from neolens.models.facts import Anatomy, Position
+from neolens.models.anatomy import Anatomy, Position
 from neolens.models.loading import anatomy as anatomy_of
 
 

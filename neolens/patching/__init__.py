@@ -6,6 +6,6 @@ Every value is exact: that of a whole run with the one activation replaced (see 
 computed).
 """
 
-from neolens.patching.measure import patch, recovered
+from neolens.patching.patch import patch, recovered
 
 __all__ = ["patch", "recovered"]

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.models import Anatomy
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.replay import HEAD_SITES
 from neolens.sites import hook_name
 

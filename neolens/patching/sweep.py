@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neolens.checks import check_choice, check_indices, check_list, shown
 from neolens.metrics import AnyMetric, Metric, several_metrics
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.prompts.pairs import PromptPairs
 from neolens.replay import HEAD_SITES, SITES
 

@@ -3,14 +3,14 @@
 Each probe is a function of a model from `neolens.load` and of tokens, and gives one labelled result.
 """
 
-from neolens.position.ablating import ablate_positions
-from neolens.position.circuits import ov, qk
-from neolens.position.frequencies import bands, taken_away
-from neolens.position.geometry import embedding_geometry
-from neolens.position.kernels import toeplitz
-from neolens.position.length import beyond_context
+from neolens.position.ablation import ablate_positions
+from neolens.position.beyond_context import beyond_context
+from neolens.position.embedding_geometry import embedding_geometry
 from neolens.position.parts import ABSOLUTE_PARTS, ROTARY_PARTS, part_shares, score_parts
-from neolens.position.shifting import shift
+from neolens.position.qk_ov import ov, qk
+from neolens.position.rotary_bands import bands, taken_away
+from neolens.position.shift import shift
+from neolens.position.toeplitz import toeplitz
 
 __all__ = [
     "ABSOLUTE_PARTS",

@@ -23,11 +23,11 @@ from torch import Tensor
 from neolens import results
 from neolens.checks import check_layer
 from neolens.models import Anatomy
+from neolens.models.apply_treatment import embedded
 from neolens.models.spans import visible
-from neolens.models.treated import embedded
 from neolens.network import Weights, measurement, residual
 from neolens.network.weights import Linear
-from neolens.position.asked import asked_weights
+from neolens.position.checks import asked_weights
 from neolens.prompts.tokens import Prompts, validated
 from neolens.readout.losses import batches_by_length
 

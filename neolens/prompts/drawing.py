@@ -15,9 +15,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.checks import check_bool, check_list, check_seed, check_whole, shown
-from neolens.lab.language import CONTENT
+from neolens.lab.language.documents import CONTENT
 from neolens.prompts.bos import bos_token, chosen_bos
-from neolens.prompts.lab_questions import speaks_lab
+from neolens.prompts.families.lab_questions import speaks_lab
 from neolens.prompts.pairs import limits
 
 LARGEST = 2**31 - 1

@@ -127,8 +127,8 @@ def lab_documents(count: int, tokens: int, *, seed: int = 0) -> list[str]:
     Raises:
         TypeError, ValueError: no whole numbers, or none of 1 or more.
     """
-    from neolens.lab.grammar import sentences
-    from neolens.lab.words import VOCABULARY
+    from neolens.lab.language.grammar import sentences
+    from neolens.lab.language.words import VOCABULARY
 
     most = 2**31 - 1
     count, tokens, seed = check_whole(count, "count", 1, most), check_whole(tokens, "tokens", 1, most), check_seed(seed)

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.models.foreign import Facts, check_anatomy
-from neolens.models.support import first_line
+from neolens.models.other_architectures import Facts, check_anatomy
+from neolens.models.supported import first_line
 from neolens.prompts.text import check_file, read_text
 from neolens.prompts.tokens import check_vocabulary
 

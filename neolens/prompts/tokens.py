@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neolens.checks import check_list, check_tokens, check_whole, holds_tokens, shown
-from neolens.models.foreign import Facts, check_anatomy
+from neolens.models.other_architectures import Facts, check_anatomy
 
 Prompts = Tensor | Sequence[Tensor]
 """Int[Tensor, "prompt pos"], or a sequence of Int[Tensor, " pos"]; `validated` checks them, with errors in words."""

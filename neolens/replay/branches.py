@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.checks import check_bool
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.models.spans import seen
 from neolens.network import Weights
 from neolens.network.blockwise import attend_in_blocks, fused

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neolens.checks import check_index, check_list, check_type, check_whole
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 
 
 @dataclass(frozen=True)

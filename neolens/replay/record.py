@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neolens.checks import check_choice, check_layers, check_list, check_type, shown
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.network import Weights, residual
 from neolens.network.forward import check_spans
 from neolens.network.weights import check_weights

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neolens.checks import check_type
-from neolens.models.facts import AttentionSpan
+from neolens.models.anatomy import AttentionSpan
 from neolens.network import Weights, visible
 from neolens.network.blockwise import fused
 from neolens.network.forward import check_spans, mlp, normalise, rotate, rotations

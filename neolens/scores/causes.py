@@ -17,10 +17,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from neolens.ablation.ablate import ablate
 from neolens.ablation.by_prompt import read
 from neolens.ablation.controls import random_heads, size_matched
 from neolens.ablation.groups import Head, each_head, head_name
-from neolens.ablation.measure import ablate
 from neolens.models import anatomy
 from neolens.prompts.tokens import second_copy
 from neolens.stats.paired import paired_tests

@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.models.spans import visible
 from neolens.network import PatternBlock
 from neolens.network.blockwise import BLOCK, Observer

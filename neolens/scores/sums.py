@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neolens.models.foreign import Facts
+from neolens.models.other_architectures import Facts
 from neolens.network.blockwise import PatternBlock
 
 Score = Float[Tensor, "prompt layer head"]

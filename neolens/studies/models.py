@@ -9,7 +9,7 @@ from typing import Any, Literal
 from neolens import files
 from neolens import models as loading
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
-from neolens.models.folders import check_config_fields, resolve
+from neolens.models.sources import check_config_fields, resolve
 from neolens.scores import narrowest_window
 
 SMALL = 10_000_000

@@ -29,7 +29,7 @@ from neolens.checks import check_choice, check_whole
 from neolens.patching import patch
 from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import PromptPairs, indirect_object
-from neolens.prompts.questions import CORRUPTIONS
+from neolens.prompts.families.questions import CORRUPTIONS
 from neolens.studies import inputs, settings
 from neolens.studies.ioi import summary as ioi_summary
 from neolens.studies.ioi import text as ioi_text

@@ -16,8 +16,9 @@ from neolens import views
 from neolens.models import AttentionSpan
 from neolens.near_far import of_anatomies
 from neolens.prompts import bos_token, repeated, token_pool
-from neolens.prompts.lab_questions import speaks_lab
-from neolens.scores import REPEATED_SCORES, attention, laws, shown_patterns
+from neolens.prompts.families.lab_questions import speaks_lab
+from neolens.scores import REPEATED_SCORES, attention, shown_patterns
+from neolens.scores import exact_checks as laws
 from neolens.studies import inputs
 from neolens.studies.models import Models
 

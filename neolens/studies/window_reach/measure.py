@@ -27,7 +27,7 @@ from neolens.models import Anatomy, anatomy
 from neolens.network import logits, measurement, residual, weights_of
 from neolens.patching import patch
 from neolens.prompts import PromptPairs, indirect_object, induction, recall
-from neolens.prompts.random_induction import random_induction
+from neolens.prompts.families.random_induction import random_induction
 from neolens.results import check_results
 from neolens.whatif import what_if
 

@@ -1,0 +1,1 @@
+"""What the lab's networks can do: accuracies, their spread over seeds, learning curves."""

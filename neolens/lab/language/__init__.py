@@ -1,0 +1,1 @@
+"""The lab's synthetic language: words, grammar, documents, and questions planted in them."""

@@ -1,0 +1,1 @@
+"""How the lab's networks are trained: starting values, recipe, and where states are saved."""
