@@ -6,7 +6,8 @@ READY := .venv/.ready
 WORKERS := -n 2 --dist worksteal
 
 # The tests of the tiny GPT-2 that a change of its scores could break.
-GPT2_TESTS := $(addprefix tests/test_,$(addsuffix .py,hooks network oracles scores patching ablation bridge_habits))
+GPT2_TESTS := tests/test_oracles.py $(addprefix tests/,$(addsuffix .py,models/test_hooks models/test_bridge_habits \
+	network/test_network scores/test_scores patching/test_patching ablation/test_ablation))
 
 .PHONY: setup demo test typed stanford lint bench docs clean
 

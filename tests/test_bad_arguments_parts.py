@@ -16,7 +16,7 @@ import xarray as xr
 
 import neolens
 from neolens import lab, metrics, models, network, prompts, replay, results
-from neolens.lab import arms
+from neolens.lab import variants as arms
 from neolens.lab.evaluation import competence, curves, spread
 from neolens.lab.language import documents as language
 from neolens.lab.language import planted

@@ -85,8 +85,8 @@ def of_answers(result: Any, distance: Any) -> xr.DataArray:
     The metric at position i is about token i + 1, so it takes the distance of that token.
 
     Args:
-        distance: [prompt, token] as of `neolens.lab.language.documents.Document`: of each token, how many tokens back from the
-            one before it, which predicts it, the answer stood; -1 or NaN for tokens that nothing asks for.
+        distance: [prompt, token] as in `neolens.lab.language.documents.Document`: of each token, how many tokens
+            before the one that predicts it the answer is; -1 or NaN for tokens that no question asks for.
 
     Raises:
         ValueError: no result of `neolens.ablate`, one without numbered positions, or distances that do not fit its

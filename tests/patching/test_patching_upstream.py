@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from test_patching import has, naive
 from torch import Tensor
 from transformer_lens import patching as upstream
 from transformer_lens.model_bridge import TransformerBridge
@@ -20,7 +21,6 @@ from transformer_lens.model_bridge import TransformerBridge
 import tiny
 from neolens.patching import patch
 from neolens.prompts.pairs import PromptPairs
-from test_patching import has, naive
 
 CLOSE = 1e-5
 """Of the largest effect. Both sides are fp32 and sum in another order; the largest difference seen is 3e-6."""

@@ -293,7 +293,7 @@ def test_the_table_has_300_rows_and_every_option_of_every_study():
     ],
 )
 def test_a_process_that_refuses_an_option_ends_with_code_2_and_one_line(experiment, arguments, words, tmp_path):
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     code = f"import runpy, sys\nsys.path.insert(0, {str(root)!r})\n"
     run = run_script(code + f"runpy.run_module('experiments.{experiment}', run_name='__main__')", tmp_path, *arguments)
     assert run.returncode == 2

@@ -135,7 +135,7 @@ def test_a_model_booted_beside_ours_behaves_as_before_and_nothing_global_is_patc
         [sys.executable, "-c", textwrap.dedent(BESIDE), *folders],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
 
     assert run.returncode == 0, run.stderr[-2000:]

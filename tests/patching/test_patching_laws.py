@@ -1,7 +1,7 @@
 """The laws of activation patching, on random small models of every family: shapes, windows, prompts and sweeps drawn.
 
 The truth is `oracles.forward` in float64 with one activation replaced; the models are loaded in float64 too, so that
-a wrong number cannot hide among roundings. What tests/test_patching.py says of the fixed tiny models is not said again.
+a wrong number cannot hide among roundings. What test_patching.py says of the fixed tiny models is not said again.
 """
 
 import functools
@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from test_patching import naive
 from torch import Tensor
 
 import neolens
@@ -26,7 +27,6 @@ from neolens.patching import patch
 from neolens.prompts.pairs import PromptPairs
 from neolens.readout import patched_runs
 from neolens.replay import HEAD_SITES, SITES
-from test_patching import naive
 
 METRICS = ("logit_difference", "probability", "log_probability", "rank", "kl_divergence", "loss")
 AFTER = ("resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "pattern")

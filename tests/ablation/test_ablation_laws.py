@@ -1,7 +1,7 @@
 """The laws of ablation, on random small models of every family: shapes, windows, prompts, groups and positions drawn.
 
 The truth is `oracles.forward` in float64 with heads replaced; the models are loaded in float64 too, so that a wrong
-number cannot hide among roundings. What tests/test_ablation.py says of the fixed tiny models is not said again.
+number cannot hide among roundings. What test_ablation.py says of the fixed tiny models is not said again.
 """
 
 import json
@@ -12,6 +12,9 @@ import torch
 import xarray as xr
 from hypothesis import example, given
 from hypothesis import strategies as st
+from test_ablation import MINE, instead, naive, pairs, prompts
+from test_ablation import measured as by_hand
+from test_patching_laws import agree, build, examples, models
 
 import neolens
 import oracles
@@ -19,9 +22,6 @@ import tiny
 from neolens.ablation import Beyond, Within, ablate, each_head, each_layer
 from neolens.models import AttentionSpan
 from neolens.network import logits, residual, weights_of
-from test_ablation import MINE, instead, naive, pairs, prompts
-from test_ablation import measured as by_hand
-from test_patching_laws import agree, build, examples, models
 
 __all__ = ["build"]
 
