@@ -16,7 +16,7 @@ import xarray as xr
 
 from neolens import attention, figures, report
 from neolens.stats import seeds
-from neolens.studies import Measured, Prepared, Study, Summary, TextConfig, inputs, main, setting
+from neolens.studies import Measured, Prepared, Study, Summary, TextConfig, inputs, main, setting, settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Config(TextConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt-neo",), "names, hub ids or folders; a lab name stands for all its seeds"
     )
-    out: str = setting("results/my_question", "folder for results, record and report")
+    out: str = setting("results/my_question", settings.OUT)
 
 
 def prepare(config: Config, models: Any) -> Prepared:

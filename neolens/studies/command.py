@@ -63,7 +63,7 @@ def _command(study: Any) -> Callable[..., None]:
 
     rows: dict[str, tuple[Any, Any, Any]] = {
         "names": (list[str] | None, typer.Argument(metavar="[NAME]...", help="more models"), None),
-        **{name: _option(study.config, name) for name in get_type_hints(study.config)},
+        **{name: _option(study, name) for name in get_type_hints(study.config)},
         **_RUN,
     }
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -77,11 +77,13 @@ def _command(study: Any) -> Callable[..., None]:
     return command
 
 
-def _option(config: type, name: str) -> tuple[Any, Any, Any]:
+def _option(study: Any, name: str) -> tuple[Any, Any, Any]:
     """The type, the option and the default of a setting, as typer reads it: a list is text with commas."""
-    hint, default = get_type_hints(config)[name], getattr(config, name)
-    help = next(field.metadata["help"] for field in fields(config) if field.name == name)
+    hint, default = get_type_hints(study.config)[name], getattr(study.config, name)
+    help = next(field.metadata["help"] for field in fields(study.config) if field.name == name)
     if name == "models":
+        seeds = "all its seeds" if study.seeds == "all" else "seed 0"
+        help = f"{help}; a lab name without a seed stands for {seeds}"
         return list[str] | None, typer.Option(metavar="NAME ...", help=help), None
     kind: Any = next((kind for kind in (int, float) if kind in _kinds(hint)), str)
     text = ",".join(map(str, default)) if isinstance(default, tuple) else default

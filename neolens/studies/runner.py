@@ -27,6 +27,7 @@ from neolens.studies import inputs, models, record, store
 from neolens.studies.digest import digest
 from neolens.studies.models import Models
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
+from neolens.wording import join
 
 PROCESSES = 8
 """Side by side at most, each with about 1 GB."""
@@ -111,9 +112,17 @@ def page(
             *(report.Note(text, "warning") for text in (*measured.notes, *summary.warnings)),
             *study.sections(measured, summary),
             *report.appendix(measured.anatomies, measured.command, question=study.asks_about),
+            *_networks(measured),
             report.Code(report.as_json(saved), summary="The record: settings, weights, versions, findings"),
         ],
     )
+
+
+def _networks(measured: Measured) -> list[report.Block]:
+    """Which seeds of each model were measured."""
+    several = {name: list(map(str, by_seed)) for name, by_seed in measured.results.items() if len(by_seed) > 1}
+    names = [f"{name} (seeds {join(several[name])})" if name in several else name for name in measured.results]
+    return [report.Paragraph(f"Measured: {', '.join(names)}.")] if names else []
 
 
 def _measure_all(

@@ -24,6 +24,11 @@ from neolens.models.devices import check_device
 ENOUGH = 8
 """Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
 
+MODELS = "names, hub ids or folders; LABEL=NAME labels one"
+"""The help of `models`, to which the command line adds what a lab name without a seed stands for."""
+
+OUT = "folder for results, record and report"
+
 FARTHEST = 2**24
 """Tokens of a distance or a length; how many a model has room for is checked with its context."""
 

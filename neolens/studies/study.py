@@ -27,9 +27,9 @@ Results = Mapping[str, Mapping[int, Mapping[str, xr.Dataset]]]
 class StudyConfig:
     """The settings that all studies have; each adds its own, with its help, by `setting`."""
 
-    models: tuple[str, ...] = setting((), "names, hub ids or folders; LABEL=NAME labels one")
+    models: tuple[str, ...] = setting((), settings.MODELS)
     ignore_fields: tuple[str, ...] | None = setting(None, "fields of config.json that change nothing, such as a,b")
-    out: str = setting("results", "folder for results, record and report")
+    out: str = setting("results", settings.OUT)
     device: str | None = setting(None, "torch device; by default the GPU if there is one")
     dtype: str | None = setting(None, "float32, bfloat16, float16 or float64; by default float32")
     threads: int | None = setting(None, "CPU threads; by default one for small models, else all", least=1, most=1024)

@@ -169,7 +169,11 @@ def test_every_setting_is_an_option_with_its_help():
         study = find_study(name)
         options = {option.name: option for option in typer.main.get_command(command.app(study)).params}
         for field in dataclasses.fields(study.config):
-            assert options[field.name].help == field.metadata["help"]
+            assert options[field.name].help.startswith(field.metadata["help"])
+    seeds = {"compare": "all its seeds", "ioi": "seed 0"}
+    for name, meant in seeds.items():
+        shown = typer.main.get_command(command.app(find_study(name))).params
+        assert next(option.help for option in shown if option.name == "models").endswith(f"stands for {meant}")
 
 
 def neolens_run(*arguments):

@@ -36,10 +36,10 @@ from neolens.studies.compare.sections import sections
 from neolens.studies.compare.summary import exact_checks, summarise
 from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.local_vs_global.study import Scope, scope_of, tokenize
-from neolens.studies.models import Models, fetched
+from neolens.studies.models import Models
 from neolens.studies.rotary_vs_absolute.measure import texts
-from neolens.studies.settings import setting
-from neolens.studies.study import Prepared, Study, StudyConfig
+from neolens.studies.settings import MODELS, OUT, setting
+from neolens.studies.study import Prepared, Study
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach.study import plant, wordless
 
@@ -53,23 +53,12 @@ INTRODUCTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
-    models: tuple[str, ...] = setting(
-        tuple(lab_names()), "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds"
-    )
-    out: str = setting("results/compare", "folder for results, record and report")
-    text: str | None = setting(
-        None,
-        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
-        "tokenizer that reads them",
-    )
-    tokens: str | None = setting(
-        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
-    )
+class Config(TextConfig):
+    models: tuple[str, ...] = setting(tuple(lab_names()), MODELS)
+    out: str = setting("results/compare", OUT)
     prompts: int = setting(
         16, "prompts of each kind: text, repeated sequences, planted questions", least=settings.ENOUGH
     )
-    length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
     draws: int = setting(19, "random controls of each size, beside the layers of a kind")
     seed: int = setting(0, "seed of texts, sequences, questions and controls")
 
@@ -77,7 +66,6 @@ class Config(StudyConfig):
 def prepare(config: Config, models: Models) -> Prepared:
     """The prompts of every model in its own tokens."""
     scope = scope_of(config, models)
-    fetched(config)
     prompts, readings = {}, []
     for name in models.networks:
         prompts[name], reading = prompts_of(models.load(name), config, scope, models.anatomies)

@@ -43,36 +43,27 @@ from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.head_ablation import text as need_text
 from neolens.studies.head_ablation.comparisons import masked_effects
 from neolens.studies.head_ablation.sections import sections
-from neolens.studies.models import Models, fetched
-from neolens.studies.settings import setting
-from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
+from neolens.studies.models import Models
+from neolens.studies.settings import MODELS, OUT, setting
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary, TextConfig
 
 WRITTEN = "continuations"
 """The part that only a model with a tokenizer has."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(TextConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt-neo", "lab/gpt-neo@1", "lab/gpt-neo@2", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
-        "names, hub ids or folders; LABEL=NAME labels one; a lab name without a seed stands for seed 0",
+        MODELS,
     )
-    text: str | None = setting(
-        None,
-        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
-        "tokenizer that reads them",
-    )
-    tokens: str | None = setting(
-        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
-    )
-    out: str = setting("results/head_ablation", "folder for results, record and report")
+    out: str = setting("results/head_ablation", OUT)
     how: str = setting(
         "mean",
         "what takes the place of a head: zero, its mean over the prompts (mean: at each position; mean_all_positions: "
         "over all of them), or its output on another prompt (resample)",
     )
     prompts: int = setting(16, "prompts of text, and random sequences, per model; a mean needs 8 or more", least=2)
-    length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
     draws: int = setting(19, "random controls of each size")
     seed: int = setting(0, "seed of the text, of the sequences and of the controls")
 
@@ -108,7 +99,6 @@ def prepare(config: Config, models: Models) -> Prepared:
     lengths = sorted({max(2, min(n, longest)) for n in chosen})
     source = inputs.source(config, anatomies, min(config.length, context))
     mixed = next((facts for facts in anatomies if len({span.kind for span in facts.attention}) > 1), None)
-    fetched(config)
     prompts, readings = {}, []
     for name in models.networks:
         model = models.load(name)

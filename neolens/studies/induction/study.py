@@ -46,8 +46,8 @@ from neolens.studies.induction.comparisons import comparisons
 from neolens.studies.induction.formation import formations
 from neolens.studies.induction.sections import sections
 from neolens.studies.induction.summary import Induction, formation_lengths, nearest
-from neolens.studies.models import Models, fetched
-from neolens.studies.settings import setting
+from neolens.studies.models import Models
+from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
 
 
@@ -55,9 +55,9 @@ from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyCo
 class Config(StudyConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
-        "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds",
+        MODELS,
     )
-    out: str = setting("results/induction", "folder for results, record and report")
+    out: str = setting("results/induction", OUT)
     prompts: int = setting(16, "prompts per repeat length, 8 or more", least=settings.ENOUGH)
     seed: int = setting(0, "seed of the prompts")
     lengths: tuple[int, ...] | None = setting(
@@ -104,7 +104,6 @@ def prepare(config: Config, models: Models) -> Prepared:
             f"revisions {', '.join(config.revisions)}: no model here has training checkpoints; lab/gpt2, lab/gpt-neo "
             "and lab/pythia have, and Pythia on the hub"
         )
-    fetched(config)
     for name, revision in (checkpoint for each in steps.values() for checkpoint in each.values()):
         fetch(name, revision=revision, ignore_fields=config.ignore_fields or ())
     prompts, readings = {}, []

@@ -35,8 +35,8 @@ from neolens.studies.ioi import summary as ioi_summary
 from neolens.studies.ioi import text as ioi_text
 from neolens.studies.ioi.summary import SITES, joined, of_site
 from neolens.studies.ioi.text import finding, head_table, published_table, task_table
-from neolens.studies.models import Models, fetched
-from neolens.studies.settings import setting
+from neolens.studies.models import Models
+from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
 
 POSITIONS = ("io", "s1", "s2", "end")
@@ -68,9 +68,9 @@ MAPS = {
 class Config(StudyConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt2", "lab/gpt-neo", "lab/pythia"),
-        "names, hub ids or folders; LABEL=NAME labels one; a model whose tokenizer does not have the words is left out",
+        MODELS + "; a model whose tokenizer does not have the words is left out",
     )
-    out: str = setting("results/ioi", "folder for results, record and report")
+    out: str = setting("results/ioi", OUT)
     prompts: int = setting(32, "pairs of prompts for each model")
     seed: int = setting(0, "seed of the prompts")
     corruption: str = setting("other", "what stands at s2 in the corrupted prompt: other (a third name) or swap")
@@ -89,7 +89,6 @@ class Config(StudyConfig):
 
 def prepare(config: Config, models: Models) -> Prepared:
     """The pairs of every model that can be asked in words."""
-    fetched(config)
     pairs, readings = {}, []
     for name in models.networks:
         model = models.load(name)

@@ -33,27 +33,17 @@ from neolens.studies.local_vs_global.measure import (
     score_parts,
     tokenize,
 )
-from neolens.studies.models import Models, fetched
-from neolens.studies.settings import setting
-from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
+from neolens.studies.models import Models
+from neolens.studies.settings import MODELS, OUT, setting
+from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary, TextConfig
 
 __all__ = ["STUDY", "TEXT_SCORES", "Config", "Scope", "Tokens", "measure_scores", "on_repeats", "scope_of", "tokenize"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
-    models: tuple[str, ...] = setting(
-        ("lab/gpt2", "lab/gpt-neo", "lab/pythia"), "names, hub ids or folders; LABEL=NAME labels one"
-    )
-    out: str = setting("results/local_vs_global", "folder for results, record and report")
-    text: str | None = setting(
-        None,
-        "a UTF-8 text file; by default sentences of the lab's synthetic English, or random tokens where a model has no "
-        "tokenizer that reads them",
-    )
-    tokens: str | None = setting(
-        None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
-    )
+class Config(TextConfig):
+    models: tuple[str, ...] = setting(("lab/gpt2", "lab/gpt-neo", "lab/pythia"), MODELS)
+    out: str = setting("results/local_vs_global", OUT)
     prompts: int = setting(8, "prompts of text, at most so many where it is short, and of repeated sequences")
     length: int = setting(2048, "tokens per prompt of text, BOS included; less where a context is shorter")
     seed: int = setting(0, "seed of text and repeats")
@@ -62,7 +52,6 @@ class Config(StudyConfig):
 def prepare(config: Config, models: Models) -> Prepared:
     """The prompts of every model in its own tokens."""
     scope = scope_of(config, models)
-    fetched(config)
     prompts = {name: tokenize(models.load(name), config, scope) for name in models.networks}
     lengths = {"length": scope.source.length, "window": scope.window, "inside": scope.inside, "beyond": scope.beyond}
     return Prepared(prompts, [tokens.inputs for tokens in prompts.values()], lengths)

@@ -30,13 +30,13 @@ import xarray as xr
 from neolens import figures, report
 from neolens.stats.contrasts import contrast_table, recorded
 from neolens.studies import inputs, settings
-from neolens.studies.models import Models, fetched
+from neolens.studies.models import Models
 from neolens.studies.rotary_vs_absolute import measure as position_measure
 from neolens.studies.rotary_vs_absolute import text as position_text
 from neolens.studies.rotary_vs_absolute.measure import Texts, over_seeds, probe
 from neolens.studies.rotary_vs_absolute.summary import Encoding, contrasts
 from neolens.studies.rotary_vs_absolute.text import head_table, measure_table
-from neolens.studies.settings import setting
+from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
 
 MEASURED = (
@@ -60,9 +60,9 @@ HEADS = (
 class Config(StudyConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt2", "lab/pythia-sequential", "lab/pythia", "lab/nope"),
-        "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds",
+        MODELS,
     )
-    out: str = setting("results/rotary_vs_absolute", "folder for results, record and report")
+    out: str = setting("results/rotary_vs_absolute", OUT)
     prompts: int = setting(
         16,
         "prompts of repeated sequences, and eight times as many random ones",
@@ -73,7 +73,6 @@ class Config(StudyConfig):
 
 def prepare(config: Config, models: Models) -> Prepared:
     """The prompts of every model in its own tokens."""
-    fetched(config)
     texts, readings = {}, []
     for name in models.networks:
         model = models.load(name)

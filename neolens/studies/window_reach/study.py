@@ -31,8 +31,8 @@ from neolens.near_far import NearFar, of_anatomies
 from neolens.prompts import PromptPairs
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 from neolens.studies import inputs, settings
-from neolens.studies.models import Models, fetched
-from neolens.studies.settings import setting
+from neolens.studies.models import Models
+from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach import summary as reach_summary
@@ -62,9 +62,9 @@ ABLATED = (
 class Config(StudyConfig):
     models: tuple[str, ...] = setting(
         ("lab/gpt-neo", "lab/gpt-neo-global", "lab/gpt2", "lab/pythia"),
-        "names, hub ids or folders; LABEL=NAME labels one; a lab name stands for all its seeds",
+        MODELS,
     )
-    out: str = setting("results/window_reach", "folder for results, record and report")
+    out: str = setting("results/window_reach", OUT)
     prompts: int = setting(16, "prompts per task and distance, 8 or more", least=settings.ENOUGH)
     seed: int = setting(0, "seed of the prompts")
     tasks: tuple[str, ...] = setting(tuple(TASKS), "some of induction,indirect_object,recall")
@@ -92,7 +92,6 @@ def prepare(config: Config, models: Models) -> Prepared:
     """Plant every question in the tokens of every model."""
     window = inputs.window(models)
     distances = chosen_distances(config, of_anatomies(window, models.anatomies), models.context)
-    fetched(config)
     by_language: dict[Any, tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]] = {}
     planted, readings = {}, []
     for facts in models.anatomies:
