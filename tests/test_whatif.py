@@ -16,7 +16,6 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from test_patching import pairs
 from torch import Tensor
 
 import neolens
@@ -37,6 +36,7 @@ from neolens.whatif import (
     Zero,
     what_if,
 )
+from test_patching import pairs
 
 TOLERANCE = 1e-5  # of the spread of the logits
 LARGE = 0.01  # of the same: what moves them less would prove nothing

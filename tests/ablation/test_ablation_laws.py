@@ -12,9 +12,6 @@ import torch
 import xarray as xr
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_ablation import MINE, instead, naive, pairs, prompts
-from test_ablation import measured as by_hand
-from test_patching_laws import agree, build, examples, models
 
 import neolens
 import oracles
@@ -22,6 +19,9 @@ import tiny
 from neolens.ablation import Beyond, Within, ablate, each_head, each_layer
 from neolens.models import AttentionSpan
 from neolens.network import logits, residual, weights_of
+from test_ablation import MINE, instead, naive, pairs, prompts
+from test_ablation import measured as by_hand
+from test_patching_laws import agree, build, examples, models
 
 __all__ = ["build"]
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_ablation import MINE, close, loss_by_hand, prompts
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -20,6 +19,7 @@ import neolens
 import tiny
 from neolens.ablation import Beyond, Within, ablate, each_head, each_layer
 from neolens.network import logits, residual, weights_of
+from test_ablation import MINE, close, loss_by_hand, prompts
 
 pytestmark = pytest.mark.filterwarnings("ignore:the mean is over only:UserWarning")
 

@@ -6,7 +6,6 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
-from test_ablation_effects import ANATOMY
 
 from browser import Parsed
 from neolens import figures
@@ -14,6 +13,7 @@ from neolens.ablation.effects import effect
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.figures.ablation_labels import KINDS
 from neolens.figures.style import INK
+from test_ablation_effects import ANATOMY
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 KIND_OF_LAYER = ("global", "local", "global")

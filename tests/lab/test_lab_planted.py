@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_lab_language import NAMES, SENTENCE, by_elimination, by_grammar, by_induction, by_key, places, text
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -16,6 +15,7 @@ from neolens.lab.evaluation.competence import DISTANCES, REACHES, at_distance, b
 from neolens.lab.language.documents import KINDS
 from neolens.lab.language.planted import NEAREST, TASKS, farthest, planted
 from neolens.lab.language.words import BOS_ID, CLASSES, FIRST_WORD, VOCABULARY
+from test_lab_language import NAMES, SENTENCE, by_elimination, by_grammar, by_induction, by_key, places, text
 
 RULES = {"induction": by_induction, "recall": by_key, "indirect_object": by_elimination}
 

@@ -6,12 +6,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_scores_hooked import foreign, upstream
 
 import neolens
 import tiny
 from neolens.ablation import Beyond
 from neolens.prompts import PromptPairs
+from test_scores_hooked import foreign, upstream
 
 PAIRS = PromptPairs.from_tokens(tiny.tokens(0), tiny.tokens(1), [1, 2], [3, 4])
 SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern")

@@ -16,7 +16,6 @@ import torch
 import xarray as xr
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from test_patching import naive
 from torch import Tensor
 
 import neolens
@@ -27,6 +26,7 @@ from neolens.patching import patch
 from neolens.prompts.pairs import PromptPairs
 from neolens.readout import patched_runs
 from neolens.replay import HEAD_SITES, SITES
+from test_patching import naive
 
 METRICS = ("logit_difference", "probability", "log_probability", "rank", "kl_divergence", "loss")
 AFTER = ("resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "pattern")

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from test_patching import has, naive
 from torch import Tensor
 from transformer_lens import patching as upstream
 from transformer_lens.model_bridge import TransformerBridge
@@ -21,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 import tiny
 from neolens.patching import patch
 from neolens.prompts.pairs import PromptPairs
+from test_patching import has, naive
 
 CLOSE = 1e-5
 """Of the largest effect. Both sides are fp32 and sum in another order; the largest difference seen is 3e-6."""

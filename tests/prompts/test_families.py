@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lab_language import by_elimination, by_induction, by_key
-from test_pairs import byte_level, contents, standin
 
 import neolens
 from neolens.lab.language.documents import CONTENT
@@ -17,6 +15,8 @@ from neolens.lab.language.words import BOS, CLASSES, VOCABULARY
 from neolens.prompts.families import docstring, greater_than, indirect_object, induction, recall
 from neolens.prompts.families.english import WORDS, Filler, is_one_token
 from neolens.prompts.families.questions import check_arguments
+from test_lab_language import by_elimination, by_induction, by_key
+from test_pairs import byte_level, contents, standin
 
 FIXED = [" The", ".", " Now", " And", " now", " so", " has", " the", " and", " went", " to", "When", ","]
 YEARS = [f"{year:02d}" for year in range(100)]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ablation import prompts
 from torch import Tensor
 
 import neolens
@@ -18,6 +17,7 @@ from neolens.models.spans import seen
 from neolens.network import attend, weights_of
 from neolens.network.blockwise import PatternBlock
 from neolens.replay import Branches, Heads, Trunk, record, recorded_sites
+from test_ablation import prompts
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 spans = st.one_of(st.none(), st.integers(1, 9)).map(

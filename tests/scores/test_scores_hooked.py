@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_scores import naive
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 import neolens
@@ -17,6 +16,7 @@ import oracles
 import tiny
 from neolens.models.other_architectures import facts_of
 from neolens.prompts import repeated
+from test_scores import naive
 
 measure = import_module("neolens.scores.attention")
 

@@ -39,7 +39,7 @@ from neolens.studies.local_vs_global.study import Scope, scope_of, tokenize
 from neolens.studies.models import Models
 from neolens.studies.rotary_vs_absolute.measure import texts
 from neolens.studies.settings import MODELS, OUT, setting
-from neolens.studies.study import Prepared, Study
+from neolens.studies.study import Prepared, Study, TextConfig
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach.study import plant, wordless
 
