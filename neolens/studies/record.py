@@ -14,6 +14,7 @@ from neolens import files
 from neolens.checks import did_you_mean, shown
 from neolens.models import from_record
 from neolens.studies import store
+from neolens.studies.digest import digest
 from neolens.studies.models import network_names
 
 Config = TypeVar("Config")
@@ -95,16 +96,16 @@ def settings_text(config: Any) -> str:
 
 
 def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, store.Stamp]]:
-    """Model -> network -> what its results must come from to be those of a record; less where the record is older."""
+    """Model -> network -> what its results must come from to be those of a record; less where the record is older, and
+    weights only where it has them."""
     shared = {"settings": settings_text(config), "versions": json.dumps(record["versions"])}
-    by_model: dict[str, dict[str, store.Stamp]] = {}
-    for model, networks in record["asked"]["networks"].items():
-        of_model: dict[str, Any] = {**shared, **_prompts(record, model)}
-        by_model[model] = {
-            network: of_model | {"fingerprint": record["fingerprints"][name]}
+    return {
+        model: {
+            network: {**shared, **_origin(record, model), **_weights(record, name)}
             for network, name in network_names(model, networks).items()
         }
-    return by_model
+        for model, networks in record["asked"]["networks"].items()
+    }
 
 
 def inputs_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -114,12 +115,22 @@ def inputs_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return inputs
 
 
-def _prompts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """What identifies the prompts of a model: in older records the window and the text."""
-    window, prompts = record["asked"].get("window"), record.get("prompts", {}).get(model)
-    text = record.get("inputs", {}).get(model, {}).get("text")
-    found = {"asked_window": window, "prompts": prompts, "text": text["sha256"] if text and not prompts else None}
-    return {name: value for name, value in found.items() if value is not None}
+def _origin(record: Mapping[str, Any], model: str) -> store.Stamp:
+    """What a model was measured on: in older records the window and the text."""
+    scope = {name: value for name, value in record["asked"].items() if name != "networks"}
+    window = {"asked_window": scope["window"]} if "window" in scope else {}
+    inputs = record.get("inputs", {}).get(model, {})
+    if "prompts" in record:
+        return {
+            **window,
+            "prompts": record["prompts"][model],
+            "inputs": digest(json.dumps([scope, inputs], sort_keys=True)),
+        }
+    return {**window, "text": inputs["text"]["sha256"]} if "text" in inputs else window
+
+
+def _weights(record: Mapping[str, Any], network: str) -> store.Stamp:
+    return {"fingerprint": record["fingerprints"][network]} if "fingerprints" in record else {}
 
 
 def _settings(value: Mapping[str, Any], config: type[Config]) -> Config:

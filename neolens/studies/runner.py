@@ -49,10 +49,10 @@ def run(study: Study, config: Any, *, resume: bool = False) -> int:
     chosen = models.read_models(config, study.seeds)
     prepared = study.prepare(config, chosen)
     models.fetched(config)
-    folder = files.claim_folder(config.out)
+    saved = _record(study, chosen, prepared)
+    stamps, folder = record.stamps(saved, config), files.claim_folder(config.out)
     with remedy(f"networks measured so far are kept in {folder}, run the command again with --resume"):
-        stamps = _measure_all(study, config, chosen, prepared, folder, resume)
-        saved = _record(study, chosen, prepared)
+        _measure_all(study, chosen, prepared, stamps, folder, resume)
         measured = _read(study, config, saved, stamps, folder)
         return _publish(study, measured, saved, folder, lambda: time.perf_counter() - began, resume)
 
@@ -126,20 +126,19 @@ def _networks(measured: Measured) -> list[report.Block]:
 
 
 def _measure_all(
-    study: Study, config: Any, chosen: Models, prepared: Prepared, folder: Path, resume: bool
-) -> dict[str, dict[str, store.Stamp]]:
-    """Measure every network that is not kept, small ones side by side; returns what the results come from."""
-    shared = {"settings": record.settings_text(config), "versions": json.dumps(results.versions())}
-    if (window := prepared.scope.get("window")) is not None:
-        shared["asked_window"] = window
-    stamps: dict[str, dict[str, store.Stamp]] = {}
+    study: Study,
+    chosen: Models,
+    prepared: Prepared,
+    stamps: Mapping[str, Mapping[str, store.Stamp]],
+    folder: Path,
+    resume: bool,
+) -> None:
+    """Measure every network that is not kept, small ones side by side."""
+    config, done, total = chosen.config, 0, 0
     tasks: list[tuple[Any, ...]] = []
-    done = total = 0
-    for name, prompts in prepared.prompts.items():
-        stamp = {**shared, "prompts": digest(prompts)}
-        stamps[name] = dict.fromkeys(chosen.networks[name], stamp)
-        for network in chosen.networks[name]:
-            own, path = study.of_network(prompts, network), store.path_of(folder, network)
+    for name, by_network in stamps.items():
+        for network, stamp in by_network.items():
+            own, path = study.of_network(prepared.prompts[name], network), store.path_of(folder, network)
             parts = len(study.parts(own, config))
             total += parts
             if resume and _is_kept(config, network, path, stamp):
@@ -156,7 +155,6 @@ def _measure_all(
             tasks = [(*task, bar.update) for task in tasks]
         for parts in run_tasks(_measure, tasks, max(1, processes)):
             bar.update(parts if processes > 1 else 0)
-    return stamps
 
 
 def _measure(
@@ -220,7 +218,7 @@ def _read(
         for name, each in stamps.items()
     }
     texts = saved.get("anatomies") or {
-        name: next(iter(next(iter(each.values())).values())).attrs["anatomy"] for name, each in by_seed.items()
+        name: store.origin(next(iter(each.values()))).get("anatomy", "") for name, each in by_seed.items()
     }
     anatomies = tuple(from_record(text) for text in texts.values())
     scope = {name: value for name, value in saved["asked"].items() if name != "networks"}

@@ -357,12 +357,11 @@ def one(done):
 
 def is_kept(network, prompts, config, path):
     """Whether `--resume` would keep a network."""
-    stamp = {
-        "settings": study_record.settings_text(config),
-        "versions": json.dumps(results.versions()),
-        "asked_window": prompts.window,
-        "prompts": digest(prompts),
-    }
+    recorded = json.loads(Path(config.out, "record.json").read_text())
+    model = next(iter(recorded["prompts"]))
+    recorded |= {"versions": dict(results.versions()), "prompts": recorded["prompts"] | {model: digest(prompts)}}
+    stamp = dict(study_record.stamps(recorded, config)[model][model])
+    del stamp["fingerprint"]
     return runner._is_kept(config, network, path, stamp)
 
 
@@ -496,6 +495,7 @@ def in_attention(**attributes):
 OTHERS = {
     "settings": ({"settings": "{}"}, "was measured with other settings than the record tells"),
     "prompts": ({"prompts": "0" * 64}, "was measured on other prompts than the record tells"),
+    "inputs": ({"inputs": "0" * 64}, "was measured on other inputs than the record tells"),
     "versions": ({"versions": "{}"}, "was measured with other versions than the record tells"),
     "window": ({"asked_window": 8}, "was measured with another window than the record tells"),
     "weights": ({"fingerprint": "0" * 16}, "was measured with other weights than the record tells"),
