@@ -23,13 +23,16 @@ from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
 from neolens.stats import seeds
 from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts
-from neolens.studies.induction.figures import copying_without, induction_by_length, induction_causes
-from neolens.studies.induction.formation_figures import formation_by_step
+from neolens.studies.induction import figures as induction_figures
+from neolens.studies.induction import formation_figures
 from neolens.studies.induction.measure import copying, over_seeds, over_training
 from neolens.studies.induction.summary import Induction
 from neolens.studies.rotary_vs_absolute import measure as position_measure
 from neolens.studies.rotary_vs_absolute.measure import texts
 from neolens.studies.window_reach.measure import at_distances, planted
+
+HOMES = (figures, induction_figures, formation_figures)
+"""The modules with figures: those of all results, and those that belong to a study."""
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>$x$ &lt;"
 ABSOLUTE, LOCAL, ROTARY, NONE = "lab/gpt2", "lab/gpt-neo", "lab/pythia", "lab/nope"
@@ -240,10 +243,10 @@ FIGURES = {
     ),
     "places_by_distance": Drawn(crossing, figures.places_by_distance),
     "narrowing_by_distance": Drawn(crossing, figures.narrowing_by_distance),
-    "induction_by_length": Drawn(induction, induction_by_length),
-    "induction_causes": Drawn(induction, induction_causes),
-    "copying_without": Drawn(induction, copying_without),
-    "formation_by_step": Drawn(induction, formation_by_step),
+    "induction_by_length": Drawn(induction, induction_figures.induction_by_length),
+    "induction_causes": Drawn(induction, induction_figures.induction_causes),
+    "copying_without": Drawn(induction, induction_figures.copying_without),
+    "formation_by_step": Drawn(induction, formation_figures.formation_by_step),
     "learning": Drawn(curves, lambda found: figures.learning(found, distance=32)),
     "measures_by_arm": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "attention")),
     "measures_by_arm of positions": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "position")),
@@ -281,3 +284,8 @@ def renamed(result: Any) -> Any:
 
 def _hostile(words: np.ndarray) -> np.ndarray:
     return np.array([f"{word} {HOSTILE}" for word in words.ravel()]).reshape(words.shape)
+
+
+def function(name: str) -> Callable[..., go.Figure]:
+    """The function that draws a figure of `FIGURES`."""
+    return next(getattr(home, name.split()[0]) for home in HOMES if hasattr(home, name.split()[0]))

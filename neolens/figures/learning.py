@@ -26,7 +26,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
 
     Args:
         curves: variables with the axes `model`, `seed`, `step`, those of tasks also `distance`, and the coordinate
-            `position` at `model`: what `neolens.lab.curves.curves` gives.
+            `position` at `model`: what `neolens.lab.evaluation.curves.curves` gives.
         distance: of the answer, for the tasks.
         tasks: by default all that the curves hold.
 
@@ -34,7 +34,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         TypeError, ValueError: something else, a distance or a task that the curves do not hold.
     """
     coords = ["model", "seed", "step", "distance", "position"]
-    checked(curves, "curves", {"loss": "model seed step"}, "neolens.lab.curves.curves", coords)
+    checked(curves, "curves", {"loss": "model seed step"}, "neolens.lab.evaluation.curves.curves", coords)
     held = [str(name) for name in curves.data_vars if set(curves[name].dims) == {"model", "seed", "step", "distance"}]
     wanted = _tasks(tasks, held)
     distances = curves["distance"].values.tolist()
@@ -43,7 +43,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         raise ValueError(f"the curves hold no distance {distance}: they hold {listed(distances)}")
     for position in curves["position"].values:
         check_choice(str(position), "position encoding", POSITION_COLOURS)
-    checked(curves, "curves", dict.fromkeys(wanted, "model seed step distance"), "neolens.lab.curves.curves")
+    checked(curves, "curves", dict.fromkeys(wanted, "model seed step distance"), "neolens.lab.evaluation.curves.curves")
     panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
     names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
     figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)

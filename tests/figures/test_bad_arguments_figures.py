@@ -111,7 +111,7 @@ def test_what_is_no_result_is_refused(name, bad):
 
 def drawn_from(name, result):
     """A figure of FIGURES drawn from something else, whatever the lambda does with the result."""
-    function = getattr(figures, name.split()[0])
+    function = drawn.function(name)
     extra = {
         "heads": lambda: function(result, "induction"),
         "score_parts": lambda: function(result, 0),

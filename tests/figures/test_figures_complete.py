@@ -26,9 +26,11 @@ KIND_OF = {ABSOLUTE: "absolute", LOCAL: "absolute", ROTARY: "rotary", NONE: "non
 def test_every_function_that_draws_is_drawn_here():
     public = {
         name
-        for name in figures.__all__
-        if inspect.isfunction(getattr(figures, name))
-        and str(inspect.signature(getattr(figures, name)).return_annotation).endswith("go.Figure")
+        for home in drawn.HOMES
+        for name, function in vars(home).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and str(inspect.signature(function).return_annotation).endswith("go.Figure")
     }
     assert public == {name.split()[0] for name in drawn.FIGURES}
 
@@ -250,7 +252,7 @@ def test_what_crosses_a_window():
     (row,) = cells("recall_by_distance", series="recall", distance=15).to_dict("records")
     right = (found["rank"].sel(distance=15) == 0).mean()
     assert row["share of prompts"] == near(right)
-    assert (row["low"], row["high"]) == pytest.approx(figures.window.share_interval(float(right), 4))
+    assert (row["low"], row["high"]) == pytest.approx(figures.window_reach.share_interval(float(right), 4))
     carried = (found["clean"] - found["corrupted"]).mean("prompt")
     moved = (found["patched"] - found["corrupted"]).sel(pos="query", layer=3).mean("prompt")
     rows = cells("places_by_distance", panel=f"{LOCAL}: at the query", before_layer="3 local 16", distance=40)

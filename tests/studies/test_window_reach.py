@@ -347,8 +347,8 @@ def test_tables_hold_what_was_found():
 
 def test_the_interval_of_a_share_is_wilsons():
     # 8 of 10, as in Newcombe 1998's formula: centre (0.8 + 0.192) / 1.384, by hand 0.490 to 0.943
-    assert figures.window.share_interval(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert figures.window.share_interval(1.0, 10) == pytest.approx((0.722, 1.0), abs=5e-4)
+    assert figures.window_reach.share_interval(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert figures.window_reach.share_interval(1.0, 10) == pytest.approx((0.722, 1.0), abs=5e-4)
 
 
 def test_figures_show_the_shares_of_each_model_layer_and_distance():

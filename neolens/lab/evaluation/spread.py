@@ -102,7 +102,7 @@ def _of_seeds(found: list[dict[str, dict[str, float]]]) -> Accuracies:
 
 def rows(found: Mapping[str, Accuracies]) -> list[list[str]]:
     """A row for each arm and task: arm, task, and for each reach `mean (lowest to highest)`."""
-    expected = "what neolens.lab.spread.spread returns"
+    expected = "what neolens.lab.evaluation.spread.spread returns"
     for name, accuracies in check_type(found, "found", Mapping, expected).items():
         check_text(name, "name in found", example="lab/gpt2")
         for task in TASKS:
