@@ -1,10 +1,12 @@
 """Pages of studies say what the studies themselves say: introduction, options and defaults cannot go stale.
 
 `<!-- asked by: name -->` becomes the introduction of the study, and `<!-- options of: name -->` the table of its
-options, read from the command line that its config makes.
+options, read from the command line that its config makes. `<!-- source of: name -->` becomes the file of that
+experiment.
 """
 
 import re
+from pathlib import Path
 
 import typer
 import typer.core
@@ -15,18 +17,26 @@ from mkdocs.structure.pages import Page
 from neolens.studies import Study, command, find_study
 
 ASKED = re.compile(r"<!-- asked by: (\w+) -->")
+SOURCE = re.compile(r"<!-- source of: (\w+) -->")
 OPTIONS = re.compile(r"<!-- options of: (\w+) -->")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put in what the marks stand for."""
     markdown = ASKED.sub(lambda mark: asked(find_study(mark.group(1))), markdown)
+    markdown = SOURCE.sub(lambda mark: source(mark.group(1)), markdown)
     return OPTIONS.sub(lambda mark: options(find_study(mark.group(1))), markdown)
 
 
 def asked(study: Study) -> str:
     """The introduction, with the names of lab models and code as code."""
     return re.sub(r"(?<![`\w])(lab/[\w-]*\w(?:@\d)?)", r"`\1`", study.introduction.strip())
+
+
+def source(name: str) -> str:
+    """The file of an experiment as a block of code."""
+    text = (Path(__file__).parents[2] / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+    return f"```python\n{text}```"
 
 
 def options(study: Study) -> str:
