@@ -140,14 +140,11 @@ def _check_logits(metric: Metric, logits: Any, asked: Any) -> None:
     """Check that there are logits of each run, and what the metric compares them with."""
     check_floats(logits, "logits", "[run, pos, column]")
     check_type(asked, "asked", Asked, "a neolens.metrics.Asked, with answers of each run")
-    for name in ("answers", "distractors"):
-        tokens = getattr(asked, name)
-        if tokens is None and name == "distractors" and not metric.needs_distractors:
-            continue
-        if not holds_tokens(tokens):
-            raise TypeError(f"{name} {shown(tokens)}: metric {metric.name} needs an integer tensor [run]")
-        if tokens.shape != logits.shape[:1]:
-            raise ValueError(f"{name} of shape {tuple(tokens.shape)} for {len(logits)} runs: expected one token each")
+    if asked.answers.shape != logits.shape[:1]:
+        shape = tuple(asked.answers.shape)
+        raise ValueError(f"answers of shape {shape} for {len(logits)} runs: expected one token each")
+    if metric.needs_distractors and asked.distractors is None:
+        raise TypeError(f"distractors None: metric {metric.name} needs an integer tensor [run]")
     if metric.against_clean and asked.clean is None:
         raise ValueError(f"asked.clean None: metric {metric.name} needs the logits of the clean run")
     if metric.against_clean and asked.clean.shape[::2] != logits.shape[::2]:
@@ -200,22 +197,12 @@ def _rank(logits: Tensor, expected: Expected) -> Tensor:
 
 def _kl_divergence(logits: Tensor, expected: Expected) -> Tensor:
     assert expected.clean is not None
-    clean, patched = _log_softmax(expected.clean), _log_softmax(logits)
+    clean, patched = (torch.log_softmax(_exact(each), dim=-1) for each in (expected.clean, logits))
     return (clean.exp() * (clean - patched)).sum(-1)
 
 
 def _loss(logits: Tensor, expected: Expected) -> Tensor:
     return -_log_probability(logits, expected)
-
-
-def _at_last(of_token: OfToken) -> Callable[[Tensor, Asked], Tensor]:
-    """The metric of a run that a metric of tokens gives at its last position."""
-
-    def of(logits: Tensor, asked: Asked) -> Tensor:
-        clean = None if asked.clean is None else asked.clean[:, -1]
-        return of_token(logits[:, -1], Expected(asked.answers, asked.distractors, clean))
-
-    return of
 
 
 def _mean_loss(logits: Tensor, asked: Asked) -> Tensor:
@@ -226,17 +213,19 @@ def _mean_loss(logits: Tensor, asked: Asked) -> Tensor:
     return _loss(logits[:, :-1].flatten(0, 1), Expected(following.flatten())).view(following.shape).mean(1)
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(_exact(logits), dim=-1)
-
-
 def _exact(logits: Tensor) -> Tensor:
     """The logits in float32 at least: a metric is not rounded to half precision once more."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _of_last(name: str, of_token: OfToken, **reads: Any) -> Metric:
-    return Metric(name, _at_last(of_token), of_token, **reads)
+    """The metric whose value for a run is that at its last position."""
+
+    def of(logits: Tensor, asked: Asked) -> Tensor:
+        clean = None if asked.clean is None else asked.clean[:, -1]
+        return of_token(logits[:, -1], Expected(asked.answers, asked.distractors, clean))
+
+    return Metric(name, of, of_token, **reads)
 
 
 logit_difference = _of_last("logit_difference", _logit_difference, columns="answers", needs_distractors=True)

@@ -19,13 +19,18 @@ import numpy as np
 import xarray as xr
 
 from neolens import netcdf
-from neolens.checks import check_indices, check_layers, check_list, check_text, check_type, did_you_mean, shown
-from neolens.checks.labels import check_labels
+from neolens.checks import check_indices, check_layers, check_list, check_text, check_type, shown
+from neolens.checks.results import check_dataset, check_named, check_result, check_results
 from neolens.models.anatomy import Anatomy
 from neolens.models.other_architectures import Facts, check_anatomy
 from neolens.models.treatments import in_words
 from neolens.network.checksum import fingerprint
 from neolens.network.weights import dtype_of
+
+__all__ = [
+    "AXES", "build", "check", "check_result", "check_results", "concat", "load", "load_parts", "provenance", "save",
+    "save_parts", "stack", "versions",
+]  # fmt: skip
 
 AXES = (
     "prompt", "pos", "query_pos", "key_pos", "layer", "head", "role", "group", "distance", "metric", "seed", "model",
@@ -83,7 +88,7 @@ def check(result: xr.Dataset) -> xr.Dataset:
         TypeError: not a dataset.
         ValueError: an axis outside the vocabulary, or `layer` without its kinds.
     """
-    _check_dataset(result, "result")
+    check_dataset(result, "result")
     unknown = sorted(set(map(str, result.dims)) - set(AXES))
     if unknown:
         raise ValueError(f"axis {unknown[0]!r} is not in the vocabulary: expected {', '.join(AXES)}")
@@ -92,84 +97,13 @@ def check(result: xr.Dataset) -> xr.Dataset:
     return result
 
 
-def check_result(
-    value: Any,
-    what: str,
-    variables: Sequence[str] = (),
-    dims: Sequence[str] = (),
-    source: str = "a function of neolens",
-) -> xr.Dataset:
-    """The dataset itself, if it has what a function needs of it.
-
-    >>> check_result(3, "result", ["patched"], source="neolens.patch")
-    Traceback (most recent call last):
-    TypeError: result 3: expected the result of neolens.patch, a dataset with patched
-
-    Args:
-        what: the name of the argument, which begins the error.
-        variables: names of variables or coordinates that it needs.
-        dims: its axes, each of size 1 or more.
-        source: the function that returns such results, for the error.
-
-    Raises:
-        TypeError: no dataset.
-        ValueError: an empty one, or one without a variable or an axis, or with labels twice or undefined.
-    """
-    needed = [*variables, *(f"the axis {dim}" for dim in dims if dim not in variables)]
-    most = [*needed[:4], *["..."] * (len(needed) > 4)]
-    listed = " and ".join([", ".join(most[:-1]), most[-1]] if 1 < len(needed) <= 4 else [", ".join(most)])
-    expected = f"expected the result of {source}, a dataset{listed and f' with {listed}'}"
-    if not isinstance(value, xr.Dataset):
-        raise TypeError(f"{what} {shown(value)}: {expected}")
-    present = [str(name) for name in value.variables]
-    missing = [name for name in variables if name not in value.variables]
-    missing += [dim for dim in dims if dim not in value.dims]
-    if missing:
-        more = [*present[:5], *["..."] * (len(present) > 5)]
-        hint = did_you_mean(missing[0], present)
-        raise ValueError(f"{what} without {missing[0]}: {expected}; {hint}it has {', '.join(more) or 'nothing'}")
-    used = {*dims, *(dim for name in variables or value.variables for dim in value[name].dims)}
-    if empty := [str(dim) for dim in value.dims if dim in used and not value.sizes[dim]]:
-        raise ValueError(f"{what} with no {empty[0]} at all: {expected}, of at least one {empty[0]}")
-    if not value.data_vars:
-        raise ValueError(f"{what} without variables: {expected}")
-    check_labels(value, what, variables, map(str, used), expected)
-    return value
-
-
-def check_results(
-    value: Any,
-    what: str,
-    variables: Sequence[str] = (),
-    dims: Sequence[str] = (),
-    source: str = "a function of neolens",
-) -> dict[Any, xr.Dataset]:
-    """One or several results by name, each with what a function needs of it.
-
-    >>> check_results([], "measured", ["patched"], source="neolens.patch")
-    Traceback (most recent call last):
-    TypeError: measured []: expected a mapping from names to results of neolens.patch
-
-    Raises:
-        TypeError: no mapping, or something else than a dataset in it.
-        ValueError: an empty one, or a result without a variable or an axis.
-    """
-    expected = f"expected a mapping from names to results of {source}"
-    check_type(value, what, Mapping, expected.removeprefix("expected "))
-    if not value:
-        raise ValueError(f"{what} {shown(value)}: {expected}, with at least one")
-    return {
-        name: check_result(result, f"{what}[{shown(name)}]", variables, dims, source) for name, result in value.items()
-    }
-
-
 def stack(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Results of several models as one, with a `model` axis; what a model does not have is NaN (or "" for words).
 
     Raises:
         TypeError, ValueError: no mapping from names to datasets with these coordinates, or an empty one.
     """
-    _check_named(by_model, "by_model")
+    check_named(by_model, "by_model")
     for name, result in by_model.items():
         if missing := [label for label in ("attention_kind", "window", "length") if label not in result.coords]:
             raise ValueError(
@@ -250,7 +184,7 @@ def save(result: xr.Dataset, path: str | Path) -> Path:
         ValueError: what a netCDF file cannot hold, such as a nested list as an attribute.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    _check_dataset(result, "result")
+    check_dataset(result, "result")
     return netcdf.write({"/": result}, path)
 
 
@@ -278,7 +212,7 @@ def save_parts(parts: Mapping[str, xr.Dataset], path: str | Path) -> Path:
         ValueError: no part, a name with a slash in it, which is no group's name, or what a netCDF file cannot hold.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    _check_named(parts, "parts")
+    check_named(parts, "parts")
     if wrong := [name for name in parts if not name.strip(".") or "/" in name or "\0" in name]:
         raise ValueError(f"part {wrong[0]!r}: expected names without a slash")
     return netcdf.write(parts, path)
@@ -313,18 +247,3 @@ def _with_controls(result: xr.Dataset) -> xr.Dataset:
     control = [match[1] if match else "" for match in named]
     draw = [float(match[2]) if match else np.nan for match in named]
     return result.assign_coords(control=("group", control), draw=("group", draw))
-
-
-def _check_dataset(value: Any, what: str) -> None:
-    if not isinstance(value, xr.Dataset):
-        raise TypeError(f"{what} {shown(value)}: expected an xarray.Dataset that neolens measured")
-
-
-def _check_named(value: Any, what: str) -> None:
-    if not isinstance(value, Mapping) or isinstance(value, xr.Dataset | xr.DataTree):
-        raise TypeError(f"{what} {shown(value)}: expected a mapping from names to results")
-    if not value:
-        raise ValueError(f"{what} {{}}: expected at least one name with its result")
-    for name, result in value.items():
-        check_text(name, f"a name in {what}", example="lab/gpt2")
-        _check_dataset(result, f"{what}[{name!r}]")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["neolens.cli", "neolens.checking", "neolens.figures", "neolens.models.bridge"])
+_SERVER.set_forkserver_preload(["neolens.cli", "neolens.checking", "neolens.figures", "neolens.models.building"])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neolens import checks
-from neolens.checks import model_parts, values
+from neolens.checks import lists, model_parts, results, values
 
 pytestmark = pytest.mark.untyped
 
@@ -29,7 +29,7 @@ def one_line(raised, *facts):
 
 
 def test_the_examples_of_the_docstrings_run():
-    for module in (values, model_parts):
+    for module in (values, lists, model_parts, results):
         found = doctest.testmod(module)
         assert found.attempted > 0
         assert found.failed == 0

@@ -24,7 +24,7 @@ from neolens.models.state import state_of
 from neolens.whatif import Freeze
 
 PACKAGE = str(Path(neolens.__file__).parent)
-HOLDING = ("state.py", "measurement.py", "bridge.py", "hooked.py", "whatif.py", "components.py")
+HOLDING = ("state.py", "measurement.py", "bridge.py", "hooked.py", "whatif.py", "components.py", "hook_points.py")
 """The modules with what has to be undone; in all others an interrupt propagates through these."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import neolens
 import tiny
-from neolens.models.bridge import build_bridge
+from neolens.models.building import build_bridge
 from neolens.models.config_facts import from_config
 from neolens.network import logits, residual, weights_of
 from neolens.prompts import repeated

@@ -1,5 +1,6 @@
 """Checks of arguments, each with one wording: what the value was, what was expected, and the nearest valid name."""
 
+from neolens.checks.lists import check_list, check_whole_numbers
 from neolens.checks.model_parts import (
     Head,
     check_head,
@@ -14,13 +15,11 @@ from neolens.checks.values import (
     check_bool,
     check_choice,
     check_function,
-    check_list,
     check_number,
     check_seed,
     check_text,
     check_type,
     check_whole,
-    check_whole_numbers,
     did_you_mean,
     shown,
 )

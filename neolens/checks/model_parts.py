@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from neolens.checks.values import check_list, check_whole, shown
+from neolens.checks.lists import check_list
+from neolens.checks.values import check_whole, shown
 
 Head = tuple[int, int]
 

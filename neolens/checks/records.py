@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from neolens.checks.values import check_bool, check_list, check_number, check_text, check_type, check_whole
+from neolens.checks.lists import check_list
+from neolens.checks.values import check_bool, check_number, check_text, check_type, check_whole
 
 _LARGEST = 2**31 - 1
 

@@ -1,50 +1,28 @@
-"""The model that `neolens.load` returns: a TransformerBridge built from neolens's components.
-
-The components are put in place through `build_bridge_from_module`'s hook for this one model; no adapter is
-registered and no class is changed, so a model booted beside ours by TransformerLens behaves as it always did.
-"""
+"""The class of the model that `neolens.load` returns: a TransformerBridge on which every hook takes effect or is
+refused with the reason."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from neolens.checks import check_bool
 from neolens.models.anatomy import Anatomy
 from neolens.models.caches import named
-from neolens.models.components import (
-    CloningHookPoint,
-    EditableHookPoint,
-    InPlaceEditHookPoint,
-    JointAttention,
-    PositionEmbedding,
-    RotaryAttention,
-    RotaryEmbedding,
-    SequentialBlock,
-    WindowedAttention,
-    reading_a_copy,
-    without_parameters,
-)
 from neolens.models.hook_names import SWITCHES, HookDict, HookNameError, absence, why_absent, why_ignored, why_silent
+from neolens.models.hook_points import EditableHookPoint, reading_a_copy
 from neolens.models.inputs import check_hook, check_hooks, check_input, check_name, names_listed, residual_or_input
-from neolens.models.live_config import LiveConfig, complete_cfg
 from neolens.models.modifications import inspect
 from neolens.models.options import check_call, check_room
 from neolens.models.saving import pickled
 from neolens.models.state import ModelState
 from neolens.models.texts import TextMethods
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "gpt_neo": "GPTNeoForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 
 Names = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -302,72 +280,3 @@ class Bridge(TextMethods, TransformerBridge):
             if type(module) is HookPoint:
                 module.__class__ = EditableHookPoint
         self._mark_points()
-
-
-def build_bridge(model: PreTrainedModel, anatomy: Anatomy, *, tokenizer: Any | None = None) -> Bridge:
-    """Wrap a Hugging Face model of the three families; its submodules are replaced, its weights are not copied."""
-    bridge = build_bridge_from_module(
-        model,
-        _ARCHITECTURES[anatomy.family],
-        hf_config=model.config,
-        dtype=model.dtype,
-        device=model.device,
-        model_name=anatomy.name,
-        post_adapter_hook=lambda adapter: _place_components(adapter, anatomy),
-    )
-    complete_cfg(bridge.cfg, anatomy)
-    state = ModelState(anatomy, anatomy.name)
-    object.__setattr__(bridge.cfg, "_neolens_state", state)
-    bridge.cfg.__class__ = LiveConfig
-    bridge.__class__ = Bridge
-    bridge._neolens_state = state
-    for name in {"pos_embed", "rotary_emb"} & {*bridge._modules}:
-        bridge._modules[name].state = state
-    for layer, block in enumerate(bridge.blocks):
-        block.attn.state, block.attn.layer = state, layer
-        if "qkv" in block.attn._modules:
-            without_parameters(block.attn.qkv.original_component)
-    bridge.cfg.default_prepend_bos = True  # upstream does not for GPT-NeoX
-    bridge.tokenizer = tokenizer
-    bridge._complete()
-    state.structure = inspect(bridge).structure
-    return bridge
-
-
-def _place_components(adapter: Any, anatomy: Anatomy) -> None:
-    mapping, cfg = adapter.component_mapping, adapter.cfg
-    blocks = mapping["blocks"]
-    parts = dict(blocks.submodules)
-    for norm in (parts["ln1"], parts["ln2"], mapping["ln_final"]):
-        norm.use_native_layernorm_autograd = True
-        norm.hook_in = CloningHookPoint()
-        norm.hook_scale, norm.hook_normalized = InPlaceEditHookPoint(), InPlaceEditHookPoint()
-    if anatomy.family == "gpt_neo":
-        parts["attn"] = WindowedAttention("attn.attention", cfg, parts["attn"].submodules)
-    elif anatomy.family == "gpt2":
-        parts["attn"] = JointAttention("attn", cfg, submodules=_fused(parts["attn"]))
-    else:
-        parts["attn"] = RotaryAttention(
-            "attention",
-            cfg,
-            split_qkv_matrix=adapter.split_qkv_matrix,
-            submodules=_fused(parts["attn"]),
-            requires_attention_mask=True,
-        )
-        parts["attn"].hook_cos, parts["attn"].hook_sin = CloningHookPoint(), CloningHookPoint()
-    for linear in ("q", "k", "v"):
-        parts["attn"].submodules[linear].hook_in = CloningHookPoint()
-    mapping["embed"].hook_in = CloningHookPoint()  # the tokens are the caller's
-    if "pos_embed" in mapping:
-        mapping["pos_embed"] = PositionEmbedding(mapping["pos_embed"].name)
-    if "rotary_emb" in mapping:
-        mapping["rotary_emb"] = RotaryEmbedding(mapping["rotary_emb"].name)
-    if anatomy.parallel:
-        mapping["blocks"] = type(blocks)(blocks.name, submodules=parts)
-    else:
-        mapping["blocks"] = SequentialBlock(blocks.name, cfg, parts, returns_pattern=anatomy.family == "gpt_neo")
-    mapping["blocks"].hook_mlp_in = CloningHookPoint()
-
-
-def _fused(attention: Any) -> dict[str, Any]:
-    return {name: attention.submodules[name] for name in ("qkv", "o")}

@@ -79,3 +79,22 @@ def stacked(parts: tuple[Tensor, ...], dim: int) -> Tensor:
         return torch.cat(parts, dim)
     size = [length * (len(parts) if axis == dim else 1) for axis, length in enumerate(first.shape)]
     return first.as_strided(size, first.stride())
+
+
+class SplitProjection(nn.Module):
+    """The joint projection of q, k and v after it was split: it has no parameters, since an edit of them would do
+    nothing (a cast of the model, and in Pythia the split itself, copies the parts)."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            raise AttributeError(f"the joint projection was split: use the {name} of attn.q, attn.k and attn.v")
+        return super().__getattr__(name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("the joint projection was split: call attn.q, attn.k and attn.v")
+
+
+def without_parameters(joint: nn.Module) -> None:
+    """Turn a joint projection into a `SplitProjection`, wherever it is referred to."""
+    joint._parameters.clear()
+    joint.__class__ = SplitProjection

@@ -117,7 +117,7 @@ def load(
             of torch other than float32.
     """
     from neolens.models.ambient import plain_torch
-    from neolens.models.bridge import build_bridge
+    from neolens.models.building import build_bridge
     from neolens.models.weights import read_model
 
     if not isinstance(name, (str, Path)):
@@ -148,7 +148,7 @@ def _load_in_memory(
     from transformers import PreTrainedModel
 
     from neolens.models.ambient import plain_torch
-    from neolens.models.bridge import build_bridge
+    from neolens.models.building import build_bridge
     from neolens.models.weights import copied_model
 
     if not isinstance(model, PreTrainedModel):

@@ -135,7 +135,7 @@ def pickled(model: Bridge) -> tuple[Any, ...]:
 
 
 def _built_anew(plain: PreTrainedModel, anatomy: Anatomy, tokenizer: Any, settings: dict[str, Any]) -> Bridge:
-    from neolens.models.bridge import build_bridge
+    from neolens.models.building import build_bridge
 
     bridge = build_bridge(plain, anatomy, tokenizer=tokenizer)
     for switch in settings["switches"]:
