@@ -1,22 +1,9 @@
 """What do local attention layers do that global ones do not, and rotary positions that learned absolute ones do not?
 
-The whole question over any set of models, in one report. What are they made of, and in what do they differ besides what
-is asked? Where do local and global layers look? Does the answer to induction arrive from farther back than a local
-layer sees, and through which layers at which distance? What is lost without the layers of a kind, beside as many random
-heads, and without what they read so far back?
-What moves when all positions move, how much of the scores is distance alone, which heads hold which role, by pattern
-and by cause? And which heads find the indirect object (Wang et al. 2022)? Every instrument is asked as its own
-experiment asks it, with fewer distances and no single heads ablated; the experiments go into each in full.
-
-A lab model is asked with all its seeds, which are the sample: intervals are Student's over seeds, arms that differ in
-one thing alone are compared seed by seed, and p is corrected for all measures that are tested of a question (Benjamini
-and Hochberg 1995). What is exact by construction, and effects that end at chance level or at ceiling, are stated and
-not tested. Public models differ in everything at once, and a difference between them is not yet an effect of one of
-these things. The 18 networks of the lab take about a minute on two cores, small models side by side; a public model of
-12 layers takes hours. What was measured is kept network by network, and `--from` draws the report again without a
-model. Expect that local layers carry nothing from beyond the window and the lab copies from there nevertheless, by
-global layers, by more of them from farther back; and that what tells rotary from absolute positions is the shift and
-the first layer, not what networks can do.
+The whole question over any set of models, in one report. Every instrument is asked as its own study asks it, with fewer
+distances and no single heads ablated. A lab model is asked with all its seeds, which are the sample: intervals are
+Student's over seeds, variants that differ in one thing alone are compared seed by seed, and p is corrected for all
+measures that are tested of a question (Benjamini and Hochberg 1995).
 """
 
 from __future__ import annotations
