@@ -71,16 +71,7 @@ def measurement(
 
         @functools.wraps(instrument)
         def measured(*args: P.args, **kwargs: P.kwargs) -> R:
-            names = [name for name in signature.parameters if name != "model"]
-            if unknown := [name for name in kwargs if name not in signature.parameters]:
-                hint = did_you_mean(unknown[0], names)
-                raise TypeError(
-                    f"{instrument.__name__} has no argument {unknown[0]!r}: {hint}it has {', '.join(names)}"
-                )
-            try:
-                arguments = signature.bind(*args, **kwargs).arguments
-            except TypeError as wrong:
-                raise TypeError(f"{instrument.__name__}: {wrong}; its arguments are {', '.join(names)}") from None
+            arguments = _bound(instrument.__name__, signature, args, kwargs)
             model = next(iter(arguments.values()))
             check_model(model, expected=expected or "a model from neolens.load")
             for name in {*flags} & {*arguments}:
@@ -107,6 +98,18 @@ def measurement(
         return measured
 
     return decorate
+
+
+def _bound(name: str, signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, after a check that the instrument has them."""
+    names = [parameter for parameter in signature.parameters if parameter != "model"]
+    if unknown := [argument for argument in kwargs if argument not in signature.parameters]:
+        hint = did_you_mean(unknown[0], names)
+        raise TypeError(f"{name} has no argument {unknown[0]!r}: {hint}it has {', '.join(names)}")
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as wrong:
+        raise TypeError(f"{name}: {wrong}; its arguments are {', '.join(names)}") from None
 
 
 def few_prompts(arguments: Arguments) -> Arguments:
