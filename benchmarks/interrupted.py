@@ -1,6 +1,7 @@
-"""Kill `experiments.compare` and `neolens lab train` at random moments, resume, and compare with a whole run.
+"""Kill every study and `neolens lab train` at random moments, resume, and compare with a whole run.
 
     python -m benchmarks.interrupted --kills 10
+    python -m benchmarks.interrupted --kills 5 --only ioi --only induction
 
 Every run is killed with SIGKILL, the process that was started alone: its workers have to end by themselves. Before
 every other resumption a byte of a random file that was kept is flipped, or the file is cut in half. Prints a row for
@@ -27,11 +28,22 @@ from neolens.cli import run_cleanly
 from neolens.models.describe import as_text
 
 NETWORKS = ("lab/gpt2@1", "lab/nope@1", "lab/gpt-neo@1")
+SHORT = {
+    "compare": ("--draws", "1", "--length", "32"),
+    "head_ablation": ("--draws", "1", "--length", "64"),
+    "local_vs_global": ("--length", "64"),
+    "window_reach": ("--tasks", "induction,recall", "--distances", "15,16,32"),
+    "induction": ("--lengths", "16,17"),
+    "ioi": (),
+    "rotary_vs_absolute": (),
+}
+"""Study -> options that keep it short."""
+
 COMMANDS = {
-    "compare": (
-        *("-m", "experiments.compare", "--models", *NETWORKS),
-        *("--prompts", "8", "--draws", "1", "--length", "32", "--resume", "--out"),
-    ),
+    **{
+        name: ("-m", "neolens", "run", name, "--models", *NETWORKS, "--prompts", "8", *options, "--resume", "--out")
+        for name, options in SHORT.items()
+    },
     "lab train": (
         *("-m", "neolens.cli", "lab", "train", "--arm", "gpt2", "--arm", "nope", "--seed", "0", "--steps", "120"),
         *("--jobs", "2", "--checkpoints", "--out"),
@@ -70,7 +82,7 @@ def run(command: str, out: Path, seconds: float | None = None) -> tuple[float, i
 
 def kept(out: Path) -> list[Path]:
     """What a resumption may go on from: networks, states of trainings, finished trainings."""
-    return sorted(path for kind in ("*.nc", "*.pt", "*.safetensors") for path in out.rglob(kind))
+    return sorted(path for kind in ("networks/*.nc", "*.pt", "*.safetensors") for path in out.rglob(kind))
 
 
 def damage(path: Path, rng: np.random.Generator) -> str:
@@ -128,11 +140,12 @@ def trials(command: str, kills: int, rng: np.random.Generator, folder: Path) -> 
 def main(
     kills: Annotated[int, typer.Option(help="of each command")] = 10,
     seed: Annotated[int, typer.Option(help="of the moments and of the damage")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help=f"some of {', '.join(COMMANDS)}")] = None,
 ) -> None:
     """Kill, damage, resume, compare."""
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for command in COMMANDS for row in trials(command, kills, rng, Path(folder) / command[:3])]
+        rows = [row for command in only or COMMANDS for row in trials(command, kills, rng, Path(folder) / command)]
     print(as_text(["command", "killed after (s)", "kept", "damaged", "processes left", "bit-equal"], rows))
     if any(row[-1] == "NO" or row[-2] != "0" for row in rows):
         raise typer.Exit(1)
