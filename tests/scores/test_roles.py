@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -395,7 +396,9 @@ FIVE = prompts(2, 5, tiny.VOCAB)
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, message, bridges, monkeypatch):
-    monkeypatch.setattr("neolens.scores.roles.attention", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr(
+        import_module("neolens.scores.roles"), "attention", lambda *a, **k: pytest.fail("the model ran")
+    )
     with pytest.raises(error, match=message):
         roles(bridges["gpt-neo"], tokens, **arguments)
 

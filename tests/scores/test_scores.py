@@ -270,7 +270,9 @@ def test_the_result_names_its_model_weights_and_layers(bridges):
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(tokens, arguments, error, message, bridges, monkeypatch):
-    monkeypatch.setattr("neolens.scores.attention.residual", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr(
+        import_module("neolens.scores.attention"), "residual", lambda *a, **k: pytest.fail("the model ran")
+    )
     with pytest.raises(error, match=message):
         neolens.attention(bridges["gpt-neo"], tokens, **arguments)
 

@@ -271,7 +271,9 @@ def test_the_sink_is_about_the_asked_for_key(k, engine, bridges, networks):
 )
 def test_bad_input_is_refused_before_the_model_runs(engine, tokens, arguments, error, message, bridges, monkeypatch):
     model = bridges["gpt-neo"]
-    monkeypatch.setattr("neolens.scores.attention.residual", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr(
+        import_module("neolens.scores.attention"), "residual", lambda *a, **k: pytest.fail("the model ran")
+    )
     monkeypatch.setattr(type(model), "run_with_hooks", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(error, match=message):
         neolens.attention(model, tokens, engine=engine, **arguments)
