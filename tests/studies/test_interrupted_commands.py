@@ -109,8 +109,8 @@ COMPARE = ["-m", "experiments.compare", *NETWORKS]
 CHECK = ["-m", "neolens.cli", "lab", "check", "lab/gpt2", "--prompts", "2000"]
 CASES = {
     "while Python imports": (COMPARE, 0.5, signal.SIGINT, "run the command again"),
-    "while workers start": (COMPARE, "0/2", signal.SIGINT, "run the command again with --resume"),
-    "SIGTERM": (COMPARE, "0/2", signal.SIGTERM, "run the command again with --resume"),
+    "while workers start": (COMPARE, "0/16", signal.SIGINT, "run the command again with --resume"),
+    "SIGTERM": (COMPARE, "0/16", signal.SIGTERM, "run the command again with --resume"),
     "lab check": (CHECK, "0/3", signal.SIGINT, "run the command again"),
     "lab train": (TRAIN, "2/3500", signal.SIGINT, "up to the last 50 steps, run the command again to continue"),
 }
