@@ -20,10 +20,9 @@ from neolens.figures import legends, style
 from neolens.figures.ablation_labels import KINDS, caption, kind_of
 from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.inputs import check_metric, checked, listed
-from neolens.figures.style import INK, escape
+from neolens.figures.style import DASHES, INK, escape
 
 _NEEDS = {"ablated": "group prompt distance", "baseline": "prompt distance"}
-_DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
 _MOST = 8  # groups that can be told apart
 _RESAMPLES = 1000
 
@@ -104,12 +103,12 @@ def _lines(bins: xr.Dataset) -> Iterator[list[go.Scatter]]:
         if kind == "control":
             controls.setdefault(str(bins["control"].values[row]), []).append(row)
             continue
-        dash = _DASHES[met.setdefault(kind, 0) % len(_DASHES)]
+        dash = DASHES[met.setdefault(kind, 0) % len(DASHES)]
         met[kind] += 1
         yield _with_interval(bins["ablated"].isel(group=row), f"{escape(name)} ablated", KINDS[kind][1], dash)
     for number, (control, draws) in enumerate(controls.items()):
         label = f"{escape(control)} ablated, {len(draws)} draw{'' if len(draws) == 1 else 's'}"
-        yield _with_range(bins["ablated"].isel(group=draws), label, _DASHES[number % len(_DASHES)])
+        yield _with_range(bins["ablated"].isel(group=draws), label, DASHES[number % len(DASHES)])
 
 
 def _with_interval(values: xr.DataArray, label: str, colour: str, dash: str) -> list[go.Scatter]:

@@ -8,8 +8,7 @@ from plotly.subplots import make_subplots
 
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, by_model
-from neolens.figures.style import POSITION_COLOURS, escape
-from neolens.figures.variants import DASHES
+from neolens.figures.style import DASHES, POSITION_COLOURS, escape
 
 _NEEDS = {"variance_share": "component", "coordinate": "pos component", "similarity": "distance"}
 _SHOWN = 3  # coordinates, which are those of the helix

@@ -15,9 +15,7 @@ from plotly.subplots import make_subplots
 from neolens.checks import check_choice, check_list, check_text, check_whole, did_you_mean, shown
 from neolens.figures import style
 from neolens.figures.inputs import checked, listed
-from neolens.figures.style import POSITION_COLOURS
-
-_DASHES = ("solid", "dash", "dot", "dashdot")
+from neolens.figures.style import DASHES, POSITION_COLOURS
 
 
 def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None = None) -> go.Figure:
@@ -80,7 +78,7 @@ def _lines(values: xr.DataArray, *, legend: bool) -> list[go.Scatter]:
     for model in values["model"].values:
         of_model = values.sel(model=model)
         position = str(of_model["position"].item())
-        dash = _DASHES[met.setdefault(position, 0) % len(_DASHES)]
+        dash = DASHES[met.setdefault(position, 0) % len(DASHES)]
         met[position] += 1
         lines += _with_band(of_model, style.escape(str(model)), POSITION_COLOURS[position], dash, legend)
     return lines

@@ -14,8 +14,8 @@ import xarray as xr
 
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, holding
-from neolens.figures.style import GREY, INK, TASK_COLOURS, escape
-from neolens.figures.variants import DASHES, drawn_as, line_over_seeds, networks
+from neolens.figures.style import DASHES, GREY, INK, TASK_COLOURS, escape
+from neolens.figures.variants import drawn_as, line_over_seeds, networks
 from neolens.results import check_result
 
 _MOST = 6  # treatments that can be told apart

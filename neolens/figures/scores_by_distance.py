@@ -9,8 +9,8 @@ import xarray as xr
 from neolens.checks import Head, check_choice, check_text
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, check_defined, check_head_of, holding
-from neolens.figures.style import POSITION_COLOURS, escape
-from neolens.figures.variants import DASHES, SYMBOLS, drawn_as, head_of, highest, line_over_seeds, networks
+from neolens.figures.style import DASHES, POSITION_COLOURS, escape
+from neolens.figures.variants import SYMBOLS, drawn_as, head_of, highest, line_over_seeds, networks
 from neolens.scores import THRESHOLDS
 
 _TOEPLITZ = "neolens.position.toeplitz or the study rotary_vs_absolute"

@@ -35,6 +35,9 @@ TASK_COLOURS = ("#E69F00", "#56B4E9", "#000000")
 CONTROL_COLOUR = "#A9B3BD"
 """Of random controls, and of what is there to be compared with."""
 
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+"""Lines of one colour."""
+
 INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 PANELS_PER_ROW = 3

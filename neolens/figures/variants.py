@@ -15,10 +15,9 @@ import xarray as xr
 
 from neolens.figures import style
 from neolens.figures.inputs import position_kind
-from neolens.figures.style import POSITION_COLOURS, escape
+from neolens.figures.style import DASHES, POSITION_COLOURS, escape
 
-DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = {"solid": "circle", "dash": "square", "dot": "diamond", "dashdot": "cross"}
+SYMBOLS = dict(zip(DASHES, ("circle", "square", "diamond", "cross", "x", "star")))
 
 
 def drawn_as(models: dict[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset, dict[str, str]]]:
