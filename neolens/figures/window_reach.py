@@ -82,18 +82,20 @@ def recall_by_distance(results: Mapping[str, Mapping[str, xr.Dataset]]) -> go.Fi
     return legends.below(figure)
 
 
-def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
+def places_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "the answer") -> go.Figure:
     """Where the answer stands: the share of what the source makes that the residual stream before a layer moves,
     patched at the source, at all positions between, and at the query. A row of maps for each model, mean over prompts,
     then seeds.
 
     Args:
         results: model -> what `at_distances` gave for one task.
+        what: what the source makes, for the title.
 
     Raises:
         TypeError, ValueError: no results, or others.
     """
     models = _checked(results)
+    what = escape(check_text(what, "what"))
     for name, result in models.items():
         if missing := set(_TITLES) - set(result["pos"].values.tolist()):
             raise ValueError(f"{name} without position {min(missing)!r}: expected the result of {_SOURCE}, as returned")
@@ -114,7 +116,7 @@ def places_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
     bar = {"title": {"text": "share"}, "thickness": 14, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": "RdBu", "cmin": -1, "cmax": 1, "colorbar": bar})
     caption = "The clean residual stream in the run with another source; mean over prompts, then over seeds."
-    title = "<b>Where the answer stands</b> (share of what the source makes of the logit difference)"
+    title = f"<b>Where {what} stands</b> (share of what the source makes of the logit difference)"
     return style.style(figure, title, caption, len(models) * (CELL * deepest + 64))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from neolens.checks import did_you_mean, shown
 from neolens.prompts.pairs import PromptPairs
 from neolens.prompts.text import read_text
+from neolens.prompts.tokenizing import tokenizer_of
 
 FIELDS = ("clean", "corrupted", "answer", "distractor")
 
@@ -29,8 +31,8 @@ def read_pairs(path: str | Path, model: Any, *, prepend_bos: bool = True) -> Pro
         prepend_bos: as in `PromptPairs.from_text`.
 
     Raises:
-        ValueError: no such file, a line that is no object with these fields, or prompts that are no pairs; the message
-            names the line.
+        ValueError: no such file, a line that is no object with these fields, or one that is no pair in the tokens of
+            this model; the message names the line.
 
     Example:
         >>> import neolens, tempfile
@@ -42,15 +44,42 @@ def read_pairs(path: str | Path, model: Any, *, prepend_bos: bool = True) -> Pro
         >>> len(pairs), pairs.positions["changed"].tolist(), pairs.positions["end"].tolist()
         (1, [1], [3])
     """
-    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    rows = [_row(line, f"line {number} of {path}") for number, line in lines]
-    columns = ([row[name] for row in rows] for name in FIELDS)
+    tokenizer_of(model)
+    rows = pair_rows(path)
     try:
-        pairs = PromptPairs.from_text(model, *columns, prepend_bos=prepend_bos)
-    except ValueError as error:
-        raise ValueError(f"pairs of {path}, counted from 0: {error}") from error
+        pairs = _pairs(model, list(rows.values()), prepend_bos)
+    except TypeError:
+        raise
+    except Exception as error:  # also a plain one, of a tokenizer without [UNK] that lacks a word
+        raise ValueError(_first_error(model, rows, path, prepend_bos) or f"pairs of {path}: {error}") from error
     positions = {"changed": pairs.first_difference, "end": torch.tensor(pairs.lengths) - 1}
     return replace(pairs, positions=positions)
+
+
+def pair_rows(path: str | Path) -> dict[int, dict[str, str]]:
+    """Line, counted from 1 -> its four texts; blank lines are left out.
+
+    Raises:
+        ValueError: no such file, or a line that is no object with these fields.
+    """
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return {number: _row(line, f"line {number} of {path}") for number, line in lines if line.strip()}
+
+
+def _pairs(model: Any, rows: Sequence[Mapping[str, str]], prepend_bos: bool) -> PromptPairs:
+    columns = ([row[name] for row in rows] for name in FIELDS)
+    return PromptPairs.from_text(model, *columns, prepend_bos=prepend_bos)
+
+
+def _first_error(model: Any, rows: Mapping[int, Mapping[str, str]], path: str | Path, prepend_bos: bool) -> str:
+    """What is wrong with the first line that is no pair by itself, and which line it is."""
+    for number, row in rows.items():
+        try:
+            _pairs(model, [row], prepend_bos)
+        except Exception as error:
+            reason = str(error).removeprefix("pair 0: ").replace("pair 0", "the pair")
+            return f"line {number} of {path}: {reason}"
+    return ""
 
 
 def _row(line: str, where: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from neolens import files, report, results
 from neolens.models import from_record
 from neolens.network import fingerprint
 from neolens.processes import cores, one_thread, remedy, run_tasks
-from neolens.studies import inputs, models, record, store
+from neolens.studies import inputs, models, record, settings, store
 from neolens.studies.digest import digest
 from neolens.studies.models import Models
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
@@ -74,8 +74,9 @@ def redraw(study: Study, source: Path, out: Path) -> int:
 
 
 def command(study: Study, config: Any) -> str:
-    """The command that repeats a run: every setting but those that are None."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    """The command that repeats a run: every setting but those that are None or that another one replaces."""
+    replaced = settings.replaced(config)
+    values = {each.name: getattr(config, each.name) for each in dataclasses.fields(config) if each.name not in replaced}
     names, out = values.pop("models"), values.pop("out")
     words = [_invocation(study), "--models", *map(shlex.quote, names)]
     for name, value in values.items():
@@ -102,11 +103,12 @@ def page(
     findings: list[report.Block] = [report.Note(text, "finding") for text in summary.findings]
     if summary.titled:
         findings = [report.Note("\n\n".join(each), "finding", title=title) for title, each in summary.titled.items()]
+    introduction = summary.introduction or study.introduction
     return report.page(
         study.title(measured) if callable(study.title) else study.title or study.question,
         [
             *failed,
-            *(report.Paragraph(part.replace("\n", " ")) for part in study.introduction.split("\n\n") if part),
+            *(report.Paragraph(part.replace("\n", " ")) for part in introduction.split("\n\n") if part),
             *([report.Paragraph(summary.note)] if summary.note else []),
             *findings,
             *(report.Note(text, "warning") for text in (*measured.notes, *summary.warnings)),

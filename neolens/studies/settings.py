@@ -39,15 +39,31 @@ cut to it."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def setting(default: Any, help: str, *, least: int | None = None, most: int | None = None, each_least: int = 1) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    each_least: int = 1,
+    replaced_by: str | None = None,
+) -> Any:
     """A field of a study's config.
 
     Args:
         help: what the option's help and the documentation say.
         least, most: the range of a whole number.
         each_least: the smallest number of a list, for the error where an option has something else.
+        replaced_by: another setting, such as pairs; where that is set, this one has to keep its default.
     """
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "each_least": each_least})
+    about = {"help": help, "least": least, "most": most, "each_least": each_least, "replaced_by": replaced_by}
+    return field(default=default, metadata=about)
+
+
+def replaced(config: Any) -> set[str]:
+    """The settings in whose place another one stands, such as prompts and seed where pairs are read from a file."""
+    by = {each.name: each.metadata["replaced_by"] for each in fields(config)}
+    return {name for name, other in by.items() if other is not None and getattr(config, other) is not None}
 
 
 def check(config: Any) -> None:
@@ -58,7 +74,7 @@ def check(config: Any) -> None:
     """
     values = {each.name: getattr(config, each.name) for each in fields(config)}
     plain: dict[str, Any] = {"out": _path(values["out"], "out"), "models": _names(values["models"])}
-    for name in {"text", "tokens"} & {name for name, value in values.items() if value is not None}:
+    for name in {"text", "tokens", "pairs"} & {name for name, value in values.items() if value is not None}:
         plain[name] = _path(values[name], name)
     if len(plain.keys() & {"text", "tokens"}) == 2:
         raise ValueError(f"text {plain['text']} and tokens {plain['tokens']}: give one of the two")
@@ -77,6 +93,18 @@ def check(config: Any) -> None:
     if values["device"] is not None:
         plain["device"] = str(check_device(values["device"]))
     update(config, **plain)
+    _check_replaced(config)
+
+
+def _check_replaced(config: Any) -> None:
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if each.name in replaced(config) and value != each.default:
+            other = each.metadata["replaced_by"]
+            raise ValueError(
+                f"{other} {shown(getattr(config, other))} takes the place of {each.name}: leave out "
+                f"{each.name} {shown(value)}"
+            )
 
 
 def update(config: Any, **values: Any) -> None:

@@ -125,6 +125,8 @@ class Summary:
     """Title -> findings, where the report shows them under titles."""
     note: str | None = None
     """A sentence that the report begins with."""
+    introduction: str | None = None
+    """Paragraphs in place of those of the study, where it was asked of other prompts than its own."""
 
 
 def _no_checks(measured: Measured, summary: Summary) -> Iterable[ExactCheck]:

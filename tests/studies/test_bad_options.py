@@ -24,6 +24,8 @@ EXPERIMENTS = (
 )  # fmt: skip
 READERS = ("head_ablation", "local_vs_global", "compare")
 """Experiments that read a text, or tokens."""
+PATCHING = ("ioi", "window_reach")
+"""Experiments that patch pairs of a user's own."""
 HUGE = str(10**30)
 NUMBER = "expected a whole number"
 
@@ -120,6 +122,22 @@ TEXTS = [
     (["--tokens", "{in}/garbage.pt"], "cannot be read as tensors"),
 ]  # fmt: skip
 
+PAIRS = [
+    (["--pairs"], "'--pairs' requires an argument"),
+    (["--pairs", ""], "pairs '': expected"),
+    (["--pairs", "a\0b"], "pairs 'a\\x00b': expected a path without a NUL byte"),
+    (["--pairs", "x" * 5000], "expected a shorter path"),
+    (["--pairs", "{in}/none.jsonl"], "none.jsonl' does not exist"),
+    (["--pairs", "{in}"], "text file"),
+    (["--pairs", "{in}/spaces.txt"], "spaces.txt' is empty"),
+    (["--pairs", "{in}/broken.jsonl"], "broken.jsonl is not valid JSON"),
+    (["--pairs", "{in}/row.tok"], "line 1 of "),
+    (["--pairs", "{in}/list.jsonl"], "expected an object with clean, corrupted, answer, distractor"),
+    (["--pairs", "{in}/unknown.jsonl"], "has the field 'distracter': did you mean distractor?"),
+    (["--pairs", "{in}/lacking.jsonl"], "lacking.jsonl lacks distractor"),
+    (["--pairs", "{in}/number.jsonl"], "number.jsonl: answer is 3: expected text"),
+]
+
 LISTS = [
     ("window_reach", "--distances", "distance", 1), ("induction", "--lengths", "length", 3),
 ]  # fmt: skip
@@ -169,6 +187,13 @@ OWN = [
     ("induction", ["--revisions", "step400,step400"], "each once"),
     ("induction", ["--revisions", ","], "revisions ',': expected some"),
     ("rotary_vs_absolute", ["--prompts", "7"], "prompts 7: expected a whole number from 8 to"),
+    ("ioi", ["--pairs", "{in}/pairs.jsonl", "--seed", "3"], "takes the place of seed: leave out seed 3"),
+    ("ioi", ["--pairs", "{in}/pairs.jsonl", "--prompts", "8"], "takes the place of prompts: leave out prompts 8"),
+    ("ioi", ["--pairs", "{in}/pairs.jsonl", "--corruption", "swap"], "leave out corruption 'swap'"),
+    ("ioi", ["--pairs", "{in}/pairs.jsonl", "--distance", "12"], "leave out distance 12"),
+    ("window_reach", ["--pairs", "{in}/pairs.jsonl", "--distances", "15,16"], "leave out distances (15, 16)"),
+    ("window_reach", ["--pairs", "{in}/pairs.jsonl", "--tasks", "recall"], "leave out tasks ('recall',)"),
+    *((name, ["--models", "lab/gpt2", *row], words) for name in PATCHING for row, words in PAIRS),
     *((name, ["--models", "lab/gpt2", *row], words) for name in READERS for row, words in TEXTS),
     *(
         (name, [option, value], f"{what} {value!r}: expected a whole number of tokens from {least}")
@@ -179,10 +204,30 @@ OWN = [
     *((name, [option, "8,8"], f"{what}s '8,8': expected some, each once") for name, option, what, _ in LISTS),
 ]  # fmt: skip
 
+UNREADABLE_PAIRS = [
+    (["--pairs", "{in}/same.jsonl"], "same.jsonl: the clean and the corrupted prompt are the same 5 tokens"),
+    (["--pairs", "{in}/words.jsonl"], "lab/gpt2: line 3 of "),
+    (["--pairs", "{in}/words.jsonl"], "words.jsonl: the answer of the pair is 'corn eggs', which is 2 tokens"),
+    (["--pairs", "{in}/longer.jsonl"], "longer.jsonl: "),
+]
+
 LOADED = [
     ("ioi", ["--distance", "3"], "lab/gpt2: indirect_object at distance 3"),
     ("ioi", ["--distance", HUGE], f"distance {HUGE}"),
     ("ioi", ["--models", "{in}/weightless"], "no weights in the folder"),
+    *((name, ["--models", "lab/gpt2", *row], words) for name in PATCHING for row, words in UNREADABLE_PAIRS),
+    ("ioi", ["--models", "lab/gpt2", "{in}/wordless", "--pairs", "{in}/pairs.jsonl"], "wordless has no tokenizer"),
+    ("window_reach", ["--models", "{in}/wordless", "--pairs", "{in}/pairs.jsonl"], "wordless has no tokenizer"),
+    ("window_reach", ["--models", "lab/gpt2", "--pairs", "{in}/several.jsonl"], "differ in 2 tokens: expected one"),
+    ("window_reach", ["--models", "lab/gpt2", "--pairs", "{in}/last.jsonl"], "differ in the last token"),
+    ("window_reach", ["--models", "lab/gpt2", "--pairs", "{in}/lengths.jsonl"], "expected one length per distance"),
+    ("window_reach", ["--models", "lab/gpt2", "--pairs", "{in}/pairs.jsonl"], "as many at each distance, 8 or more"),
+    ("window_reach", ["--models", "lab/gpt2", "--pairs", "{in}/uneven.jsonl"], "9 at distance 1 and 8 at distance 2"),
+    (
+        "window_reach",
+        ["--models", "lab/gpt2", "--pairs", "{in}/near.jsonl"],
+        "near.jsonl has distances 1: expected some",
+    ),
     ("window_reach", ["--distances", "4,16"], "indirect_object at distance 4"),
     ("window_reach", ["--distances", "15,119"], "induction at distance 119"),
     ("rotary_vs_absolute", ["--models", "{in}/short"], "has a context of 2 tokens: expected at least 32"),
@@ -224,8 +269,29 @@ def inputs(tmp_path_factory):
     torch.save({"tokens": torch.ones(3)}, folder / "dict.pt")
     torch.save(torch.ones(2, 3, dtype=torch.long, device="meta"), folder / "meta.pt")
     (folder / "pickle.pt").write_bytes(pickle.dumps(Command()))
+    save_pairs(folder)
     save_models(folder)
     return folder
+
+
+def save_pairs(folder):
+    """Files of prompt pairs, all but `pairs.jsonl` wrong for one study or for both."""
+
+    def row(clean="farmer sells corn .", corrupted="farmer sells eggs .", answer="corn", distractor="eggs", **more):
+        return json.dumps({"clean": clean, "corrupted": corrupted, "answer": answer, "distractor": distractor, **more})
+
+    farther = row("corn farmer sells", "eggs farmer sells")
+    files = {
+        "pairs": [row()], "broken": [row(), '{"clean": '], "list": ["[1, 2]"], "unknown": [row(distracter="eggs")],
+        "lacking": ['{"clean": "corn", "corrupted": "eggs", "answer": "corn"}'], "number": [row(answer=3)],
+        "same": [row(corrupted="farmer sells corn .")], "words": [row(), "", row(answer="corn eggs")],
+        "longer": [row(corrupted="farmer sells eggs always .")], "several": [row(corrupted="potter sells eggs .")],
+        "last": [row("farmer sells corn", "farmer sells eggs")],
+        "lengths": [row(), row("sells corn .", "sells eggs .")],
+        "uneven": [row()] * 9 + [farther] * 8, "near": [row()] * 8,
+    }  # fmt: skip
+    for name, lines in files.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
 
 
 def save_models(folder):
@@ -236,6 +302,8 @@ def save_models(folder):
     shutil.copy(lab_folder("lab/gpt2") / "config.json", folder / "weightless")
     sizes = {"vocab_size": 50, "n_positions": 2, "n_embd": 8, "n_layer": 1, "n_head": 1}
     GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).save_pretrained(folder / "short")
+    wordless = shutil.ignore_patterns("step*", "tokenizer*")
+    shutil.copytree(lab_folder("lab/gpt2"), folder / "wordless", ignore=wordless)
     shutil.copytree(lab_folder("lab/gpt-neo"), folder / "narrow", ignore=shutil.ignore_patterns("step*"))
     config = json.loads((folder / "narrow/config.json").read_text())
     (folder / "narrow/config.json").write_text(json.dumps(config | {"window_size": 4}))

@@ -19,7 +19,7 @@ from neolens.lab import folder
 from neolens.models.config_facts import from_config
 from neolens.patching import effects
 from neolens.patching.effects import ranked
-from neolens.prompts import indirect_object
+from neolens.prompts import PromptPairs, indirect_object
 from neolens.studies import models
 from neolens.studies.ioi import published
 from neolens.studies.ioi import study as job
@@ -396,6 +396,131 @@ def test_a_hostile_folder_name_is_shown_as_it_is_written(tmp_path, monkeypatch):
     assert f"{name} puts the answer above" in parsed.text
     assert f"--models '{name}'" in parsed.text
     assert "<img" not in "".join(parsed.scripts)
+
+
+# Pairs of a user's own --------------------------------------------------------------------------------------
+
+OWN = [
+    ("king hides pears . when Oscar and Laura went to the library , {} gave the maps to", "Laura", "Oscar"),
+    (". when Nora and Paul went to the palace , again . {} gave the spoons to", "Nora", "Paul"),
+    ("when Mary and Tom went to the market , {} gave the eggs to", "Mary", "Tom"),
+]
+
+
+def own_file(folder):
+    """A file of pairs, each of another length."""
+    rows = [
+        {"clean": text.format(one), "corrupted": text.format(other), "answer": other, "distractor": one}
+        for text, one, other in OWN
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "mine.jsonl"
+
+
+@pytest.fixture(scope="module", params=["denoise", "noise"])
+def own(request, tmp_path_factory):
+    """A direction, and the file and the folder of a run with a user's own pairs."""
+    folder = tmp_path_factory.mktemp("own")
+    arguments = ["--models", "lab/gpt-neo", "lab/pythia", "--direction", request.param, "--out", folder / "out"]
+    assert call("--pairs", own_file(folder), *arguments) == 0
+    return request.param, folder / "mine.jsonl", folder / "out"
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_own_pairs_are_patched_where_they_begin_to_differ_and_at_the_end(own, site):
+    direction, _, out = own
+    model = neolens.load("lab/pythia")
+    columns = [[text.format(one) for text, one, _ in OWN], [text.format(other) for text, _, other in OWN]]
+    lengths = [1 + len(text.split()) for text in columns[0]]  # BOS and words
+    places = {"changed": [1 + text.split().index("{}") for text, _, _ in OWN], "end": [n - 1 for n in lengths]}
+    answers = [other for _, _, other in OWN], [one for _, one, _ in OWN]
+    pairs = PromptPairs.from_text(model, *columns, *answers, places)
+    direct = neolens.patch(model, pairs, site, positions=["changed", "end"], direction=direction, progress=False)
+    result = results.load(out / "result.nc").sel(model="lab/pythia")
+    mine = result[f"patched_{site}"].transpose(*direct["patched"].dims)
+    np.testing.assert_array_equal(mine.values, direct["patched"].values)
+    np.testing.assert_array_equal(result["clean"].values, direct["clean"].values)
+    assert mine["pos"].values.tolist() == ["changed", "end"]
+    assert result["length"].values.tolist() == lengths
+
+
+def test_the_report_on_own_pairs_says_so_and_nothing_of_indirect_objects(own):
+    direction, file, out = own
+    parsed = Parsed((out / "report.html").read_text())
+    text = parsed.text.partition("The record: settings")[0]
+    assert "Which heads answer the prompts of mine.jsonl" in text
+    assert f"The prompts are those of {file}: pairs of a clean and a corrupted prompt" in text
+    assert "at the first changed token before layer" in text
+    assert "z at changed" in text
+    assert f"--models lab/gpt-neo lab/pythia --direction {direction} --pairs {file} --out" in parsed.text
+    drawn = (out / "report.html").read_text().split("<script")[0] + " ".join(
+        figure.drawing.to_json() for figure in job.maps(results.load(out / "result.nc").sel(model="lab/pythia"))
+    )
+    for word in (" s2", "indirect object", "Mary", "third name", "published"):
+        assert word not in text, word
+        assert word not in drawn, word
+
+
+def test_the_record_of_own_pairs_has_no_exact_check_and_no_settings_of_other_prompts(own):
+    _, file, out = own
+    record = json.loads((out / "record.json").read_text())
+    assert record["exact_checks"] == []
+    assert record["published"] == {}
+    assert record["config"]["pairs"] == str(file)
+    assert record["warnings"] == [
+        f"{name} was asked fewer than 8 prompts (3): its intervals are rough." for name in ("lab/gpt-neo", "lab/pythia")
+    ]
+    provenance = json.loads(results.load(out / "result.nc").attrs["provenance"])["lab/pythia"]
+    assert provenance["pairs"] == str(file)
+    assert not {"seed", "corruption", "distance"} & provenance.keys()
+
+
+def test_the_report_on_own_pairs_is_drawn_again_without_model_and_file(own, tmp_path, monkeypatch):
+    _, _, out = own
+    shutil.copytree(out, tmp_path / "moved")
+    monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
+    assert call("--from", tmp_path / "moved", "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "report.html").read_bytes() == (out / "report.html").read_bytes()
+
+
+def test_resume_measures_again_when_the_file_has_other_pairs(tmp_path, monkeypatch):
+    file, patched = own_file(tmp_path), []
+    monkeypatch.setattr(
+        job, "patch", lambda model, *args, **kw: patched.append(len(args[0])) or neolens.patch(model, *args, **kw)
+    )
+    arguments = ["--models", "lab/gpt2", "--pairs", file, "--out", tmp_path / "out", "--resume"]
+    assert call(*arguments) == 0
+    assert call(*arguments) == 0
+    assert patched == [3] * len(SITES)
+    file.write_text("\n".join(file.read_text().split("\n")[:2]))
+    assert call(*arguments) == 0
+    assert patched == [3] * len(SITES) + [2] * len(SITES)
+
+
+def test_gpt2_has_no_published_heads_on_other_prompts():
+    result = planted(GPT2, CIRCUIT)
+    own = result.sel(pos=["s2", "end"]).assign_coords(pos=["changed", "end"])
+    found = circuit(own, GPT2)
+    assert found.roles == found.compared == ()
+    header, rows = head_table(found)
+    assert header == [
+        "",
+        "head",
+        "layer",
+        "z at end",
+        "95 % interval",
+        "z at changed",
+        "q at end",
+        "k",
+        "at",
+        "v",
+        "at",
+    ]
+    by_head = {row[1]: row for row in rows}
+    assert by_head["3.0"][5] == pytest.approx(0.2)
+    assert by_head["8.6"][-2:] == [pytest.approx(0.3), "changed"]
+    assert "v at the first changed token 0.30" in finding(found)
+    assert "published" not in finding(found)
 
 
 BAD = {

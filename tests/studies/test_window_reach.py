@@ -22,6 +22,7 @@ from neolens.studies.window_reach import tables as reach_tables
 from neolens.studies.window_reach import text as words
 from neolens.studies.window_reach.arrivals import arrivals
 from neolens.studies.window_reach.measure import TASKS, crossing, of_all_tasks, planted
+from neolens.studies.window_reach.own_prompts import own_pairs
 from neolens.studies.window_reach.summary import ALL_LOCAL, carriers, each_distance, side
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
@@ -492,6 +493,102 @@ def test_one_seed_of_the_lab_is_asked_alone_and_a_task_without_room_at_a_default
         job.plant(model, "indirect_object", (4, 16), 16, **draw)
 
 
+# Pairs of a user's own --------------------------------------------------------------------------------------
+
+
+def own_rows(distance):
+    """Eight pairs in which a receiver stands `distance` tokens before the end: for Mary eggs, ... for Mary."""
+    names = ["Mary", "Tom", "Laura", "Oscar", "Nora", "Paul", "Alice", "Jack"]
+    gifts = ["eggs", "spoons", "maps", "saws", "tea", "salt", "pots", "bricks"]
+    rows = []
+    for at, name in enumerate(names):
+        other, gift, others = names[at - 1], gifts[at], gifts[at - 1]
+        rest = f", for {other} {gifts[at - 2]} , {'always ' * (distance - 7)}for {name}"
+        clean, corrupted = (f"for {name} {one} {rest}" for one in (gift, others))
+        rows.append({"clean": clean, "corrupted": corrupted, "answer": gift, "distractor": gifts[at - 2]})
+    return rows
+
+
+def own_file(folder, *distances):
+    """A file of pairs at several distances."""
+    rows = [row for distance in distances for row in own_rows(distance)]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "mine.jsonl"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The file and the folder of a run with a user's own pairs."""
+    folder = tmp_path_factory.mktemp("own")
+    file = own_file(folder, 32, 15)
+    assert call("--models", "lab/gpt-neo@1", "lab/pythia@0", "--pairs", file, "--out", folder / "out") == 0
+    return file, folder / "out"
+
+
+@pytest.mark.parametrize("distance", [15, 32])
+def test_own_pairs_are_one_task_whose_source_is_the_token_that_differs(own, distance):
+    model, rows = neolens.load("lab/gpt-neo@1"), own_rows(distance)
+    columns = ([row[name] for row in rows] for name in ("clean", "corrupted", "answer", "distractor"))
+    length = 1 + len(rows[0]["clean"].split())  # BOS and words
+    places = {"source": [3] * 8, "query": [length - 1] * 8}  # BOS for Mary eggs
+    pairs = PromptPairs.from_text(model, *columns, places)
+    assert length - 1 - 3 == distance
+    stream = neolens.patch(
+        model, pairs, "resid_pre", positions=["source", ("source", "query"), "query"], progress=False
+    )
+    result = results.load(own[1] / "result.nc").sel(model="lab/gpt-neo@1", seed=1, distance=distance)
+    mine = result["patched_your_prompts"].sel(pos=stream["pos"]).transpose(*stream["patched"].dims)
+    np.testing.assert_array_equal(mine, stream["patched"])
+    np.testing.assert_array_equal(result["clean_your_prompts"], stream["clean"])
+    assert int(result["length"]) == length
+    with neolens.what_if(model, windows={2: 16}):
+        both = neolens.patch(model, pairs, "resid_pre", positions=["query"], progress=False)
+    np.testing.assert_allclose(
+        result["localised_your_prompts"].sel(layer=2), both["clean"] - both["corrupted"], atol=1e-4
+    )
+
+
+def test_the_report_on_own_pairs_says_whose_they_are(own):
+    file, out = own
+    parsed = Parsed((out / "report.html").read_text())
+    assert "Beyond the window: the prompts of mine.jsonl" in parsed.text
+    assert f"The prompts are those of {file}: pairs of a clean and a corrupted prompt that differ in" in parsed.text
+    assert "the logit difference less that of the corrupted prompt" in parsed.text
+    assert f"--models lab/gpt-neo@1 lab/pythia@0 --pairs {file} --out {out}" in parsed.text
+    assert ">Your prompts</h2>" in (out / "report.html").read_text()
+    for word in ("induction", "receiver", "indirect object", "recall", "another word", "prompts of your prompts"):
+        assert word not in parsed.text.partition("The record: settings")[0], word
+    record = json.loads((out / "record.json").read_text())
+    assert any(text.startswith("lab/gpt-neo@1, your prompts: 32 tokens back") for text in record["findings"])
+
+
+def test_the_report_on_own_pairs_is_drawn_again(own, tmp_path):
+    assert call("--from", own[1], "--out", tmp_path) == 0
+    assert (tmp_path / "report.html").read_bytes() == (own[1] / "report.html").read_bytes()
+
+
+def test_findings_of_own_pairs_speak_of_the_effect_of_the_source():
+    one = carriers("lab/gpt-neo", {"your_prompts": made(taken={(0, 2): 1.0})})
+    (said,) = words.findings(one)
+    assert "Its effect arrives 16 and 40 tokens back through global layer 2" in said
+    assert "The effect of the source token comes to the query in layer 2." in said
+    failing = carriers("lab/gpt-neo", {"your_prompts": made(clean=-1.0, prompts=4)})
+    assert [text.partition(":")[0] for text in words.warnings(failing)] == [
+        "lab/gpt-neo puts the answer above the distractor in 0% of the prompts of the file beyond the window, and the "
+        "source makes 4.0 logits of difference",
+        "lab/gpt-neo was asked only 8 prompts of the file beyond the window",
+    ]
+
+
+def test_own_pairs_of_a_distance_are_those_of_the_file_in_its_order(tmp_path):
+    model = neolens.load("lab/gpt2")
+    by_distance = own_pairs(model, str(own_file(tmp_path, 20, 9)))
+    assert list(by_distance) == [9, 20]
+    for distance, pairs in by_distance.items():
+        assert [" ".join(row[1:]) for row in pairs.words] == [row["clean"] for row in own_rows(distance)]
+        assert (pairs.positions["query"] - pairs.positions["source"]).tolist() == [distance] * 8
+
+
 BAD = {
     "unknown model": (["--models", "lab/gpt-noe"], "did you mean lab/gpt-neo"),
     "a model twice": (["--models", "lab/gpt2", "lab/gpt2"], "give each only once"),
@@ -520,7 +617,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(circuits, "at_distances", lambda *args: pytest.fail("something was measured"))
+    monkeypatch.setattr(job, "at_distances", lambda *args: pytest.fail("something was measured"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,31 @@ from neolens.prompts.families.questions import CORRUPTIONS
 from neolens.studies import inputs, settings
 from neolens.studies.ioi import summary as ioi_summary
 from neolens.studies.ioi import text as ioi_text
-from neolens.studies.ioi.summary import SITES, joined, of_site
+from neolens.studies.ioi.summary import SITES, changed_position, joined, of_site
 from neolens.studies.ioi.text import finding, head_table, published_table, task_table
 from neolens.studies.models import Models
+from neolens.studies.own_pairs import check_file, pairs_setting, read_own
 from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, StudyConfig, Summary
 
 POSITIONS = ("io", "s1", "s2", "end")
 """Of the family: both names, the second mention of the one who gives, and the token that predicts the answer."""
 
+OWN_POSITIONS = ("changed", "end")
+"""Of pairs of a user's own: the first token in which the prompts of a pair differ, and the last one."""
+
 DRAWN = (("z", "end"), ("q", "end"), ("z", "s2"), ("k", "s2"), ("v", "s2"))
-"""The maps of heads: site and position."""
+"""The maps of heads: site and position; in pairs of a user's own `changed` in place of s2."""
+
+OWN_PROMPTS = """The prompts are those of {file}: pairs of a clean and a corrupted prompt, each with an answer and a
+distractor. One activation at a time is patched: the residual stream, and z, q, k and v of every head, at two named
+positions: "changed", the first token in which the two prompts of a pair differ, and "end", the last token, which
+predicts the answer. Heads are ranked by how much of the logit difference between answer and distractor they move.
+
+Before the first token that differs the two runs are equal, so nothing is patched there. Where the prompts of a pair
+differ in several tokens, only the first of them is patched. Denoising shows what suffices, noising what is needed
+(Heimersheim and Nanda 2024, arXiv 2404.15255)."""
+"""The introduction of the report on pairs of a user's own."""
 
 HEADS = (
     "The heads that move most by any of these patches, ranked by the size of z at end. Every number is a share: how "
@@ -71,13 +86,18 @@ class Config(StudyConfig):
         MODELS + "; a model whose tokenizer does not have the words is left out",
     )
     out: str = setting("results/ioi", OUT)
-    prompts: int = setting(32, "pairs of prompts for each model")
-    seed: int = setting(0, "seed of the prompts")
-    corruption: str = setting("other", "what stands at s2 in the corrupted prompt: other (a third name) or swap")
+    prompts: int = setting(32, "pairs of prompts for each model", replaced_by="pairs")
+    seed: int = setting(0, "seed of the prompts", replaced_by="pairs")
+    corruption: str = setting(
+        "other", "what stands at s2 in the corrupted prompt: other (a third name) or swap", replaced_by="pairs"
+    )
     direction: str = setting("denoise", "denoise puts clean activations into the corrupted run, noise the reverse")
     distance: int | None = setting(
-        None, "tokens from the indirect object to the end; by default 12 in the lab, in English those of the sentence"
+        None,
+        "tokens from the indirect object to the end; by default 12 in the lab, in English those of the sentence",
+        replaced_by="pairs",
     )
+    pairs: str | None = pairs_setting("prompts, seed, corruption and distance")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,11 +108,13 @@ class Config(StudyConfig):
 
 
 def prepare(config: Config, models: Models) -> Prepared:
-    """The pairs of every model that can be asked in words."""
+    """The pairs of every model that can be asked in words; pairs of a user's own have to be read by every model."""
+    if config.pairs is not None:
+        check_file(config.pairs)
     pairs, readings = {}, []
     for name in models.networks:
         model = models.load(name)
-        reason = inputs.unreadable(model, indirect_object)
+        reason = inputs.unreadable(model, indirect_object) if config.pairs is None else None
         if reason is None:
             pairs[name] = ask(model, config)
         readings.append(inputs.summary(model, left_out={} if reason is None else {"the indirect object": reason}))
@@ -101,6 +123,8 @@ def prepare(config: Config, models: Models) -> Prepared:
 
 def ask(model: Any, config: Config) -> PromptPairs:
     """The pairs of one model."""
+    if config.pairs is not None:
+        return read_own(model, config.pairs)
     how: Any = {"corruption": config.corruption, "distance": config.distance, "seed": config.seed}
     try:
         return indirect_object(model, config.prompts, prepend_bos=inputs.has_bos(model), **how)
@@ -114,15 +138,18 @@ def parts(pairs: PromptPairs, config: Config) -> tuple[str, ...]:
 
 def measure(model: Any, pairs: PromptPairs, config: Config) -> Iterator[tuple[str, xr.Dataset]]:
     """Every site, patched at every named position."""
+    positions = POSITIONS if config.pairs is None else OWN_POSITIONS
     for site in SITES:
-        yield site, patch(model, pairs, site, positions=POSITIONS, direction=config.direction, progress=False)
+        yield site, patch(model, pairs, site, positions=positions, direction=config.direction, progress=False)
 
 
 def summarise(measured: Measured) -> Summary:
     """The strongest heads of each model."""
     config = measured.config
-    attributes = {"seed": config.seed, "corruption": config.corruption}
+    attributes: dict[str, Any] = {"seed": config.seed, "corruption": config.corruption}
     attributes |= {} if config.distance is None else {"distance": config.distance}
+    if config.pairs is not None:
+        attributes = {"pairs": config.pairs}
     by_model = {
         name: ioi_summary.circuit(joined(by_site).assign_attrs(attributes), measured.anatomy(name))
         for name, by_site in measured.first.items()
@@ -134,11 +161,15 @@ def summarise(measured: Measured) -> Summary:
         results={name: circuit.result for name, circuit in by_model.items()},
         record={"published": {name: rows for name, rows in published.items() if rows}},
         content=by_model,
+        introduction=None if config.pairs is None else OWN_PROMPTS.format(file=config.pairs),
     )
 
 
 def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
-    """Patches before s2, where the two prompts do not differ, change nothing."""
+    """Patches before s2, where the two prompts do not differ, change nothing; of pairs of a user's own no position
+    before the difference is patched."""
+    if measured.config.pairs is not None:
+        return
     for name, by_site in measured.first.items():
         unpatched = "corrupted" if measured.config.direction == "denoise" else "clean"
         before = [abs(site["patched"].sel(pos=["io", "s1"]) - site[unpatched]).max() for site in by_site.values()]
@@ -162,7 +193,8 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
 def maps(result: xr.Dataset) -> list[report.Figure]:
     """The maps of one model, those by head on one scale, so that equal colours are equal effects."""
     stream = figures.patch_heatmap(of_site(result, "resid_pre"))
-    heads = [of_site(result, site).sel(pos=[at]) for site, at in DRAWN]
+    places = {"s2": changed_position(result)}
+    heads = [of_site(result, site).sel(pos=[places.get(at, at)]) for site, at in DRAWN]
     largest = max(figures.largest_effect(effects) for effects in heads)
     return [
         report.Figure(drawn)
@@ -170,10 +202,17 @@ def maps(result: xr.Dataset) -> list[report.Figure]:
     ]
 
 
+def title(measured: Measured) -> str:
+    """What the report is about."""
+    if measured.config.pairs is None:
+        return "The indirect object"
+    return f"Which heads answer the prompts of {Path(measured.config.pairs).name}"
+
+
 STUDY = Study(
     name="ioi",
     question="Which heads find the indirect object, and through what?",
-    title="The indirect object",
+    title=title,
     introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
     config=Config,
     prepare=prepare,

@@ -61,12 +61,20 @@ def of_site(result: xr.Dataset, site: str) -> xr.Dataset:
     return one.assign_attrs(site=site)
 
 
+def changed_position(result: xr.Dataset) -> str:
+    """The named position at which the prompts of a pair begin to differ: `s2`, or `changed` in pairs of a user's
+    own."""
+    return "changed" if "changed" in result["pos"].values else "s2"
+
+
 def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
-    """The shares of a joined result and, for the model that they were published of, the published heads compared."""
+    """The shares of a joined result and, for the model and the task that they were published of, the published heads
+    compared."""
     check_type(facts, "facts", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')")
     for name in ("clean", "corrupted", *(f"patched_{site}" for site in SITES)):
         if name in getattr(result, "data_vars", ()):
             axes = "prompt layer head? pos" if name.startswith("patched") else "prompt"
             check_axes(result[name], "result", axes, "ioi_summary.joined")
-    shares, roles = {site: effects(of_site(result, site)) for site in SITES}, published(facts)
+    shares = {site: effects(of_site(result, site)) for site in SITES}
+    roles = published(facts) if changed_position(result) == "s2" else ()
     return Circuit(result, shares, roles, tuple(compared(shares, roles)))

@@ -1,6 +1,7 @@
 """A circuit in sentences and tables: what patching found in one model, said only as far as the numbers say it.
 
-For prompts of the family `neolens.prompts.indirect_object`, patched at its named positions io, s1, s2 and end.
+For prompts of the family `neolens.prompts.indirect_object`, patched at its named positions io, s1, s2 and end, or for
+pairs of a user's own, patched at the first token that differs (`changed`) and at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import xarray as xr
 from neolens.checks.annotations import checked
 from neolens.patching.effects import inputs, of_head, ranked
 from neolens.studies.ioi.published import PUBLISHED, Compared, role_of
-from neolens.studies.ioi.summary import Circuit
+from neolens.studies.ioi.summary import Circuit, changed_position
 from neolens.wording import join
 
 SOLVED = 0.9
@@ -90,13 +91,14 @@ def task_table(found: Sequence[Circuit]) -> tuple[list[str], list[Row]]:
 @checked
 def head_table(found: Circuit) -> tuple[list[str], list[Row]]:
     """Header and a row for each head that moves most by any patch, with its rank by the size of z at `end`."""
-    header = ["", "head", "layer", "z at end", "95 % interval", "z at s2", "q at end", "k", "at", "v", "at"]
-    end, s2 = (found.shares["z"].sel(pos=position) for position in ("end", "s2"))
+    at = changed_position(found.result)
+    header = ["", "head", "layer", "z at end", "95 % interval", f"z at {at}", "q at end", "k", "at", "v", "at"]
+    end, changed = (found.shares["z"].sel(pos=position) for position in ("end", at))
     rows: list[Row] = []
     for rank, head in enumerate(ranked(end["share"]), start=1):
         effect, (q, k, v) = of_head(end, head), inputs(found.shares, head)
         row: Row = [rank, head, _span(effect), float(effect["share"]), _interval(effect)]
-        row += [float(of_head(s2, head)["share"]), q.share, k.share, k.position, v.share, v.position]
+        row += [float(of_head(changed, head)["share"]), q.share, k.share, k.position, v.share, v.position]
         rows.append([*row, role_of(head, found.roles)] if found.roles else row)
     moved = sorted((_most(row) for row in rows), reverse=True)
     least = max([VISIBLE, *moved[SHOWN - 1 : SHOWN]])
@@ -143,9 +145,13 @@ def _interval(effect: xr.Dataset) -> str:
 def _residual(share: xr.DataArray) -> str:
     """Where, and before which layers, the residual stream moves half of the difference or more."""
     held = {str(at): share["layer"].values[share.sel(pos=at).values >= 0.5].tolist() for at in share["pos"].values}
-    places = [f"at {at} before {_layers(layers)}" for at, layers in held.items() if layers]
+    places = [f"at {_place(at)} before {_layers(layers)}" for at, layers in held.items() if layers]
     said = "Of what lies between the two, patching the residual stream moves half or more"
     return f"{said} {join(places)}." if places else ""
+
+
+def _place(position: str) -> str:
+    return "the first changed token" if position == "changed" else position
 
 
 def _layers(layers: list[int]) -> str:
@@ -165,7 +171,8 @@ def _heads(shares: Mapping[str, xr.Dataset]) -> str:
     told = []
     for head in strong:
         effect, source = of_head(end, head), max(inputs(shares, head), key=lambda one: abs(one.share))
-        through = f", {source.site} at {source.position} {source.share:.2f}" if abs(source.share) >= LEAST else ""
+        at = f"{source.site} at {_place(source.position)}"
+        through = f", {at} {source.share:.2f}" if abs(source.share) >= LEAST else ""
         told.append(f"{head} ({_span(effect)}; z {float(effect['share']):.2f}{through})")
     most = "The head that moves most of it at end is" if len(told) == 1 else "The heads that move most of it at end are"
     return f"{most} {join(told)}."

@@ -26,36 +26,21 @@ from typing import Any
 
 import xarray as xr
 
-from neolens import figures, report, results
+from neolens import results
 from neolens.near_far import NearFar, of_anatomies
 from neolens.prompts import PromptPairs
 from neolens.prompts.tokenizing import vocabulary_fingerprint
 from neolens.studies import inputs, settings
 from neolens.studies.models import Models
+from neolens.studies.own_pairs import check_file, pairs_setting
 from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
 from neolens.studies.window_reach import measure as reach_measure
+from neolens.studies.window_reach import own_prompts
 from neolens.studies.window_reach import summary as reach_summary
-from neolens.studies.window_reach import tables as reach_tables
 from neolens.studies.window_reach import text as words
 from neolens.studies.window_reach.measure import TASKS, WORDLESS_TASKS, Tasks, at_distances, of_all_tasks
-from neolens.studies.window_reach.summary import Carriers
-
-RECALL = (
-    "Means over seeds and over the distances {inside} and {beyond}. Made by the source: the logit difference less that "
-    "with another word in the answer's place. It is more than the logit difference where the latter is negative."
-)
-CHANGES = (
-    "The share of what the source makes that is taken away when the same weights see otherwise: a layer restricted to "
-    "{name} (local) or widened to everything (global). 0: not needed; 1: nothing is left; below 0: the network does "
-    "better so. Intervals: bootstrap over prompts, 1,000 samples; star: p below 0.05, by sign flips of prompts, "
-    "corrected for all changes and distances of one network and task (max-T)."
-)
-ABLATED = (
-    "What mean ablation of all heads of a kind, of as many random heads of all layers, and of single layers adds to "
-    "the logit difference, in logits, {inside} and {beyond}; mean over seeds and distances. A layer may be needed for "
-    "something else than for reach: then ablating it costs as much at the nearer distances."
-)
+from neolens.studies.window_reach.sections import sections, split_of, title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +50,15 @@ class Config(StudyConfig):
         MODELS,
     )
     out: str = setting("results/window_reach", OUT)
-    prompts: int = setting(16, "prompts per task and distance, 8 or more", least=settings.ENOUGH)
-    seed: int = setting(0, "seed of the prompts")
-    tasks: tuple[str, ...] = setting(tuple(TASKS), "some of induction,indirect_object,recall")
+    prompts: int = setting(16, "prompts per task and distance, 8 or more", least=settings.ENOUGH, replaced_by="pairs")
+    seed: int = setting(0, "seed of the prompts", replaced_by="pairs")
+    tasks: tuple[str, ...] = setting(tuple(TASKS), "some of induction,indirect_object,recall", replaced_by="pairs")
     distances: tuple[int, ...] | None = setting(
-        None, "tokens back, such as 15,16,64; by default w-2, w-1, w, w+1, w+2, 2w and 4w, as far as contexts have room"
+        None,
+        "tokens back, such as 15,16,64; by default w-2, w-1, w, w+1, w+2, 2w and 4w, as far as contexts have room",
+        replaced_by="pairs",
     )
+    pairs: str | None = pairs_setting("prompts, seed, tasks and distances; the prompts of a pair differ in one token")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,6 +78,8 @@ class Planted:
 
 def prepare(config: Config, models: Models) -> Prepared:
     """Plant every question in the tokens of every model."""
+    if config.pairs is not None:
+        return prepare_own(config.pairs, models)
     window = inputs.window(models)
     distances = chosen_distances(config, of_anatomies(window, models.anatomies), models.context)
     by_language: dict[Any, tuple[dict[str, dict[int, PromptPairs]], dict[str, str]]] = {}
@@ -109,12 +99,32 @@ def prepare(config: Config, models: Models) -> Prepared:
 def chosen_distances(config: Config, split: NearFar, context: int) -> tuple[int, ...]:
     """Distances on both sides of what a restricted layer sees, within the shortest context."""
     chosen = reach_measure.distances(split.tokens, context) if config.distances is None else config.distances
+    check_distances(chosen, split, context)
+    return chosen
+
+
+def check_distances(chosen: Sequence[int], split: NearFar, context: int, where: str = "") -> None:
+    """Check that some are on each side of what a restricted layer sees."""
     if not chosen or min(chosen) >= split.tokens or not split.tokens <= max(chosen) < context:
         raise ValueError(
-            f"distances {', '.join(map(str, chosen))}: expected some on both sides of {split.name}, below the context "
-            f"of {context}"
+            f"{where}distances {', '.join(map(str, chosen))}: expected some on both sides of {split.name}, below the "
+            f"context of {context}"
         )
-    return chosen
+
+
+def prepare_own(path: str, models: Models) -> Prepared:
+    """The pairs of a user's own as one task, in the tokens of every model."""
+    check_file(path)
+    window = inputs.window(models)
+    planted, readings = {}, []
+    for facts in models.anatomies:
+        model = models.load(facts.name)
+        pairs = own_prompts.own_pairs(model, path)
+        split = of_anatomies(window, models.anatomies)
+        check_distances(list(pairs), split, facts.context, f"{facts.name}: {path} has ")
+        readings.append(inputs.summary(model))
+        planted[facts.name] = Planted(window, {own_prompts.TASK: pairs})
+    return Prepared(planted, readings, {"window": window})
 
 
 def language(model: Any) -> tuple[str, int, int]:
@@ -208,6 +218,7 @@ def measure(model: Any, planted: Planted, config: Config) -> Iterator[tuple[str,
 def summarise(measured: Measured) -> Summary:
     """Which layers are needed, of each network and distance."""
     window, found, joined = measured.scope["window"], {}, {}
+    pairs = measured.config.pairs
     for name, by_seed in measured.results.items():
         tasks = next(iter(by_seed.values()))
         by_task = {
@@ -222,52 +233,8 @@ def summarise(measured: Measured) -> Summary:
         results=joined,
         content=found,
         note=split_of(measured).note,
+        introduction=None if pairs is None else own_prompts.INTRODUCTION.format(file=pairs),
     )
-
-
-def over_seeds(by_seed: Mapping[int, Mapping[str, xr.Dataset]], task: str) -> xr.Dataset:
-    """One task of all networks of a model."""
-    return results.concat([parts[task] for parts in by_seed.values()], "seed").assign_coords(seed=list(by_seed))
-
-
-def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
-    """How well the models answer, and each task."""
-    found: dict[str, Carriers] = summary.content
-    split = split_of(measured)
-    if found:
-        recall = figures.recall_by_distance({name: each.results for name, each in found.items()})
-        yield from (report.Heading("How well they answer"), report.Figure(recall))
-        yield report.Table(*reach_tables.recall_table(list(found.values())), caption=in_terms_of(RECALL, split))
-    for task in measured.config.tasks:
-        yield from section(task, found, split)
-
-
-def section(task: str, found: Mapping[str, Carriers], split: NearFar) -> Iterator[report.Block]:
-    """One task: where the answer is, which layers are needed, and what ablation costs."""
-    carriers = [each for each in found.values() if task in each.tasks]
-    if not carriers:
-        return
-    held = {each.name: each.results[task] for each in carriers}
-    yield report.Heading(task.replace("_", " ").capitalize())
-    yield from (report.Paragraph(words.findings(each)[each.tasks.index(task)]) for each in carriers)
-    yield report.Figure(figures.places_by_distance(held))
-    yield report.Figure(figures.narrowing_by_distance(held))
-    yield report.Table(*reach_tables.change_table(carriers, task), caption=in_terms_of(CHANGES, split))
-    yield report.Table(*reach_tables.ablation_table(carriers, task), caption=in_terms_of(ABLATED, split))
-
-
-def split_of(measured: Measured) -> NearFar:
-    """The distance that separates near from far."""
-    return of_anatomies(measured.scope["window"], measured.anatomies)
-
-
-def title(measured: Measured) -> str:
-    return f"Beyond {split_of(measured).short}"
-
-
-def in_terms_of(caption: str, split: NearFar) -> str:
-    """A caption with the names of the distance that separates near from far."""
-    return caption.format(name=split.name, inside=split.inside, beyond=split.beyond)
 
 
 STUDY = Study(

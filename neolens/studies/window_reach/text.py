@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from neolens.checks.annotations import checked
 from neolens.stats.verdicts import NEEDED
 from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.own_prompts import TASK
 from neolens.studies.window_reach.summary import MOVES, Carriers, Side
 from neolens.wording import join, value_range
 
@@ -55,7 +56,7 @@ def warnings(found: Carriers) -> list[str]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
     said = []
     for task in found.tasks:
-        beyond = f"prompts of {_title(task)} {found.near_far.beyond}"
+        beyond = f"prompts of {'the file' if task == TASK else _title(task)} {found.near_far.beyond}"
         for seed, one in zip(found.seeds, found.beyond[task], strict=True):
             if not one.answers:
                 said.append(
@@ -149,8 +150,9 @@ def _through(found: Carriers, task: str) -> str:
     for one in arrivals(found, task):
         shares = one.removed or one.reason
         told.append(f"{_back(one.distances)} through {one.through} ({shares})")
+    what = "Its effect" if task == TASK else "It"
     return (
-        f"It arrives {'; '.join(told)}. In brackets: the share of the effect of the source token removed by "
+        f"{what} arrives {'; '.join(told)}. In brackets: the share of the effect of the source token removed by "
         f"restricting that layer to {found.near_far.name}."
     )
 
@@ -165,7 +167,8 @@ def _arrivals(found: Carriers, task: str) -> str:
                 by_layer.setdefault(one.arrives, []).append(seed)
         if by_layer:
             told[distance] = join([f"in layer {at}{_in_seeds(found, its)}" for at, its in sorted(by_layer.items())])
-    return f"The answer comes to the query {_each(told)}."
+    what = "effect of the source token" if task == TASK else "answer"
+    return f"The {what} comes to the query {_each(told)}."
 
 
 def _hops(found: Carriers, task: str) -> str:
