@@ -385,12 +385,7 @@ def test_tasks_stand_side_by_side_with_their_own_distances():
 def test_publishing_writes_all_three_files_or_none(tmp_path):
     page = report.publish(tmp_path / "new" / "out", made(), {"findings": ["é"]}, "<p>page</p>")
     assert page.read_text() == "<p>page</p>"
-    assert sorted(file.name for file in page.parent.iterdir()) == [
-        "networks",
-        "record.json",
-        "report.html",
-        "result.nc",
-    ]
+    assert sorted(file.name for file in page.parent.iterdir()) == ["record.json", "report.html", "result.nc"]
     assert json.loads((page.parent / "record.json").read_text()) == {"findings": ["é"]}
     np.testing.assert_array_equal(results.load(page.parent / "result.nc")["clean"], made()["clean"])
     with pytest.raises(TypeError):

@@ -74,7 +74,7 @@ def _check_counts(counts: dict[int, int], where: str) -> None:
     """As many pairs at each distance, enough for means and intervals."""
     if len(set(counts.values())) > 1 or min(counts.values()) < ENOUGH:
         told = join([f"{count} at distance {distance}" for distance, count in sorted(counts.items())][:8])
-        raise ValueError(f"{where} has {told} pairs: expected as many at each distance, {ENOUGH} or more")
+        raise ValueError(f"{where} has these pairs: {told}; expected as many at each distance, {ENOUGH} or more")
 
 
 def _named(pairs: PromptPairs) -> PromptPairs:
