@@ -396,7 +396,8 @@ def test_the_report_holds_findings_tables_figures_samples_and_what_to_repeat(don
     assert len(page.tags("table")) == 2 * 2 + 1
     drawn = [tag for tag in page.tags("div") if tag.get("class") == "plot"]
     assert len(drawn) == 2 * (1 + 2 + 4)
-    assert "neolens run head_ablation --models lab/gpt-neo lab/gpt-neo-global --how mean" in page.text
+    assert "neolens run head_ablation --models lab/gpt-neo lab/gpt-neo-global --prompts 3" in page.text
+    assert "--how mean" in page.text
     assert "parts after" in page.text
 
 
