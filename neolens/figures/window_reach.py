@@ -20,7 +20,7 @@ from neolens.checks import shown as printed
 from neolens.figures import legends, style
 from neolens.figures.distances import WindowAxis
 from neolens.figures.inputs import by_model
-from neolens.figures.style import CELL, INK, TASK_COLOURS, escape
+from neolens.figures.style import CELL, DASHES, INK, TASK_COLOURS, escape
 from neolens.near_far import of_results
 
 _SOURCE = "at_distances"
@@ -32,7 +32,6 @@ _NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
 _RANKS = ("rank", "rank_all_local")
 _LOWEST = -1.5  # share taken away
 _APART = 0.14  # tasks at one distance
-_DASHES = ("solid", "dot", "dash", "dashdot")
 
 _TITLES = {"source": "at the source", "source..query": "all between", "query": "at the query"}
 
@@ -217,7 +216,7 @@ def _lines(x: list[float], by_seed: xr.DataArray, name: str, colour: str, shown:
             x=x,
             y=by_seed.isel(seed=number).values,
             mode="lines+markers",
-            line={"color": colour, "width": 1.8, "dash": _DASHES[number % len(_DASHES)]},
+            line={"color": colour, "width": 1.8, "dash": DASHES[number % len(DASHES)]},
             marker={"size": 4},
             name=name,
             legendgroup=name,

@@ -193,8 +193,8 @@ def test_lines_have_the_colour_of_their_kind_and_those_of_one_kind_a_dash_of_the
     drawn = [(trace.line.color, trace.line.dash) for trace in lines(figures.ablation_by_distance(binned())).values()]
     grey = KINDS["both"][1]
     assert drawn == [
-        (INK, "solid"), (LOCAL_COLOUR, "solid"), (GLOBAL_COLOUR, "solid"), (grey, "solid"), (LOCAL_COLOUR, "dot"),
-        (CONTROL_COLOUR, "solid"), (CONTROL_COLOUR, "dot"),
+        (INK, "solid"), (LOCAL_COLOUR, "solid"), (GLOBAL_COLOUR, "solid"), (grey, "solid"), (LOCAL_COLOUR, "dash"),
+        (CONTROL_COLOUR, "solid"), (CONTROL_COLOUR, "dash"),
     ]  # fmt: skip
 
 
