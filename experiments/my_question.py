@@ -21,9 +21,7 @@ from neolens.studies import Measured, Prepared, Study, Summary, TextConfig, inpu
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TextConfig):
-    models: tuple[str, ...] = setting(
-        ("lab/gpt-neo",), "names, hub ids or folders; a lab name stands for all its seeds"
-    )
+    models: tuple[str, ...] = setting(("lab/gpt-neo",), settings.MODELS)
     out: str = setting("results/my_question", settings.OUT)
 
 

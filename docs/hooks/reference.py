@@ -30,7 +30,8 @@ def shadowed(package: str) -> list[str]:
     if not hasattr(module, "__path__"):
         return []
     names = [name for name in getattr(module, "__all__", ()) if find_spec(f"{package}.{name}")]
-    return [f"{package}.{name}.{name}" for name in names if not isinstance(getattr(module, name), ModuleType)]
+    values = [getattr(module, name) for name in names]
+    return [f"{value.__module__}.{value.__name__}" for value in values if not isinstance(value, ModuleType)]
 
 
 def told(path: str) -> str:

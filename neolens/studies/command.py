@@ -45,7 +45,7 @@ def app(study: Any) -> typer.Typer:
 def _command(study: Any) -> Callable[..., None]:
     """A function with one parameter per setting, which typer reads."""
 
-    def command(context: typer.Context, **values: Any) -> None:
+    def command(context: Any, **values: Any) -> None:  # typer's own context, which is of a private class
         from neolens.studies import runner
 
         resume, source, out = values.pop("resume"), values.pop("source"), values["out"]

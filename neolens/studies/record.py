@@ -53,6 +53,7 @@ class Record(TypedDict):
     seconds: float
     asked: Asked
     prompts: NotRequired[dict[str, str]]
+    measure: NotRequired[str]
     anatomies: NotRequired[dict[str, str]]
     inputs: NotRequired[dict[str, Input]]
     notes: NotRequired[list[str]]
@@ -99,6 +100,7 @@ def stamps(record: Mapping[str, Any], config: Any) -> dict[str, dict[str, store.
     """Model -> network -> what its results must come from to be those of a record; less where the record is older, and
     weights only where it has them."""
     shared = {"settings": settings_text(config), "versions": json.dumps(record["versions"])}
+    shared |= {"measure": record["measure"]} if "measure" in record else {}
     return {
         model: {
             network: {**shared, **_origin(record, model), **_weights(record, name)}

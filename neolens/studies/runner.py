@@ -195,6 +195,7 @@ def _record(study: Study, chosen: Models, prepared: Prepared) -> dict[str, Any]:
         "versions": dict(results.versions()),
         "asked": {"networks": networks, **scope},
         "prompts": {name: digest(prompts) for name, prompts in prepared.prompts.items()},
+        "measure": digest(inspect.getsource(study.measure)),
         "anatomies": {facts.name: json.dumps(dataclasses.asdict(facts)) for facts in chosen.anatomies},
         "inputs": inputs.record(prepared.inputs),
         "notes": inputs.sentences(prepared.inputs),

@@ -29,6 +29,7 @@ ORIGINS = {
     "settings": "with other settings",
     "text": "on another text",
     "prompts": "on other prompts",
+    "measure": "by another function",
     "inputs": "on other inputs",
     "versions": "with other versions",
     "asked_window": "with another window",
