@@ -122,6 +122,18 @@ def test_resume_with_other_settings_measures_all_again(changed, tmp_path, monkey
     )
 
 
+def test_resume_measures_again_what_another_function_measured(tmp_path, monkeypatch):
+    def with_entropy(model, tokens, config):
+        yield "attention", neolens.attention(model, tokens, scores=["mean_distance", "entropy"])
+
+    one = ("--models", "lab/gpt2@1", "--prompts", "2", "--length", "40", "--out", tmp_path)
+    other = dataclasses.replace(my_question.STUDY, measure=with_entropy)
+    assert call(*one) == 0
+    assert call(*one, "--resume", study=other) == 0
+    assert "entropy" in results.load_parts(tmp_path / "networks/lab-gpt2@1.nc")["attention"]
+    assert call("--from", tmp_path) == 0  # it draws what is saved, whatever measured it
+
+
 def test_a_report_is_drawn_again_without_a_model_to_the_same_bytes(done, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path) == 0
