@@ -74,7 +74,7 @@ def _binned(mass: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _range(masses: list[Float[np.ndarray, "layer bin"]]) -> tuple[float, float]:
+def _range(masses: list[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
     """The level that stands for 0, below everything else that is drawn, and the largest mass."""
     positive = np.concatenate([mass[mass > 0] for mass in masses])
     if not positive.size:

@@ -50,7 +50,7 @@ class TextConfig(StudyConfig):
     tokens: str | None = setting(
         None, "a file of tokens in its place: .npy, .pt, or lines of integers; taken as they are, without BOS"
     )
-    prompts: int = setting(8, "prompts of text for each model; at most so many where the text is short")
+    prompts: int = setting(8, "prompts of text for each model; fewer where the text is short")
     length: int = setting(512, "tokens per prompt of text, BOS included; less where a context is shorter")
     seed: int = setting(0, "seed of the text")
 

@@ -76,7 +76,7 @@ class Config(TextConfig):
 class Prompts:
     """What a model is measured on: text, and the same random tokens repeated after each n."""
 
-    text: Int[Tensor, "prompt pos"]
+    text: Int[Tensor, "text text_pos"]
     unknown: float
     """The share of the text's tokens that the tokenizer does not know."""
     repeats: Mapping[int, Int[Tensor, "prompt pos"]]

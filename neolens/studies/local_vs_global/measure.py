@@ -45,11 +45,11 @@ class Scope:
 class Tokens:
     """The prompts of one model: text, and random sequences repeated inside and beyond the window."""
 
-    text: Int[Tensor, "prompt pos"]
+    text: Int[Tensor, "text text_pos"]
     unknown: float
     """The share of the text's tokens that the tokenizer does not know."""
-    inside: Int[Tensor, "prompt pos"]
-    beyond: Int[Tensor, "prompt pos"]
+    inside: Int[Tensor, "prompt near"]
+    beyond: Int[Tensor, "prompt far"]
     inputs: inputs.Inputs
 
 
