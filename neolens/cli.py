@@ -104,17 +104,18 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 def run(
-    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help=f"one of {', '.join(NAMES)}", metavar="STUDY")] = None,
+    options: Annotated[list[str] | None, typer.Argument(help="its options", metavar="OPTIONS")] = None,
 ) -> None:
     """Run a study, such as `neolens run compare`; its options: `neolens run compare --help`."""
     if name is None or name == "--help":
-        typer.echo(context.get_help())
+        typer.echo(f"Usage: neolens run STUDY [OPTIONS]\n\nStudies: {', '.join(NAMES)}.")
+        typer.echo("The options of a study: neolens run STUDY --help")
         return
     chosen = typer.main.get_command(command.app(find_study(name)))
-    code = chosen.main(context.args, prog_name=f"neolens run {name}", standalone_mode=False)
+    code = chosen.main(list(options or []), prog_name=f"neolens run {name}", standalone_mode=False)
     if code:
         raise typer.Exit(code)
 
