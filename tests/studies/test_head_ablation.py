@@ -29,7 +29,7 @@ from neolens.studies.head_ablation import study as job
 from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.head_ablation import tables as need_tables
 from neolens.studies.head_ablation import text as need_text
-from neolens.studies.study import Summary
+from neolens.studies.study import Measured, Summary
 
 WINDOW = 4
 GLOBAL, LOCAL = AttentionSpan("global"), AttentionSpan("local", WINDOW)
@@ -425,7 +425,8 @@ def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, tm
 
 def test_parts_are_known_before_they_are_measured(done):
     lengths = (8, 15, 16, 17, 24, 32, 48)
-    prompts = job.Prompts(None, 0.0, dict.fromkeys(lengths), 16, None, writes=True)
+    tokens = torch.zeros(1, 2, dtype=torch.long)
+    prompts = job.Prompts(tokens, 0.0, dict.fromkeys(lengths, tokens), 16, None, writes=True)
     assert list(results.load_parts(done / "networks" / "lab-gpt-neo.nc")) == job.parts(prompts, job.Config())
     assert job.parts(replace(prompts, writes=False), job.Config())[-1] == "masked 48"
 
@@ -454,7 +455,8 @@ def test_continuations_are_saved_to_the_character_and_a_failure_is_a_warning(tmp
 def test_masking_at_the_window_has_to_change_nothing_in_local_heads():
     exact, broken = planted(MIXED, EFFECTS), planted(MIXED, {("1.0", "cut"): 0.5})
     plain = planted(PLAIN, EFFECTS)
-    checks = [job.exact_checks(None, Summary(content={"mixed": one})) for one in (exact, broken, plain)]
+    nothing = Measured(job.Config(), (), {}, {}, {}, [])
+    checks = [job.exact_checks(nothing, Summary(content={"mixed": one})) for one in (exact, broken, plain)]
     assert [[check.passes for check in each] for each in checks] == [[True], [False], []]
     assert checks[1][0].value == pytest.approx(0.5)
     assert "masking what lies 4 or more tokens back" in checks[1][0].claim

@@ -37,7 +37,7 @@ from neolens.studies.induction.figures import copying_without, induction_by_leng
 from neolens.studies.induction.formation import formations, sides
 from neolens.studies.induction.formation_figures import formation_by_step
 from neolens.studies.induction.summary import Induction, nearest, sure
-from neolens.studies.study import Summary
+from neolens.studies.study import Measured, Summary
 
 WINDOW = 12
 """Of the planted networks."""
@@ -578,8 +578,9 @@ def test_the_law_is_checked_and_a_broken_one_is_shouted():
     late = made(training=trained(LOW, LOW, NONE, LOW, beyond=[0, 0, 1e-3, 0], name="lab/gpt-neo").training)
     assert late.out_of_reach == 1e-3  # the training's head 1.0 is in a local layer of lab/gpt-neo
     assert made("lab/gpt2").out_of_reach is None
+    nothing = Measured(job.Config(), (), {}, {}, {}, [])
     checks = [
-        job.exact_checks(None, Summary(content=([one], {}, []))) for one in (fine, broken, late, made("lab/gpt2"))
+        job.exact_checks(nothing, Summary(content=([one], {}, []))) for one in (fine, broken, late, made("lab/gpt2"))
     ]
     assert [[(check.value, check.passes) for check in each] for each in checks] == [
         [(0, True)],
