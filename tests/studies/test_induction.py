@@ -854,9 +854,11 @@ def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, re
     (out / "networks" / "lab-gpt-neo@1.nc").unlink()
     copied = induction_measure.copying
     monkeypatch.setattr(
-        copying, "copying", lambda model, of: measured.append((model.anatomy.name, *of)) or copied(model, of)
+        induction_measure, "copying", lambda model, of: measured.append((model.anatomy.name, *of)) or copied(model, of)
     )
-    monkeypatch.setattr(copying, "at_checkpoint", lambda *args: pytest.fail("a checkpoint was measured again"))
+    monkeypatch.setattr(
+        induction_measure, "at_checkpoint", lambda *args: pytest.fail("a checkpoint was measured again")
+    )
     assert call("--models", "lab/gpt-neo", "lab/gpt-neo-global", *SMALL, "--out", out, "--resume") == 0
     assert measured == [("lab/gpt-neo@1", 16), ("lab/gpt-neo@1", 17)]
     xr.testing.assert_equal(results.load(out / "result.nc"), result)
@@ -940,7 +942,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_before_anything_is_measured(arguments, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(copying, "copying", lambda *args: pytest.fail("something was measured"))
+    monkeypatch.setattr(induction_measure, "copying", lambda *args: pytest.fail("something was measured"))
     out = shell.refused(call, arguments, message, tmp_path, capsys)
     assert not out.exists()
 
