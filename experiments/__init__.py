@@ -1,4 +1,4 @@
-"""Experiments: one file a question, run from a clone as `python -m experiments.NAME`; `command_line` is shared."""
+"""Experiments: one file per question, run from a clone as `python -m experiments.NAME`."""
 
 import os
 import signal

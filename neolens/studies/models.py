@@ -9,6 +9,7 @@ from typing import Any, Literal
 from neolens import files
 from neolens import models as loading
 from neolens.models import Anatomy, anatomy, fetch, lab_names, lab_seeds
+from neolens.models.devices import check_device
 from neolens.models.sources import check_config_fields, resolve
 from neolens.scores import narrowest_window
 
@@ -47,9 +48,12 @@ def read_models(config: Any, seeds: Literal["all", "first"]) -> Models:
         seeds: what a lab name without a seed stands for: all seeds of the variant, or seed 0.
 
     Raises:
-        ValueError: a folder that cannot be written to, no such model, one that is named twice, or two with one label.
+        ValueError: a folder that cannot be written to, a device that cannot be used here, no such model, one that is
+            named twice, or two with one label.
     """
     files.writable_folder(config.out)
+    if config.device is not None:
+        check_device(config.device)
     found = tuple(anatomy(name, ignore_fields=config.ignore_fields or ()) for name in config.models)
     check_config_fields(config.models, config.ignore_fields or ())
     _check_distinct(config.models, [facts.name for facts in found])

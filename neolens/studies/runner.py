@@ -195,11 +195,19 @@ def _record(study: Study, chosen: Models, prepared: Prepared) -> dict[str, Any]:
         "versions": dict(results.versions()),
         "asked": {"networks": networks, **scope},
         "prompts": {name: digest(prompts) for name, prompts in prepared.prompts.items()},
-        "measure": digest(inspect.getsource(study.measure)),
+        "measure": digest(_source(study.measure)),
         "anatomies": {facts.name: json.dumps(dataclasses.asdict(facts)) for facts in chosen.anatomies},
         "inputs": inputs.record(prepared.inputs),
         "notes": inputs.sentences(prepared.inputs),
     }
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The source of a function; of one without a file, such as one typed into a console, its name."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _read(
@@ -261,10 +269,10 @@ def _publish(
     typer.echo("All is measured; drawing the report ...", err=True)
     written = page(study, measured, summary, checks, saved)
     if summary.results:
-        path = report.publish(folder, results.stack(summary.results), saved, written)
+        results.save(results.stack(summary.results), folder / "result.nc")
     else:
         (folder / "result.nc").unlink(missing_ok=True)
-        path = report.write(folder / "report.html", written)
+    path = report.write(folder / "report.html", written)
     for check in checks:
         if not check.passes:
             typer.echo(_failure(check), err=True)

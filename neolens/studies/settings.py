@@ -19,7 +19,6 @@ from neolens.checks import (
     did_you_mean,
     shown,
 )
-from neolens.models.devices import check_device
 
 ENOUGH = 8
 """Prompts of which means and intervals hold: a mean ablation of fewer keeps much of each of them."""
@@ -91,7 +90,7 @@ def check(config: Any) -> None:
     if values["dtype"] is not None:
         check_choice(values["dtype"], "dtype", DTYPES)
     if values["device"] is not None:
-        plain["device"] = str(check_device(values["device"]))
+        plain["device"] = str(values["device"])  # whether it can be used is checked before models are read
     update(config, **plain)
     _check_replaced(config)
 

@@ -316,7 +316,9 @@ def test_studies_refuse_one_model_twice_and_two_with_one_label(folder, tmp_path)
     from neolens.studies.models import read_models
 
     def distinct(names):
-        return read_models(SimpleNamespace(models=names, ignore_fields=(), out=tmp_path / "out"), "first").anatomies
+        return read_models(
+            SimpleNamespace(models=names, ignore_fields=(), device=None, out=tmp_path / "out"), "first"
+        ).anatomies
 
     other = shutil.copytree(folder, tmp_path / "other" / "model")
     with pytest.raises(ValueError, match=f"are the same model .{folder.resolve()}.: give each only once"):

@@ -140,6 +140,20 @@ def test_a_report_is_drawn_again_without_a_model_to_the_same_bytes(done, tmp_pat
     assert (tmp_path / "report.html").read_bytes() == (done / "report.html").read_bytes()
 
 
+def test_results_of_a_device_are_drawn_where_there_is_no_such_device(tmp_path, monkeypatch):
+    one = ("--models", "lab/gpt2@1", "--prompts", "2", "--length", "40", "--device", "cpu")
+    assert call(*one, "--out", tmp_path) == 0
+    monkeypatch.setattr(models, "check_device", lambda device: pytest.fail("the device was needed"))
+    assert call("--from", tmp_path) == 0
+
+
+def test_a_function_without_a_file_is_known_by_its_name():
+    typed = {}
+    exec("def measure(model, tokens, config): ...", typed)
+    assert runner._source(typed["measure"]) == "measure"
+    assert runner._source(my_question.measure).startswith("def measure(")
+
+
 def test_a_folder_of_another_study_is_not_drawn(done, tmp_path, capsys):
     assert call("--from", done, "--out", tmp_path, study=find_study("ioi")) == 2
     error = capsys.readouterr().err
