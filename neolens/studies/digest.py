@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -42,3 +43,11 @@ def _add(value: Any, found: Any) -> None:
         found.update(b"]")
     else:
         found.update(json.dumps(value).encode() + b",")
+
+
+def source(function: Callable[..., Any]) -> str:
+    """The source of a function; of one without a file, such as one typed into a console, its name."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return str(getattr(function, "__qualname__", type(function).__name__))

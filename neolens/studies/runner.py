@@ -24,7 +24,7 @@ from neolens.models import from_record
 from neolens.network import fingerprint
 from neolens.processes import cores, one_thread, remedy, run_tasks
 from neolens.studies import inputs, models, record, settings, store
-from neolens.studies.digest import digest
+from neolens.studies.digest import digest, source
 from neolens.studies.models import Models
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
 from neolens.wording import join
@@ -195,19 +195,11 @@ def _record(study: Study, chosen: Models, prepared: Prepared) -> dict[str, Any]:
         "versions": dict(results.versions()),
         "asked": {"networks": networks, **scope},
         "prompts": {name: digest(prompts) for name, prompts in prepared.prompts.items()},
-        "measure": digest(_source(study.measure)),
+        "measure": digest(source(study.measure)),
         "anatomies": {facts.name: json.dumps(dataclasses.asdict(facts)) for facts in chosen.anatomies},
         "inputs": inputs.record(prepared.inputs),
         "notes": inputs.sentences(prepared.inputs),
     }
-
-
-def _source(function: Callable[..., Any]) -> str:
-    """The source of a function; of one without a file, such as one typed into a console, its name."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _read(

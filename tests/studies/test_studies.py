@@ -19,7 +19,7 @@ from neolens.cli import app
 from neolens.prompts import PromptPairs, lab_documents
 from neolens.studies import ExactCheck, command, find_study, models, runner, store
 from neolens.studies.command import run_cleanly
-from neolens.studies.digest import digest
+from neolens.studies.digest import digest, source
 
 SHORT = ("--models", "lab/gpt-neo", "lab/gpt2@1", "--prompts", "2", "--length", "40")
 
@@ -150,8 +150,8 @@ def test_results_of_a_device_are_drawn_where_there_is_no_such_device(tmp_path, m
 def test_a_function_without_a_file_is_known_by_its_name():
     typed = {}
     exec("def measure(model, tokens, config): ...", typed)
-    assert runner._source(typed["measure"]) == "measure"
-    assert runner._source(my_question.measure).startswith("def measure(")
+    assert source(typed["measure"]) == "measure"
+    assert source(my_question.measure).startswith("def measure(")
 
 
 def test_a_folder_of_another_study_is_not_drawn(done, tmp_path, capsys):
