@@ -16,7 +16,9 @@ import xarray as xr
 
 from neolens import attention, figures, report
 from neolens.stats import seeds
-from neolens.studies import Measured, Prepared, Study, Summary, TextConfig, inputs, main, setting, settings
+from neolens.stats.verdicts import significance
+from neolens.studies import Finding, inputs, main, of_estimate, setting, settings
+from neolens.studies.study import Measured, Prepared, Study, Summary, TextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +45,19 @@ def measure(model: Any, tokens: Any, config: Config) -> Iterator[tuple[str, xr.D
 
 
 def summarise(measured: Measured) -> Summary:
-    """The mean over heads and prompts for each kind of layer, with its interval over seeds."""
-    findings = []
+    """Whether global layers of each model attend farther back than its local ones, over seeds."""
+    findings: list[Finding] = []
+    claim = "global layers attend farther back than local layers"
     for name, networks in measured.results.items():
         each = [parts["attention"]["mean_distance"].mean(("prompt", "head")) for parts in networks.values()]
         by_kind = xr.concat([distance.groupby("attention_kind").mean() for distance in each], dim="seed")
-        for kind in by_kind["attention_kind"].values.tolist():
-            mean = seeds.mean_ci(by_kind.sel(attention_kind=kind).values)
-            findings.append(f"{name}: {kind} layers look {seeds.format_estimate(mean, '.1f')} tokens back on average.")
+        kinds = {str(kind): by_kind.sel(attention_kind=kind, drop=True) for kind in by_kind["attention_kind"].values}
+        if len(kinds) == 2:
+            difference = seeds.paired_difference(kinds["global"], kinds["local"])
+            means = ", ".join(f"{kind} layers {float(mean.mean()):.1f}" for kind, mean in kinds.items())
+            headline = "" if findings else f"Tokens that {name} attends back, on average: {means}."
+            verdict = significance(claim, difference.p)
+            findings.append(of_estimate(claim, name, difference, verdict, unit="tokens", headline=headline))
     return Summary(findings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from neolens.checks import shown
@@ -63,3 +64,27 @@ def value_range(values: Sequence[float], form: Callable[[float], str]) -> str:
     """
     low, high = form(min(values)), form(max(values))
     return low if low == high else f"{low} to {high}"
+
+
+@checked
+def two_digits(value: float) -> str:
+    """Two digits after the point below 10, fewer above; what would be rounded to 0 is `below 0.01`.
+
+    >>> two_digits(0.931), two_digits(0.00096), two_digits(-0.001), two_digits(0.0), two_digits(34.56)
+    ('0.93', 'below 0.01', 'above -0.01', '0', '34.6')
+    """
+    if not value:
+        return "0"
+    if abs(value) < 0.005:
+        return "below 0.01" if value > 0 else "above -0.01"
+    return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+@checked
+def interval(low: float, high: float) -> str:
+    """`[0.90, 0.96]`; nothing without an interval.
+
+    >>> interval(0.9, 0.96), interval(0.0, 0.001), interval(float("nan"), float("nan"))
+    ('[0.90, 0.96]', '[0, below 0.01]', '')
+    """
+    return "" if math.isnan(low) or math.isnan(high) else f"[{two_digits(low)}, {two_digits(high)}]"

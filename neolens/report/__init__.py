@@ -5,13 +5,15 @@ into a file, `appendix` is how every experiment's page ends, `publish` writes it
 """
 
 from neolens.report.appendix import appendix
-from neolens.report.blocks import Block, Code, Figure, Folded, Heading, Note, Paragraph, Table
+from neolens.report.blocks import Answer, Block, Code, Columns, Figure, Folded, Heading, Note, Paragraph, Table
 from neolens.report.page import page, write
 from neolens.report.publish import as_json, publish, write_record
 
 __all__ = [
+    "Answer",
     "Block",
     "Code",
+    "Columns",
     "Figure",
     "Folded",
     "Heading",

@@ -72,6 +72,21 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A question and its answer in one sentence, in large letters."""
+
+    question: str
+    headline: str
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "question", "headline")
+
+    def html(self, name: str) -> str:
+        question, headline = html.escape(self.question), html.escape(self.headline)
+        return f'<section class="answer"><p class="question">{question}</p><p class="headline">{headline}</p></section>'
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under a header; the first column names the row. None and NaN are blank.
 
@@ -167,7 +182,25 @@ class Folded:
         return f"<details><summary>{html.escape(self.summary)}</summary>\n{inside}\n</details>"
 
 
-Block = Heading | Paragraph | Note | Table | Figure | Code | Folded
+@dataclass(frozen=True)
+class Columns:
+    """Blocks side by side; one below the other where the page is narrow.
+
+    Raises:
+        TypeError: something that is not a block.
+    """
+
+    blocks: Sequence[Block]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", checked_blocks(self.blocks))
+
+    def html(self, name: str) -> str:
+        cells = "\n".join(f"<div>{block.html(its)}</div>" for its, block in named(self.blocks, f"{name}-"))
+        return f'<div class="columns">\n{cells}\n</div>'
+
+
+Block = Heading | Paragraph | Note | Answer | Table | Figure | Code | Folded | Columns
 
 
 def checked_blocks(blocks: Any) -> list[Block]:
@@ -192,16 +225,16 @@ def _check_texts(block: Any, *names: str) -> None:
 
 
 def named(blocks: Sequence[Block], before: str = "") -> list[tuple[str, Block]]:
-    """The blocks with the name that each has in the page, what is folded in another after `before`."""
+    """The blocks with the name that each has in the page; of blocks in another block, after `before`."""
     return [(f"{before}{type(block).__name__.lower()}-{number}", block) for number, block in enumerate(blocks, start=1)]
 
 
 def figures(blocks: Sequence[Block], before: str = "") -> Iterator[tuple[str, Figure]]:
-    """Every figure with its name, also those that are folded away."""
+    """Every figure with its name, also those in other blocks."""
     for name, block in named(blocks, before):
         if isinstance(block, Figure):
             yield name, block
-        elif isinstance(block, Folded):
+        elif isinstance(block, Folded | Columns):
             yield from figures(block.blocks, f"{name}-")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from neolens.checks import check_text, did_you_mean, shown
 
 if TYPE_CHECKING:
+    from neolens.studies.finding import Finding
     from neolens.studies.study import Study
 
 NAMES = ("ioi", "window_reach", "induction", "head_ablation", "local_vs_global", "rotary_vs_absolute", "compare")
@@ -19,18 +20,21 @@ NAMES = ("ioi", "window_reach", "induction", "head_ablation", "local_vs_global",
 
 _HOMES = {
     "ExactCheck": "study",
+    "Finding": "finding",
     "Measured": "study",
     "Prepared": "study",
     "Study": "study",
     "StudyConfig": "study",
+    "StudyWarning": "finding",
     "Summary": "study",
     "TextConfig": "study",
     "main": "command",
+    "of_estimate": "finding",
     "run": "runner",
     "setting": "settings",
 }
 
-__all__ = ["NAMES", "find_study", *_HOMES]
+__all__ = ["NAMES", "find_study", "findings", *_HOMES]
 
 
 def find_study(name: str) -> Study:
@@ -43,6 +47,21 @@ def find_study(name: str) -> Study:
         raise ValueError(f"no study {shown(name)}: {did_you_mean(name, NAMES)}expected one of {', '.join(NAMES)}")
     found: Study = import_module(f"neolens.studies.{name}.study").STUDY
     return found
+
+
+def findings(folder: str) -> list[Finding]:
+    """The findings of the study that wrote a folder.
+
+    >>> findings("results/nowhere")
+    Traceback (most recent call last):
+    ValueError: results/nowhere/record.json: no such file: expected a record of a study
+
+    Raises:
+        ValueError: no record, a damaged one, or one of an earlier version, whose findings are sentences.
+    """
+    from neolens.studies.finding import read_findings
+
+    return read_findings(folder)
 
 
 def __getattr__(name: str) -> Any:

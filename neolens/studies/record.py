@@ -61,8 +61,8 @@ class Record(TypedDict):
     checks_pass: NotRequired[bool]
     laws_hold: NotRequired[bool]
     resumed: NotRequired[bool]
-    warnings: list[str]
-    findings: list[str]
+    warnings: list[Any]
+    findings: list[Any]
 
 
 def read(folder: Path, name: str, config: type[Config]) -> tuple[dict[str, Any], Config]:

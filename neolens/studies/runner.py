@@ -25,9 +25,10 @@ from neolens.network import fingerprint
 from neolens.processes import cores, one_thread, remedy, run_tasks
 from neolens.studies import inputs, models, record, settings, store
 from neolens.studies.digest import digest, source
+from neolens.studies.finding import as_csv
 from neolens.studies.models import Models
+from neolens.studies.page import answers, data_of, failures, page
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
-from neolens.wording import join
 
 PROCESSES = 8
 """Side by side at most, each with about 1 GB."""
@@ -68,7 +69,9 @@ def redraw(study: Study, source: Path, out: Path) -> int:
     measured = _read(study, config, saved, record.stamps(saved, config), source)
     summary = study.summarise(measured)
     checks = list(study.exact_checks(measured, summary))
-    path = report.write(files.claim_folder(out) / "report.html", page(study, measured, summary, checks, saved))
+    folder = files.claim_folder(out)
+    _write_findings(folder, summary)
+    path = report.write(folder / "report.html", page(study, measured, summary, checks, saved))
     typer.echo(f"Drawn again from {source}. Open {path}")
     return _exit_code(checks)
 
@@ -95,38 +98,6 @@ def _invocation(study: Study) -> str:
     return f"python {Path(str(getattr(module, '__file__', ''))).name}" if spec is None else f"python -m {spec.name}"
 
 
-def page(
-    study: Study, measured: Measured, summary: Summary, checks: Sequence[ExactCheck], saved: Mapping[str, Any]
-) -> str:
-    """The report: failed checks first, then what was found, the sections of the study, and how to repeat it."""
-    failed = [report.Note(_failure(check), "warning") for check in checks if not check.passes]
-    findings: list[report.Block] = [report.Note(text, "finding") for text in summary.findings]
-    if summary.titled:
-        findings = [report.Note("\n\n".join(each), "finding", title=title) for title, each in summary.titled.items()]
-    introduction = summary.introduction or study.introduction
-    return report.page(
-        study.title(measured) if callable(study.title) else study.title or study.question,
-        [
-            *failed,
-            *(report.Paragraph(part.replace("\n", " ")) for part in introduction.split("\n\n") if part),
-            *([report.Paragraph(summary.note)] if summary.note else []),
-            *findings,
-            *(report.Note(text, "warning") for text in (*measured.notes, *summary.warnings)),
-            *study.sections(measured, summary),
-            *report.appendix(measured.anatomies, measured.command, question=study.asks_about),
-            *_networks(measured),
-            report.Code(report.as_json(saved), summary="The record: settings, weights, versions, findings"),
-        ],
-    )
-
-
-def _networks(measured: Measured) -> list[report.Block]:
-    """Which seeds of each model were measured."""
-    several = {name: list(map(str, by_seed)) for name, by_seed in measured.results.items() if len(by_seed) > 1}
-    names = [f"{name} (seeds {join(several[name])})" if name in several else name for name in measured.results]
-    return [report.Paragraph(f"Measured: {', '.join(names)}.")] if names else []
-
-
 def _measure_all(
     study: Study,
     chosen: Models,
@@ -147,7 +118,7 @@ def _measure_all(
                 done += parts
             else:
                 tasks.append((study, network, own, config, path, stamp))
-    with tqdm(total=total, initial=done, desc=study.name.replace("_", " "), unit="part") as bar:
+    with tqdm(total=total, initial=done, desc=study.name.replace("_", " "), unit="part", disable=None) as bar:
         if chosen.small and config.threads is None:
             one_thread()
         elif config.threads is not None:
@@ -253,27 +224,35 @@ def _publish(
         "resumed": resumed,
         "checks_pass": all(check.passes for check in checks),
         "exact_checks": [dataclasses.asdict(check) for check in checks],
-        "warnings": [*measured.notes, *summary.warnings],
-        "findings": [*summary.findings, *summary.in_sections],
+        "warnings": [*measured.notes, *map(_plain, summary.warnings)],
+        "findings": [*map(_plain, summary.findings), *summary.in_sections],
         **summary.record,
     }
     report.write_record(folder, saved)
     typer.echo("All is measured; drawing the report ...", err=True)
     written = page(study, measured, summary, checks, saved)
+    _write_findings(folder, summary)
     if summary.results:
         results.save(results.stack(summary.results), folder / "result.nc")
     else:
         (folder / "result.nc").unlink(missing_ok=True)
     path = report.write(folder / "report.html", written)
-    for check in checks:
-        if not check.passes:
-            typer.echo(_failure(check), err=True)
-    for sentence in saved["findings"]:
-        typer.echo(sentence)
-    for sentence in saved["warnings"]:
-        typer.echo(f"Warning: {sentence}", err=True)
+    for line in failures(checks):
+        typer.echo(line, err=True)
+    for line in answers(study, summary, saved):
+        typer.echo(line)
     typer.echo(f"Done in {saved['seconds']} s. Open {path}")
     return _exit_code(checks)
+
+
+def _write_findings(folder: Path, summary: Summary) -> None:
+    """Write `findings.csv`, whole or not at all."""
+    text = as_csv(data_of(summary))
+    files.write_whole(folder / "findings.csv", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _fingerprints(measured: Measured) -> dict[str, str]:
@@ -283,10 +262,6 @@ def _fingerprints(measured: Measured) -> dict[str, str]:
         for name, by_seed in measured.results.items()
         for seed, parts in by_seed.items()
     }
-
-
-def _failure(check: ExactCheck) -> str:
-    return f"An exact check failed: {check.claim}: {check.value:.3g}, expected {'0' if check.zero else 'not 0'}."
 
 
 def _exit_code(checks: Sequence[ExactCheck]) -> int:

@@ -16,6 +16,7 @@ import xarray as xr
 from neolens.models import Anatomy
 from neolens.report import Block
 from neolens.studies import settings
+from neolens.studies.finding import Finding, StudyWarning
 from neolens.studies.inputs import Inputs
 from neolens.studies.settings import setting
 
@@ -101,6 +102,8 @@ class ExactCheck:
     claim: str
     value: float
     zero: bool = True
+    subject: str = ""
+    """The model."""
 
     @property
     def passes(self) -> bool:
@@ -111,10 +114,13 @@ class ExactCheck:
 class Summary:
     """What follows from the results."""
 
-    findings: Sequence[str] = ()
+    findings: Sequence[Finding | str] = ()
+    """The most important ones of each question first, the first with the headline."""
+    figure: Block | None = None
+    """The figure that shows the answer, for the first screen."""
     in_sections: Sequence[str] = ()
     """More findings, which stand in the sections and not at the beginning of the report."""
-    warnings: Sequence[str] = ()
+    warnings: Sequence[StudyWarning | str] = ()
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     """Model -> one result of all its networks, for `result.nc`; empty where a study has none."""
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -159,6 +165,10 @@ class Study:
     """Of the report; by default the question."""
     introduction: str = ""
     """Paragraphs that the report begins with."""
+    context: str | Callable[[Measured], str] = ""
+    """What was measured, in at most two sentences."""
+    limits: Sequence[str] | Callable[[Measured], Sequence[str]] = ()
+    """What the report does not show, at most three lines."""
     parts: Callable[[Any, Any], Sequence[str]] = _one_part
     """From the prompts of a model and the config: the names of all parts, in order, of which the progress bar counts
     each; one unless given."""

@@ -17,9 +17,10 @@ from experiments import my_question
 from neolens import results
 from neolens.cli import app
 from neolens.prompts import PromptPairs, lab_documents
-from neolens.studies import ExactCheck, command, find_study, models, runner, store
+from neolens.studies import ExactCheck, command, find_study, findings, models, runner, store
 from neolens.studies.command import run_cleanly
 from neolens.studies.digest import digest, source
+from neolens.studies.finding import sentence
 
 SHORT = ("--models", "lab/gpt-neo", "lab/gpt2@1", "--prompts", "2", "--length", "40")
 
@@ -52,7 +53,12 @@ def test_a_study_of_ones_own_is_under_90_lines_and_every_other_file_under_40(req
 
 
 def test_a_study_of_ones_own_gets_results_record_and_report(done):
-    assert sorted(path.name for path in done.iterdir()) == ["networks", "record.json", "report.html"]
+    assert sorted(path.name for path in done.iterdir()) == [
+        "findings.csv",
+        "networks",
+        "record.json",
+        "report.html",
+    ]
     kept = sorted(path.name for path in (done / "networks").iterdir())
     assert kept == ["lab-gpt-neo.nc", "lab-gpt-neo@1.nc", "lab-gpt-neo@2.nc", "lab-gpt2@1.nc"]
     record = record_of(done)
@@ -61,7 +67,10 @@ def test_a_study_of_ones_own_gets_results_record_and_report(done):
     assert len(set(record["fingerprints"].values())) == 4
     html = (done / "report.html").read_text()
     assert "python -m experiments.my_question --models lab/gpt-neo lab/gpt2@1 --prompts 2 --length 40" in html
-    assert all(text in html for text in record["findings"])
+    (finding,) = findings(done)
+    assert finding.subject == "lab/gpt-neo"
+    assert finding.headline in html
+    assert sentence(finding).startswith("lab/gpt-neo: global layers attend farther back than local layers: ")
 
 
 def test_its_numbers_are_those_of_the_instrument_called_by_hand(done):
@@ -76,9 +85,12 @@ def test_its_numbers_are_those_of_the_instrument_called_by_hand(done):
         back = torch.arange(tokens.shape[1])[:, None] - torch.arange(tokens.shape[1])
         by_hand = (pattern * back).sum(-1).mean(-1)
         np.testing.assert_allclose(mine.sel(layer=1), by_hand, atol=1e-4)
-        means.append(parts["attention"]["mean_distance"].isel(layer=[1, 3]).mean(("prompt", "head")).mean())
-    finding = next(text for text in record_of(done)["findings"] if text.startswith("lab/gpt-neo: local"))
-    assert f"look {np.mean(means):.1f} (95 %: " in finding
+        by_layer = parts["attention"]["mean_distance"].mean(("prompt", "head")).values
+        means.append((by_layer[[1, 3]].mean(), by_layer[[0, 2]].mean()))
+    local, everywhere = np.mean(means, 0)
+    (finding,) = findings(done)
+    assert finding.estimate == pytest.approx(everywhere - local)
+    assert f"global layers {everywhere:.1f}, local layers {local:.1f}" in finding.headline
 
 
 # Saving, resuming, drawing again ----------------------------------------------------------------------------------
@@ -182,7 +194,7 @@ def test_a_failed_exact_check_is_reported_first_and_ends_with_code_1(tmp_path, c
     sentence = "An exact check failed: attention of local layers beyond the window: 0.25, expected 0."
     assert sentence in capsys.readouterr().err
     html = (tmp_path / "report.html").read_text()
-    assert html.index(sentence) < html.index("lab/gpt2@1: global layers look")
+    assert html.index(sentence) < html.index("Every head")
     assert record_of(tmp_path)["checks_pass"] is False
     assert call("--from", tmp_path, study=broken) == 1
 
