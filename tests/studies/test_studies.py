@@ -194,7 +194,7 @@ def test_a_failed_exact_check_is_reported_first_and_ends_with_code_1(tmp_path, c
     sentence = "An exact check failed: attention of local layers beyond the window: 0.25, expected 0."
     assert sentence in capsys.readouterr().err
     html = (tmp_path / "report.html").read_text()
-    assert html.index(sentence) < html.index("Every head")
+    assert html.index(sentence) < html.index(">Every head</h2>")
     assert record_of(tmp_path)["checks_pass"] is False
     assert call("--from", tmp_path, study=broken) == 1
 
