@@ -11,14 +11,16 @@ from neolens.studies.finding import Finding, of_estimate
 _ORDER: tuple[Status, ...] = ("contradicted", "supported", "exact", "not significant", "not measured")
 
 
-def of_contrasts(compared: Sequence[Contrast], **others: str) -> list[Finding]:
+def of_contrasts(compared: Sequence[Contrast], *, first: Sequence[str] = (), **others: str) -> list[Finding]:
     """A finding per contrast: the difference between two variants, with p corrected for all that are tested.
 
     Args:
+        first: names of measures that stand before all others.
         others: further fields of every finding, such as `question` and `figure`.
     """
     tested = sum(one.tested for one in compared)
-    ranked = sorted(compared, key=lambda one: (_ORDER.index(one.verdict.status), one.p_adjusted if one.tested else 0))
+    order = [(one.measure not in first, _ORDER.index(one.verdict.status), one.p_adjusted if one.tested else 0.0) for one in compared]
+    ranked = [compared[at] for at in sorted(range(len(compared)), key=lambda at: order[at])]
     return [_finding(one, tested, others) for one in ranked]
 
 

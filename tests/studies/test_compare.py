@@ -1,6 +1,7 @@
 """The whole question in one report: what it keeps, that its numbers are the instruments', that it redraws, what it
 refuses."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -21,8 +22,10 @@ from neolens.processes import run_tasks
 from neolens.studies import models as study_models
 from neolens.studies import record as study_record
 from neolens.studies import runner, store
-from neolens.studies.compare import answers, sections, summary
+from neolens.studies.compare import findings as answers
+from neolens.studies.compare import sections
 from neolens.studies.compare import study as job
+from neolens.studies.compare.figures import accuracy_by_distance
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import measures, mixed, numbers
 from neolens.studies.digest import digest
@@ -88,7 +91,7 @@ def html(done):
 
 
 def test_it_keeps_every_network_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html"]
+    assert sorted(file.name for file in done.iterdir()) == ["findings.csv", "networks", "record.json", "report.html"]
     kept = sorted(file.name for file in (done / "networks").iterdir())
     assert kept == [f"{name.replace('/', '-')}.nc" for name in sorted(MODELS)]
 
@@ -121,7 +124,7 @@ def test_the_record_tells_settings_weights_and_versions(record):
     assert record["fingerprints"]["lab/gpt2@1"] == neolens.fingerprint(load("lab/gpt2@1"))
     assert record["versions"]["neolens"] == neolens.__version__
     assert record["checks_pass"] is True
-    assert {check["claim"].split(":")[0] for check in record["exact_checks"]} == {"lab/gpt-neo@1"}
+    assert {check["subject"] for check in record["exact_checks"]} == {"lab/gpt-neo@1"}
     assert all(record["inputs"][name]["left_out"] == {} for name in MODELS)
 
 
@@ -162,94 +165,160 @@ def test_what_ends_at_chance_level_or_is_fixed_by_an_architecture_is_not_compare
     assert beyond["reason"].startswith("ends at chance level in lab/gpt-neo@1 (5.")
     assert "a guess among 193: 5.26" in beyond["reason"]
     assert (cut["status"], cut["p_adjusted"]) == ("exact", None)
-    (sentence,) = (text for text in record["findings"] if text.startswith("Mean ablation of all local layers"))
-    assert "(at chance level)" in sentence
+    ablated = finding("ablating all global layers raises the loss on answers beyond", record)
+    assert (ablated["verdict"], ablated["reason"], ablated["p"]) == ("not measured", "ends at chance level", None)
 
 
-def test_the_summary_says_where_local_and_global_layers_look(record, parts):
-    scores = parts["lab/gpt-neo@1"]["attention"]
-    near, far = (
-        float(scores["mean_distance"].isel(layer=scores["attention_kind"].values == kind).mean())
-        for kind in ("local", "global")
-    )
-    sentence = next(text for text in record["findings"] if text.startswith("On text"))
-    assert f"looks {near:.1f} (n = 1) tokens back on average, a global one {far:.1f} (n = 1)" in sentence
-    assert "of local attention exactly 0 lies beyond the window of 16" in sentence
+def finding(claim, record, subject="lab/gpt-neo@1"):
+    """The one finding of a record whose claim begins so."""
+    (row,) = (row for row in record["findings"] if row["claim"].startswith(claim) and row["subject"] == subject)
+    return row
 
 
-def test_the_summary_says_what_layers_of_a_kind_are_needed_for(record, parts):
-    found, text = parts["lab/gpt-neo@1"], parts["lab/gpt-neo@1"]["ablation_text"]
-    costs = {kind: float((text["ablated"].sel(group=kind) - text["baseline"]).mean()) for kind in ("local", "global")}
-    far = found["ablation_repeats"].sel(distance=31)
-    beyond = {kind: float((far["ablated"].sel(group=kind) - far["baseline"]).mean()) for kind in ("local", "global")}
-    sentence = next(said for said in record["findings"] if said.startswith("Mean ablation of all local layers"))
-    told = [float(number) for number in re.findall(r"(?<![\w-])-?\d+\.\d+", sentence)]
-    expected = [costs["local"], costs["global"], beyond["local"], beyond["global"]]
-    assert told == pytest.approx(expected, abs=0.006)
+def test_local_layers_have_exactly_no_attention_beyond_the_window(record):
+    row = finding("no attention of local layers beyond the window of 16 tokens", record)
+    assert (row["verdict"], row["estimate"], row["n"], row["question"]) == ("exact", 0.0, 1, answers.LOCAL)
 
 
-def test_the_summary_says_through_which_layer_an_answer_from_beyond_the_window_arrives(record, parts):
+def test_attention_beyond_the_window_contradicts_the_claim(parts):
+    broken = dict(parts["lab/gpt-neo@1"])
+    mass = broken["attention"]["mass_by_distance"]
+    local = (broken["attention"]["attention_kind"] == "local") & (mass["distance"] == 20)
+    broken["attention"] = broken["attention"].assign(mass_by_distance=mass.where(~local, 0.25))
+    row, *_ = answers.findings([Found({1: broken})], ([], []))
+    assert row.verdict == "contradicted"
+    assert row.estimate > 0
+    assert row.headline.startswith("Local layers attend beyond their window, which their architecture excludes")
+
+
+def test_what_ablating_layers_of_a_kind_adds_is_the_mean_of_the_loss_with_less_that_without(record, parts):
+    text, far = (parts["lab/gpt-neo@1"]["ablation_text"], parts["lab/gpt-neo@1"]["ablation_repeats"].sel(distance=31))
+    for kind in ("local", "global"):
+        for result, place in ((text, "on text"), (far, "on answers beyond the window")):
+            effect = float((result["ablated"].sel(group=kind) - result["baseline"]).mean())
+            row = finding(f"ablating all {kind} layers raises the loss {place}", record)
+            assert row["estimate"] == pytest.approx(effect, abs=1e-6)
+            assert row["verdict"] == "not measured"  # of a single network
+
+
+def test_little_is_left_of_an_answer_from_beyond_the_window_when_every_layer_is_restricted(record, parts):
     reach = parts["lab/gpt-neo@1"]["reach"].sel(distance=[16, 32, 64], seed=1)
-    carried = (reach["clean"] - reach["corrupted"]).mean()
-    lost = 1 - float(reach["localised"].sel(layer=2).mean() / carried)
-    left = float(reach["all_local"].mean() / carried)
-    sentence = next(said for said in record["findings"] if said.startswith("In lab/gpt-neo@1 the answer to induction"))
-    assert "16 and 32 tokens back through global layer 2 (layer 2: " in sentence
-    assert "64 tokens back through global layers 2 and 0 (layer 2: 1.00, layer 0: 0.9" in sentence
-    assert lost > 0.98
-    assert left < 0.01
-    assert "With every layer restricted to it less than 1 % of the effect is left at most" in sentence
+    effect = (reach["clean"] - reach["corrupted"]).mean("prompt")
+    left = (reach["all_local"].mean("prompt") / effect).max()
+    row = finding("with every layer restricted to the window", record)
+    assert row["verdict"] == "supported"
+    assert row["estimate"] == pytest.approx(float(left), abs=1e-6)
+    assert row["low"] <= row["estimate"] <= row["high"] < 0.1
+    assert (row["n"], row["sample"]) == (8, "prompts")
 
 
-def test_the_summary_tells_rounding_from_a_shift_that_moves(record):
-    (sentence,) = (text for text in record["findings"] if "position index moved by 63" in text)
-    rotary = r"lab/pythia-sequential@1 \(rotary\) KL divergence .* are rounding: in float64 at most \de-1\d"
-    assert re.search(rotary, sentence)
-    absolute = (
-        r"lab/gpt2@1 \(absolute\) KL divergence \d\.\d+ nats per token.*; the largest change of a logit is 0\.\d\d of"
-    )
-    assert re.search(absolute, sentence)
+@pytest.mark.parametrize(("share", "verdict"), [(0.02, "supported"), (0.6, "contradicted")])
+def test_what_is_left_decides_whether_global_layers_are_needed(share, verdict, parts):
+    made = dict(parts["lab/gpt-neo@1"])
+    reach = made["reach"]
+    made["reach"] = reach.assign(all_local=reach["corrupted"] + share * (reach["clean"] - reach["corrupted"]))
+    row = answers.left_when_restricted(Found({1: made}))
+    assert row.verdict == verdict
+    (headline,) = (one.headline for one in answers.findings([Found({1: made})], ([], [])) if "Local" in one.headline)
+    assert ("come through global layers" in headline) == (verdict == "supported")
+    assert ("is not shown for this model" in headline) == (verdict != "supported")
 
 
-def test_a_broken_law_is_told_first(parts):
+def test_a_network_that_does_not_answer_leaves_the_claim_unmeasured(parts):
+    made = dict(parts["lab/gpt-neo@1"])
+    made["reach"] = made["reach"].assign(clean=-abs(made["reach"]["clean"]))
+    row = answers.left_when_restricted(Found({1: made}))
+    assert (row.verdict, row.reason) == ("not measured", "no network answers from beyond it")
+
+
+def test_the_headlines_are_short_and_state_both_answers(record):
+    headlines = {row["question"]: row["headline"] for row in record["findings"] if row["headline"]}
+    assert set(headlines) == {answers.LOCAL, answers.ROTARY}
+    assert all(len(headline.split()) <= 25 for headline in headlines.values())
+    assert headlines[answers.LOCAL].startswith("Local layers read only the last 16 tokens: answers from farther back")
+    assert headlines[answers.ROTARY].startswith("With rotary encoding, shifting every position by 63 changes no predic")
+
+
+def test_a_headline_does_not_say_more_than_the_verdicts_of_a_shift(parts):
+    one, other = Found({1: parts["lab/pythia-sequential@1"]}), Found({1: parts["lab/gpt2@1"]})
+    made = {name: part for name, part in parts["lab/pythia-sequential@1"].items()}
+    made["positions"] = made["positions"].assign(shift_exact=made["positions"]["shift_exact"] + 0.1)
+    headline = answers.findings([Found({1: made}), other], ([], []))
+    assert any(row.headline.startswith("Shifting every position by 63 changes predictions by") for row in headline)
+    headline = answers.findings([one], ([], []))
+    assert any(row.headline == "Not measured: no model here has learned absolute positions." for row in headline)
+
+
+def test_a_shift_is_exact_with_rotary_encoding_and_changes_predictions_of_absolute_positions(record, parts):
+    rotary = finding("shifting every position by 63", record, "lab/pythia-sequential@1")
+    assert rotary["verdict"] == "exact"
+    absolute = finding("shifting every position by 63", record, "lab/gpt2@1")
+    divergence = float(parts["lab/gpt2@1"]["positions"]["shift_kl"].isel(shift=-1).mean())
+    assert absolute["verdict"] == "supported"
+    assert absolute["estimate"] == pytest.approx(divergence)
+
+
+def test_a_failed_exact_check_is_shown_first(parts):
     broken = dict(parts["lab/gpt-neo@1"])
     broken["attention"] = broken["attention"].assign_attrs(mass_out_of_reach=0.25)
     page, failed = page_of(measured_of({"lab/gpt-neo@1": broken}), {})
     assert [check.value for check in failed] == [0.25]
     first = re.search(r'<aside class="warning"><strong>(.*?)</aside>', page, flags=re.DOTALL)
     assert "An exact check failed: lab/gpt-neo@1" in first[1]
-    assert first.start() < page.index(job.INTRODUCTION[:40])
-    assert answers.laws(summary.attentions([Found({1: broken})])) == (
-        "A law of windows that has to hold exactly is broken in lab/gpt-neo@1: see the table of laws."
-    )
+    assert first.start() < page.index('class="headline"')
 
 
-def test_a_law_that_was_not_tested_is_not_said_to_hold(parts):
-    its = dict(parts["lab/gpt-neo@1"])
-    its["attention"] = its["attention"].copy()
-    del its["attention"].attrs["mass_out_of_reach"]
-    said = answers.laws(summary.attentions([Found({1: its})]))
-    assert said == (
-        "In every network with local layers (lab/gpt-neo@1) up to the window local and global layers compute exactly "
-        "the same logits."
-    )
-    del its["attention"].attrs["difference_at_window"]
-    assert answers.laws(summary.attentions([Found({1: its})])).startswith("No law of windows could be tested")
+def test_an_exact_check_that_was_not_made_is_not_counted(parts):
+    made = dict(parts["lab/gpt-neo@1"])
+    made["attention"] = made["attention"].copy()
+    complete = list(job.STUDY.exact_checks(*_checked(made)))
+    del made["attention"].attrs["mass_out_of_reach"]
+    assert len(list(job.STUDY.exact_checks(*_checked(made)))) == len(complete) - 1
+
+
+def _checked(parts):
+    measured = measured_of({"lab/gpt-neo@1": parts})
+    return measured, job.STUDY.summarise(measured)
 
 
 def test_nothing_is_said_of_what_lies_beyond_the_window_on_text_that_does_not_cross_it(parts):
-    its = dict(parts["lab/gpt-neo@1"])
-    scores = its["attention"]
-    its["attention"] = scores.assign_coords(length=("prompt", [16] * scores.sizes["prompt"]))
-    said = summary.by_question([Found({1: its})], ([], []))["What do local layers do that global ones do not?"][1]
-    assert said.endswith("(n = 1); no text is longer than the window of 16 tokens.")
+    made = dict(parts["lab/gpt-neo@1"])
+    scores = made["attention"]
+    made["attention"] = scores.assign_coords(length=("prompt", [16] * scores.sizes["prompt"]))
+    row, *_ = answers.findings([Found({1: made})], ([], []))
+    assert (row.verdict, row.reason) == ("not measured", "no text is longer than the window")
 
 
-def test_models_without_local_layers_have_no_law_to_test(parts):
+def test_models_without_local_layers_leave_the_first_question_unanswered(parts):
     found = [Found({1: parts["lab/gpt2@1"]})]
     measured = measured_of({"lab/gpt2@1": parts["lab/gpt2@1"]})
     assert list(job.STUDY.exact_checks(measured, job.STUDY.summarise(measured))) == []
-    assert "no law of windows to test" in answers.laws(summary.attentions(found))
+    first, *_ = answers.findings(found, ([], []))
+    assert first.headline == "Not measured: no model here has both local and global layers."
+
+
+def test_findings_csv_and_record_hold_the_same_numbers(done, record):
+    rows = list(csv.DictReader((done / "findings.csv").open(encoding="utf-8")))
+    assert len(rows) == len(record["findings"])
+    for row, recorded in zip(rows, record["findings"], strict=True):
+        assert row["verdict"] == recorded["verdict"]
+        for name in ("estimate", "low", "high", "p"):
+            assert (row[name] == "") == (recorded[name] is None)
+            assert row[name] == "" or float(row[name]) == recorded[name]
+
+
+def test_the_figure_of_the_first_screen_has_a_dotted_line_for_every_model_restricted_to_the_window(parts):
+    results = {name: Found({1: parts[name]}).carriers.results["induction"] for name in MODELS}
+    figure = accuracy_by_distance(results, order=["lab/gpt2@1"])
+    assert figure.data[0].name == "lab/gpt2@1"
+    lines = {line.name: line for line in figure.data}
+    for name, result in results.items():
+        correct = (result["rank"].sel(seed=1) == 0).mean("prompt").values
+        np.testing.assert_allclose(lines[name].y, correct)
+        restricted = lines[f"{name}, restricted"]
+        np.testing.assert_allclose(restricted.y, (result["rank_all_local"].sel(seed=1) == 0).mean("prompt").values)
+        assert (lines[name].line.dash, restricted.line.dash) == ("solid", "dot")
+    assert len(accuracy_by_distance({f"{name}{copy}": r for copy in "ab" for name, r in results.items()}).data) == 8
 
 
 # The report ---------------------------------------------------------------------------------------------------
@@ -258,8 +327,8 @@ def test_models_without_local_layers_have_no_law_to_test(parts):
 def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
     page = Parsed(html)
     titles = re.findall(r"<h2[^>]*>([^<]*)", html)
-    assert html.index("What do local layers do that global ones do not?") < html.index("<h2")
-    assert titles[0] == "Measures"
+    assert html.index(answers.LOCAL) < html.index(answers.ROTARY) < html.index("<h2")
+    assert titles[0] == answers.WINDOW
     assert titles[-1] == "How to repeat this"
     assert len(set(titles)) == len(titles)
     assert f"neolens run compare --models {' '.join(MODELS)} --prompts 8" in page.text
@@ -268,9 +337,9 @@ def test_the_report_opens_with_a_summary_and_ends_with_how_to_repeat_it(html):
 
 
 def test_the_induction_scores_are_drawn_with_the_length_of_the_sequences_that_they_are_of(parts):
-    blocks = list(sections.where_they_look([Found({1: parts["lab/gpt-neo@1"]})], ""))
+    blocks = list(sections.attention_by_kind([Found({1: parts["lab/gpt-neo@1"]})], ""))
     (folded,) = (block for block in blocks if isinstance(block, report.Folded))
-    on_text, on_repeats = folded.blocks[:2]
+    on_text, on_repeats = folded.blocks[1:3]
     assert "8 prompts of 128 tokens" in on_text.drawing.layout.title.subtitle.text
     assert "8 prompts of 17 tokens" in on_repeats.drawing.layout.title.subtitle.text  # <bos> and 8 tokens, twice
     assert on_repeats.caption.startswith("Repeated after 8 tokens.")
@@ -278,14 +347,16 @@ def test_the_induction_scores_are_drawn_with_the_length_of_the_sequences_that_th
 
 def test_every_finding_of_the_record_stands_in_the_report(html, record):
     text = Parsed(html).text
-    assert all(sentence in text for sentence in [*record["findings"], *record["warnings"]])
+    assert all(row["claim"] in text and row["subject"] in text for row in record["findings"])
+    assert all(row["text"] in text for row in record["warnings"])
 
 
 def test_the_report_is_drawn_again_from_what_was_kept_without_a_model(done, html, tmp_path, monkeypatch):
     monkeypatch.setattr(neolens.models, "load", lambda *args, **options: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == html
-    assert [file.name for file in (tmp_path / "again").iterdir()] == ["report.html"]
+    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["findings.csv", "report.html"]
+    assert (tmp_path / "again/findings.csv").read_bytes() == (done / "findings.csv").read_bytes()
 
 
 @browser.needed
@@ -410,8 +481,8 @@ def test_a_page_without_the_indirect_object_says_why(parts, record):
     its = {name: part for name, part in parts["lab/gpt2@1"].items() if name != "circuit"}
     inputs = {"lab/gpt2@1": {"left_out": {"circuit": "too few names are one token"}}}
     text = Parsed(page_of(measured_of({"lab/gpt2@1": its}, inputs), record)[0]).text
-    assert "lab/gpt2@1 was not asked for the indirect object: too few names are one token" in text
-    assert "Who finds the indirect object" not in text
+    assert "lab/gpt2@1: the indirect object was not measured: too few names are one token" in text
+    assert answers.OBJECT not in re.findall(r"<h2[^>]*>([^<]*)", text)
 
 
 def test_results_that_lack_a_part_are_refused(parts):
@@ -625,8 +696,8 @@ def test_what_a_record_without_inputs_left_out_is_in_the_report(previous):
     (previous / "record.json").write_text(json.dumps(older))
     assert call("--from", previous) == 0
     text = Parsed((previous / "report.html").read_text(encoding="utf-8")).text
-    assert f"{MODELS[3]} was not asked for the indirect object: too few names" in text
-    assert f"{MODELS[3]} was not asked for a part of another version: a reason" in text
+    assert f"{MODELS[3]}: the indirect object was not measured: too few names" in text
+    assert f"{MODELS[3]}: a part of another version was not measured: a reason" in text
 
 
 def fields_of(value, path=()):

@@ -26,17 +26,34 @@ from neolens.studies.local_vs_global.study import Scope, scope_of, tokenize
 from neolens.studies.models import Models
 from neolens.studies.rotary_vs_absolute.measure import texts
 from neolens.studies.settings import MODELS, OUT, setting
-from neolens.studies.study import Prepared, Study, TextConfig
+from neolens.studies.study import Measured, Prepared, Study, TextConfig
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach.study import plant, wordless
+from neolens.wording import count
 
 Pairs = TypeVar("Pairs")
 
-INTRODUCTION = (
-    "GPT-2 is global and absolute, GPT-Neo alternates global with local layers, Pythia is global and rotary. What do "
-    "local layers do that global ones do not, and rotary positions that absolute ones do not? The summary says what "
-    "the numbers below say, and no more; every figure can be saved as CSV."
-)
+def context(measured: Measured) -> str:
+    """What was measured, in two sentences."""
+    networks = sum(map(len, measured.results.values()))
+    return (
+        f"{count(len(measured.results), 'model')} ({count(networks, 'network')}), each measured on text, on repeated "
+        "sequences, and on answers planted at several distances. Estimates are means over the seeds of a model."
+    )
+
+
+def limits(measured: Measured) -> list[str]:
+    """What the report does not show."""
+    seeds = max(map(len, measured.results.values()))
+    sample = (
+        f"With {count(seeds, 'seed')} per model only large differences are significant; a difference that is not "
+        "significant is not evidence of equality."
+        if seeds > 1
+        else "One network per model: nothing here covers variation between trained models."
+    )
+    lab = "The lab models have 4 layers and one synthetic language: in large models effects may differ."
+    small = any(name.startswith("lab/") for name in measured.results)
+    return [sample, "A difference between models that differ in several ways has no single cause.", *([lab] if small else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +135,12 @@ def _unless_refused(make: Callable[[], Pairs], part: str, left_out: dict[str, st
 STUDY = Study(
     name="compare",
     question=(
-        "What do local attention layers do that global ones do not, and rotary positions that learned absolute ones do "
-        "not?"
+        "What do local layers do that global layers do not, and rotary position encoding that learned absolute "
+        "positions do not?"
     ),
     title="Local against global attention, rotary against absolute positions",
-    introduction=INTRODUCTION,
+    context=context,
+    limits=limits,
     config=Config,
     prepare=prepare,
     parts=parts,

@@ -37,17 +37,16 @@ Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
 
 
 def summarise(measured: Measured) -> Summary:
-    """The variants, the differences between them, and what both say."""
+    """The variants, the differences between them, and the answers that both give."""
     found = [Found(by_seed, measured.anatomies) for by_seed in measured.results.values()]
-    contrasts, split = contrasted(found), split_of(found)
-    answered = by_question(found, contrasts)
+    contrasts = contrasted(found)
+    left_out = {name: inputs.get("left_out", {}) for name, inputs in measured.inputs.items()}
     return Summary(
-        findings=[sentence for sentences in answered.values() for sentence in sentences],
-        warnings=warnings(found, {name: inputs.get("left_out", {}) for name, inputs in measured.inputs.items()}),
+        findings=findings(found, contrasts),
+        figure=first_figure(found, contrasts),
+        warnings=warnings(found, left_out),
         record={"contrasts": [recorded(contrast) for both in contrasts for contrast in both]},
         content=(found, contrasts),
-        titled=answered,
-        note=split.note if split else None,
     )
 
 
@@ -55,36 +54,8 @@ def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     """The laws of windows, in every network."""
     found, _ = summary.content
     return (
-        ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in attention_text.laws(attentions(found))
+        ExactCheck(law, value, zero, subject=name) for name, law, value, zero in window_laws(attentions(found))
     )
-
-
-@checked
-def by_question(found: Sequence[Found], contrasts: Contrasts) -> dict[str, list[str]]:
-    """What is said first: question -> its answer in sentences; a question without an answer is left out.
-
-    Args:
-        contrasts: of `contrasted`.
-    """
-    on_attention, on_positions = contrasts
-    alternating = [one for one in found if kind(one.facts, "attention") == "global and local"]
-    said = {
-        "What do local layers do that global ones do not?": [
-            answers.laws(attentions(found)),
-            *(answers.where_they_look(one) for one in alternating),
-            *(answers.without_a_kind(one) for one in alternating),
-            *answers.carried(found),
-            *in_short(on_attention),
-        ],
-        "What do rotary positions do that absolute ones do not?": [
-            *answers.moved(found),
-            *answers.by_distance_alone(found),
-            *answers.onward(found),
-            *in_short(on_positions),
-        ],
-        "Who finds the indirect object?": answers.who_finds(found),
-    }
-    return {question: sentences for question, sentences in said.items() if sentences}
 
 
 @checked
@@ -95,28 +66,6 @@ def attentions(found: Sequence[Found]) -> dict[str, xr.Dataset]:
         for one in found
         for name, parts in zip(one.fingerprints(), one.networks.values(), strict=True)
     }
-
-
-@checked
-def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What keeps numbers from meaning what they seem to mean, and what a model could not be asked, model by model.
-
-    Args:
-        left_out: model -> part -> why.
-    """
-    if not found:
-        return []
-    said = [
-        f"{model} was not asked for {_TITLES.get(part, part)}: {reason}"
-        for model, parts in left_out.items()
-        for part, reason in parts.items()
-    ]
-    said += attention_text.warnings({one.name: one.first["attention"] for one in found}, found[0].window)
-    said += position_text.warnings([one.encoding for one in found])
-    said += [text for one in found for text in _unable(one)]
-    names = [one.name for one in found]
-    of = [next((at for at, its in enumerate(names) if re.match(rf"{re.escape(its)}[ ,:@]", text)), 0) for text in said]
-    return list(dict.fromkeys(text for _, text in sorted(zip(of, said), key=lambda its: its[0])))
 
 
 @checked
@@ -153,9 +102,6 @@ def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
     ]
 
 
-_TITLES = {"reach": f"{TASK} at several distances", "circuit": "the indirect object"}
-
-
 @checked
 def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     """Header and a row for each network that finds the indirect object: the head whose output at the end moves most."""
@@ -172,9 +118,3 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
                 network = f"{one.name}, seed {seed}"
                 rows.append([network, head, str(one.facts.attention[layer]), float(at["share"]), interval])
     return header, rows
-
-
-def _unable(one: Found) -> list[str]:
-    said = [text for its in one.circuits for text in ioi_text.warnings(its)]
-    said += reach_text.warnings(one.carriers) if one.carriers is not None else []
-    return said + [text for need in one.needs for text in need_text.warnings(need)]

@@ -1,0 +1,234 @@
+"""The answers to the two questions: what each claim rests on, the headline of each question first.
+
+Seeds are the sample: an estimate is the mean over the networks of a variant with Student's interval, and variants are
+compared seed by seed, corrected for everything that is tested of a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from neolens.patching.effects import ranked
+from neolens.scores import by_kind
+from neolens.stats import seeds
+from neolens.stats.contrasts import Contrast, kind
+from neolens.stats.verdicts import NEEDED, exact_by_construction, significance
+from neolens.studies.compare.found import TASK, Found
+from neolens.studies.compare.measures import SCORE_BOUNDS
+from neolens.studies.contrast_findings import of_contrasts
+from neolens.studies.finding import Finding, StudyWarning, of_estimate
+from neolens.wording import join, two_digits
+
+LOCAL = "What do local layers do that global layers do not?"
+ROTARY = "What does rotary position encoding do that learned absolute positions do not?"
+NAMES = "Which networks find the indirect object?"
+
+WINDOW, ABLATED, POSITIONS = "Reach beyond the window", "Without the layers of a kind", "Rotary and absolute positions"
+MEASURES, OBJECT = "All measures", "The indirect object"
+"""Headings of the sections."""
+
+Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
+"""Between variants that differ in attention alone, and in positions alone."""
+
+
+def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
+    """All findings, those of the first screen first within each question."""
+    on_attention, on_positions = contrasts
+    about = {LOCAL: [*_beyond_the_window(found), *of_contrasts(on_attention, first=("copied_beyond",))]}
+    about[LOCAL] += [*_needed(found), *_without_a_kind(found)]
+    about[ROTARY] = [*_shifts(found, on_positions), *of_contrasts(on_positions, first=("toeplitz_first",))]
+    about[ROTARY] += _positions(found)
+    headlines = {LOCAL: _about_local_layers(found), ROTARY: _about_rotary(found, on_positions)}
+    for question, headline in headlines.items():
+        first = about[question] or [Finding(claim="the two differ", subject="all models", verdict="not measured")]
+        about[question] = [replace(first[0], headline=headline), *first[1:]]
+    about[NAMES] = _indirect_object(found)
+    return [replace(one, question=question) for question, listed in about.items() for one in listed]
+
+
+def _alternating(found: Sequence[Found]) -> list[Found]:
+    return [one for one in found if kind(one.facts, "attention") == "global and local"]
+
+
+def _beyond_the_window(found: Sequence[Found]) -> list[Finding]:
+    """What local layers attend to beyond the window, and what is left when every layer is restricted to it."""
+    alternating = _alternating(found)
+    ordered = [*alternating, *(one for one in found if one not in alternating)]
+    by_model = [
+        [*([_attention_beyond(one)] if one in alternating else []), *([left_when_restricted(one)] if one.carriers else [])]
+        for one in ordered
+    ]
+    return [finding for listed in by_model for finding in listed]
+
+
+def _attention_beyond(one: Found) -> Finding:
+    """The share of the attention of local layers beyond the window, which is exactly 0."""
+    claim = f"no attention of local layers beyond {one.near_far.name}"
+    shares = [_share_beyond(parts, one.window) for parts in one.networks.values()]
+    if int(one.first["attention"]["length"].max()) <= one.window:
+        reason = "no text is longer than the window"
+        return Finding(claim=claim, subject=one.name, verdict="not measured", reason=reason, figure=WINDOW)
+    estimate = seeds.mean_ci(np.array(shares), SCORE_BOUNDS["share_beyond"])
+    verdict = exact_by_construction(claim, {one.name: shares})
+    return of_estimate(claim, one.name, estimate, verdict.status, p=np.nan, unit="share", figure=WINDOW)
+
+
+def _share_beyond(parts: Mapping[str, object], window: int) -> float:
+    return float(by_kind(parts["attention"], window)["share_beyond"].sel(attention_kind="local"))
+
+
+def left_when_restricted(one: Found) -> Finding:
+    """Whether an answer from beyond the window needs a layer that sees so far, in every network that answers."""
+    claim = f"with every layer restricted to {one.near_far.name}, less than {NEEDED:g} of the source token's effect is left"
+    about = {"claim": claim, "subject": one.name, "figure": WINDOW}
+    assert one.carriers is not None
+    sides = [side for each in one.carriers.far[TASK].values() for side in each if side.answers]
+    if not sides:
+        return Finding(**about, verdict="not measured", reason="no network answers from beyond it")
+    most = max(sides, key=lambda side: side.left)
+    low, high = most.left_interval
+    highest = max(side.left_interval[1] for side in sides)
+    verdict = "supported" if highest < NEEDED else "contradicted" if low >= NEEDED else "not significant"
+    return Finding(
+        **about,
+        estimate=most.left,
+        low=low,
+        high=high,
+        unit="share",
+        n=one.carriers.results[TASK].sizes["prompt"],
+        sample="prompts",
+        verdict=verdict,
+        reason=f"the largest of {len(sides)} networks and distances",
+    )
+
+
+def _without_a_kind(found: Sequence[Found]) -> list[Finding]:
+    """What ablating all layers of a kind adds to the loss, on text and where the answer lies beyond the window."""
+    about = {"text": "on text", "beyond": f"on answers {found[0].near_far.beyond}"} if found else {}
+    rows = {
+        (one.name, group, place): [row for need in one.needs for row in need.compared if row[:2] == (group, condition)]
+        for one in _alternating(found)
+        for condition, place in about.items()
+        for group in ("local", "global")
+    }
+    estimates = {key: seeds.mean_ci(np.array([row.effect for row in each])) for key, each in rows.items() if each}
+    limited = {key for key in estimates if any(row.limit == "chance level" for row in rows[key])}
+    adjusted = seeds.adjust_p_values({str(key): one for key, one in estimates.items() if key not in limited})
+    return [
+        of_estimate(
+            claim := f"ablating all {key[1]} layers raises the loss {key[2]}",
+            key[0],
+            estimate,
+            significance(claim, p := adjusted.get(str(key), np.nan), untested=_untested(estimate.n, key in limited)),
+            p=p,
+            comparisons=len(adjusted),
+            unit="nats per token",
+            figure=ABLATED,
+        )
+        for key, estimate in estimates.items()
+    ]
+
+
+def _untested(n: int, limited: bool) -> str:
+    return "ends at chance level" if limited else "fewer than two seeds" if n < 2 else ""
+
+
+def _shifts(found: Sequence[Found], compared: Sequence[Contrast]) -> list[Finding]:
+    """Whether shifting every position changes the predictions: first of the pair that differs in positions alone."""
+    pair = [one.name for contrast in compared[:1] for one in (contrast.first, contrast.second)]
+    shifted = [one for one in found if "shift_logits" in one.encoding.result]
+    ordered = sorted(shifted, key=lambda one: pair.index(one.name) if one.name in pair else len(pair))
+    return [replace(shift_changes_predictions(one.encoding), figure=POSITIONS) for one in ordered]
+
+
+def _positions(found: Sequence[Found]) -> list[Finding]:
+    """Which rotary bands heads depend on, and the loss beyond the context."""
+    encodings = [one.encoding for one in found]
+    return [replace(one, figure=POSITIONS) for one in (*loss_beyond_context(encodings), *rotary_bands(encodings))]
+
+
+def _indirect_object(found: Sequence[Found]) -> list[Finding]:
+    """How many networks of each variant find the indirect object, and by which head most."""
+    listed = []
+    for one in found:
+        if one.circuits:
+            able = [circuit for circuit in one.circuits if solves(circuit)]
+            heads = [ranked(circuit.shares["z"].sel(pos="end")["share"])[0] for circuit in able]
+            listed.append(
+                Finding(
+                    claim=f"every network puts the indirect object first in {SOLVED:.0%} of prompts or more",
+                    subject=one.name,
+                    estimate=len(able) / len(one.circuits),
+                    unit="of networks",
+                    n=len(one.circuits),
+                    verdict="supported" if len(able) == len(one.circuits) else "contradicted",
+                    reason=f"the head at the end with the largest effect: {join(heads)}" if heads else "",
+                    figure=OBJECT,
+                )
+            )
+    return listed
+
+
+def _about_local_layers(found: Sequence[Found]) -> str:
+    """The headline of the first question."""
+    alternating = _alternating(found)
+    if not alternating:
+        return "Not measured: no model here has both local and global layers."
+    one = alternating[0]
+    if _attention_beyond(one).verdict == "contradicted":
+        return "Local layers attend beyond their window, which their architecture excludes: see the failed exact checks."
+    start = f"Local layers read only the last {one.window} tokens"
+    if one.carriers is None or left_when_restricted(one).verdict != "supported":
+        return f"{start}; that answers from farther back need the global layers is not shown for this model."
+    sides = [side for side in one.carriers.beyond[TASK] if side.answers]
+    trained, restricted = (np.mean([getattr(side, name) for side in sides]) for name in ("likeliest", "likeliest_all_local"))
+    accuracy = f"accuracy {two_digits(float(trained))}; {two_digits(float(restricted))} if every layer is restricted"
+    return f"{start}: answers from farther back come through global layers ({accuracy})."
+
+
+def _about_rotary(found: Sequence[Found], compared: Sequence[Contrast]) -> str:
+    """The headline of the second question: the rotary and the absolute variant that are compared, or the first."""
+    shifted = {one.subject: one for one in _shifts(found, compared)}
+    kinds = {one.name: one.encoding.kind for one in found}
+    rotary, absolute = ([one for name, one in shifted.items() if kinds[name] == which] for which in ("rotary", "absolute"))
+    if not rotary or not absolute:
+        missing = "rotary encoding" if not rotary else "learned absolute positions"
+        return f"Not measured: no model here has {missing}."
+    by = int(next(one for one in found if one.name == rotary[0].subject).encoding.result["shift"][-1])
+    divergence = two_digits(absolute[0].estimate)
+    if rotary[0].verdict == "exact" and absolute[0].verdict == "supported":
+        return (
+            f"With rotary encoding, shifting every position by {by} changes no prediction; with learned absolute "
+            f"positions it does (KL divergence {divergence} nats per token)."
+        )
+    return (
+        f"Shifting every position by {by} changes predictions by a KL divergence of {two_digits(rotary[0].estimate)} nats "
+        f"per token with rotary encoding, {divergence} with absolute positions."
+    )
+
+
+def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) -> list[StudyWarning]:
+    """What limits the numbers of each model, model by model, and what does not apply to it.
+
+    Args:
+        left_out: model -> part -> why.
+    """
+    parts = {"reach": f"{TASK} at several distances", "circuit": "the indirect object"}
+    listed = [
+        StudyWarning(model, "does not apply", f"{model}: {parts.get(part, part)} was not measured: {reason}")
+        for model, reasons in left_out.items()
+        for part, reason in reasons.items()
+    ]
+    if found:
+        listed += attention_warnings({one.name: one.first["attention"] for one in found}, found[0].window)
+        listed += position_warnings([one.encoding for one in found])
+    for one in found:
+        listed += [warning for circuit in one.circuits for warning in object_warnings(circuit)]
+        listed += reach_warnings(one.carriers) if one.carriers is not None else []
+        listed += [warning for need in one.needs for warning in ablation_warnings(need)]
+    order = [one.name for one in found]
+    unique = list(dict.fromkeys(listed))
+    return sorted(unique, key=lambda one: order.index(one.subject) if one.subject in order else -1)
