@@ -1,4 +1,4 @@
-"""Single answers to the whole question, each a sentence computed from the networks of every arm.
+"""Single answers to the whole question, each a sentence computed from the networks of every variant.
 
 Means are over seeds with Student's interval; where seeds differ in kind, as in the layer that carries an answer, each
 is told.
@@ -105,8 +105,8 @@ def carried(found: Sequence[Found]) -> list[str]:
     """Through which layers the answer to the planted task arrives, at each distance beyond the window: of models with
     local layers, then of the others together."""
     asked = [(one, one.carriers) for one in found if one.carriers is not None and _answers(one.carriers)]
-    mixed = [(one, its) for one, its in asked if kind(one.facts, "attention") == "global and local"]
-    plain = [(one, its) for one, its in asked if kind(one.facts, "attention") == "global"]
+    mixed = [(one, its) for one, its in asked if kind(one.anatomy, "attention") == "global and local"]
+    plain = [(one, its) for one, its in asked if kind(one.anatomy, "attention") == "global"]
     removed = "the share of the effect of the source token removed by restricting that layer to"
     said = [
         f"In {one.name} the answer to {TASK} arrives {_through(its)}. In brackets: {removed} {one.near_far.name}."

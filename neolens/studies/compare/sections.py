@@ -29,8 +29,8 @@ from neolens.studies.window_reach import text as reach_text
 
 MEASURED = "Means over seeds, with Student's 95 % intervals; n: seeds, where not all have one."
 COMPARED = (
-    "Differences seed by seed, of arms that differ in {} alone (of all that differ in it, where there are none). p: "
-    "Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
+    "Differences seed by seed, of variants that differ in {} alone (of all that differ in it, where there are none). "
+    "p: Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
 )
 KINDS = "Means over the heads and layers of a kind and over prompts, then over seeds, with Student's 95 % intervals."
 FIRST = "Of the first network of each model."
@@ -52,9 +52,9 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
 def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Iterator[report.Block]:
     """Every measure of every variant, and the differences between variants."""
     yield report.Heading("Measures")
-    alternating = mixed([one.facts for one in found])
+    alternating = mixed([one.anatomy for one in found])
     variants, asked = [numbers(one, alternating) for one in found], measures(alternating, split_of(found))
-    yield report.Figure(figures.measures_by_arm(variants, asked, "attention"))
+    yield report.Figure(figures.measures_by_variant(variants, asked, "attention"))
     yield report.Folded(
         "Every measure as a number",
         [
@@ -70,7 +70,7 @@ def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Ite
 
 def confounds(found: Sequence[Found]) -> Iterator[report.Block]:
     """What is confounded with positions, and which pairs differ in one thing alone."""
-    anatomies = [one.facts for one in found]
+    anatomies = [one.anatomy for one in found]
     yield report.Heading("What is confounded and what is not")
     on_positions = [differences_title(anatomies, "position"), *differences(anatomies, "position")]
     yield report.Paragraph("Asked about position. " + "\n\n".join(on_positions))

@@ -1,7 +1,7 @@
 """The whole question in a few sentences, said only as far as the numbers say it.
 
-Seeds are the sample: what is said of an arm is the mean over its networks with Student's interval, and arms are told
-apart seed by seed, corrected for all that is compared. What single instruments say in full stands in the sections of
+Seeds are the sample: what is said of a variant is the mean over its networks with Student's interval, and variants are
+compared seed by seed, corrected for all that is compared. What single instruments say in full stands in the sections of
 the report.
 """
 
@@ -67,7 +67,7 @@ def by_question(found: Sequence[Found], contrasts: Contrasts) -> dict[str, list[
         contrasts: of `contrasted`.
     """
     on_attention, on_positions = contrasts
-    alternating = [one for one in found if kind(one.facts, "attention") == "global and local"]
+    alternating = [one for one in found if kind(one.anatomy, "attention") == "global and local"]
     said = {
         "What do local layers do that global ones do not?": [
             answers.laws(attentions(found)),
@@ -89,7 +89,7 @@ def by_question(found: Sequence[Found], contrasts: Contrasts) -> dict[str, list[
 
 @checked
 def attentions(found: Sequence[Found]) -> dict[str, xr.Dataset]:
-    """Network -> its scores, of all arms and seeds."""
+    """Network -> its scores, of all variants and seeds."""
     return {
         name: parts["attention"]
         for one in found
@@ -137,7 +137,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
 
 @checked
 def contrasted(found: Sequence[Found]) -> tuple[list[Contrast], list[Contrast]]:
-    """The differences between arms that differ in attention alone, and in positions alone."""
+    """The differences between variants that differ in attention alone, and in positions alone."""
     return compared(found), position_summary.contrasts([one.encoding for one in found])
 
 
@@ -148,8 +148,8 @@ def alone(found: Sequence[Found], question: str) -> list[tuple[str, str]]:
         (one.name, other.name)
         for at, one in enumerate(found)
         for other in found[at + 1 :]
-        if kind(one.facts, question) != kind(other.facts, question)
-        and not differences([one.facts, other.facts], question)
+        if kind(one.anatomy, question) != kind(other.anatomy, question)
+        and not differences([one.anatomy, other.anatomy], question)
     ]
 
 
@@ -170,7 +170,7 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
                 at = end.sel(layer=layer, head=number)
                 interval = f"{float(at['low']):.2f} to {float(at['high']):.2f}"
                 network = f"{one.name}, seed {seed}"
-                rows.append([network, head, str(one.facts.attention[layer]), float(at["share"]), interval])
+                rows.append([network, head, str(one.anatomy.attention[layer]), float(at["share"]), interval])
     return header, rows
 
 
