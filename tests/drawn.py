@@ -22,7 +22,7 @@ from neolens.lab.evaluation.curves import curves
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import indirect_object, random_repeats, random_tokens
 from neolens.stats import seeds
-from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts
+from neolens.stats.contrasts import Contrast, Measure, Variant, contrasts
 from neolens.studies.induction import figures as induction_figures
 from neolens.studies.induction import formation_figures
 from neolens.studies.induction.measure import copying, over_seeds, over_training
@@ -157,13 +157,13 @@ MEASURES = {
 }
 
 
-def arms():
+def variants():
     found = {str(name): one.squeeze("model", drop=True) for name, one in curves().groupby("model")}
-    return [Arm(load(name).anatomy, one) for name, one in found.items()]
+    return [Variant(load(name).anatomy, one) for name, one in found.items()]
 
 
 def compared():
-    return contrasts(arms(), MEASURES, "position")
+    return contrasts(variants(), MEASURES, "position")
 
 
 def qk():
@@ -248,8 +248,10 @@ FIGURES = {
     "copying_without": Drawn(induction, induction_figures.copying_without),
     "formation_by_step": Drawn(induction, formation_figures.formation_by_step),
     "learning": Drawn(curves, lambda found: figures.learning(found, distance=32)),
-    "measures_by_arm": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "attention")),
-    "measures_by_arm of positions": Drawn(arms, lambda found: figures.measures_by_arm(found, MEASURES, "position")),
+    "measures_by_variant": Drawn(variants, lambda found: figures.measures_by_variant(found, MEASURES, "attention")),
+    "measures_by_variant of positions": Drawn(
+        variants, lambda found: figures.measures_by_variant(found, MEASURES, "position")
+    ),
     "differences_by_measure": Drawn(compared, figures.differences_by_measure),
     "estimates": Drawn(
         estimates, lambda found: figures.estimates(found, quantity="loss at the end", unit="nats a token")
@@ -273,10 +275,10 @@ def renamed(result: Any) -> Any:
         return {f"{name} {HOSTILE}": renamed(one) for name, one in result.items()}
     if isinstance(result, list):
         return [renamed(one) for one in result]
-    if isinstance(result, Arm):
-        return replace(result, facts=replace(result.facts, name=f"{result.name} {HOSTILE}"))
+    if isinstance(result, Variant):
+        return replace(result, anatomy=replace(result.anatomy, name=f"{result.name} {HOSTILE}"))
     if isinstance(result, Contrast):
-        return replace(result, one=renamed(result.one), other=renamed(result.other))
+        return replace(result, first=renamed(result.one), second=renamed(result.other))
     if isinstance(result, tuple):
         return tuple([f"{word} {HOSTILE}" for word in its] if isinstance(its, list) else its for its in result)
     return result

@@ -46,7 +46,7 @@ SHARES = {"shares": np.zeros((1, 1, 2)), "significant": np.zeros((1, 1, 2), bool
 GPT2 = neolens.anatomy("lab/gpt2")
 
 
-ARM = contrasts.Arm(GPT2, xr.Dataset({"a": ("seed", [1.0])}, coords={"seed": [0]}))
+VARIANT = contrasts.Variant(GPT2, xr.Dataset({"a": ("seed", [1.0])}, coords={"seed": [0]}))
 ESTIMATE, VERDICT = Estimate(1.0, 0.5, 1.5, 3, 0.01), verdicts.Verdict("c", "exact", "r")
 REPEATED = torch.tensor([[1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 6]])
 ABLATED = xr.Dataset(
@@ -62,8 +62,8 @@ def seeded(result):
 
 
 def measured(function):
-    arm = contrasts.Arm(GPT2, xr.Dataset({"a": ("seed", [1.0])}))
-    return arm.estimate(contrasts.Measure("t", "u", function))
+    variant = contrasts.Variant(GPT2, xr.Dataset({"a": ("seed", [1.0])}))
+    return variant.estimate(contrasts.Measure("t", "u", function))
 
 
 def arriving(**changed):
@@ -209,16 +209,16 @@ REFUSED = {
         ["of of a Measure", "function", "'other'"],
     ),
     "candidates that are text": (
-        lambda: contrasts.Arm(GPT2, xr.Dataset(attrs={"candidates": "x"})).candidates,
+        lambda: contrasts.Variant(GPT2, xr.Dataset(attrs={"candidates": "x"})).candidates,
         ["candidates of lab/gpt2 'x'", "whole number"],
     ),
-    "seeds that an arm has not": (
-        lambda: ARM.levels(contrasts.Measure("t", "u", seeded, end=seeded), xr.DataArray([7])),
+    "seeds that a variant has not": (
+        lambda: VARIANT.levels(contrasts.Measure("t", "u", seeded, end=seeded), xr.DataArray([7])),
         ["of_seeds holds 7", "[0]"],
     ),
     "a probability above 1": (
         lambda: contrasts.Contrast(
-            "m", contrasts.Measure("t", "u", seeded), ARM, ARM, "position", ESTIMATE, 2.0, VERDICT
+            "m", contrasts.Measure("t", "u", seeded), VARIANT, VARIANT, "position", ESTIMATE, 2.0, VERDICT
         ),
         ["p_adjusted of Contrast 2.0", "from 0 to 1"],
     ),

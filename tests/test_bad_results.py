@@ -107,7 +107,7 @@ def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
     facts = neolens.anatomy("lab/gpt-neo")
     estimate = seeds.Estimate(1.0, 0.0, 2.0, 3)
     return {
-        "arms that are none": (lambda: contrasts.contrasts([3], {}, "position"), "expected a Arm"),
+        "variants that are none": (lambda: contrasts.contrasts([3], {}, "position"), "expected a Variant"),
         "measures that are none": (
             lambda: contrasts.contrasts([], {"a": 3}, "position"),
             "neolens.stats.contrasts.Measure",
@@ -115,7 +115,7 @@ def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
         "a question": (lambda: contrasts.kind(facts, "positions"), "did you mean position"),
         "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.stats.contrasts.contrasts"),
         "bounds": (lambda: contrasts.Measure("a", "b", len, (2, 1)), "(2, 1): expected the lowest and the highest"),
-        "an arm of text": (lambda: contrasts.Arm("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
+        "a variant of text": (lambda: contrasts.Variant("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
         "encodings that are none": (lambda: findings([3], []), "expected an Encoding"),
         "texts of text": (lambda: Texts("a", "b", "c", (1,)), "tokenize text first"),
         "values of text": (lambda: seeds.mean_ci(np.array(["a"])), "one per seed"),

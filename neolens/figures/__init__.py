@@ -17,7 +17,7 @@ from neolens.figures.inputs import Results
 from neolens.figures.learning import learning
 from neolens.figures.loss_by_position import loss_beyond, loss_without_positions
 from neolens.figures.mass_by_distance import mass_by_distance
-from neolens.figures.measures_by_variant import differences_by_measure, measures_by_arm
+from neolens.figures.measures_by_variant import differences_by_measure, measures_by_variant
 from neolens.figures.patch_heatmap import largest_effect, patch_heatmap
 from neolens.figures.roles_by_head import roles_by_head
 from neolens.figures.saving import save
@@ -64,7 +64,7 @@ __all__ = [
     "loss_beyond",
     "loss_without_positions",
     "mass_by_distance",
-    "measures_by_arm",
+    "measures_by_variant",
     "narrowing_by_distance",
     "part_shares",
     "patch_heatmap",

@@ -1,5 +1,5 @@
-"""Arms side by side, a panel for each measure: every network a point, the mean over seeds with its 95 % interval; and
-what tells arms apart, a row for each measure of each pair."""
+"""Variants side by side, a panel per measure: every network a point, the mean over seeds with its 95 % interval; and
+differences between variants, a row for each measure of each pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neolens.checks import check_choice, check_list, check_type, shown
 from neolens.figures import legends, points, style
 from neolens.figures.style import CELL, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, POSITION_COLOURS, escape
 from neolens.figures.tidy import VALUE
-from neolens.stats.contrasts import Arm, Contrast, Measure, kind
+from neolens.stats.contrasts import Contrast, Measure, Variant, kind
 from neolens.stats.contrasts.differences import KINDS
 from neolens.stats.seeds import FEW
 
@@ -30,28 +30,28 @@ _MOST_PAIRS = len(_PAIR_COLOURS) * len(_PAIR_MARKS)
 _COLOURS = {**KIND_COLOURS, "global and local": LOCAL_COLOUR, **POSITION_COLOURS}
 
 
-def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], question: str) -> go.Figure:
-    """Every measure of every arm: small points are networks, a large one their mean, its bar Student's 95 % interval.
+def measures_by_variant(variants: Sequence[Variant], measures: Mapping[str, Measure], question: str) -> go.Figure:
+    """Every measure of every variant: small points are networks, the large one their mean with Student's 95 % interval.
 
-    Arms are in the colour of what they answer to the question: the kind of their positions, or whether they have local
-    layers. A measure that no arm has is left out.
+    The colour of a variant is its kind of position encoding, or whether it has local layers. A
+    measure that no variant has is left out.
 
     Args:
         question: "attention" or "position".
 
     Raises:
-        TypeError, ValueError: no arms, or none that has any of the measures.
+        TypeError, ValueError: no variants, or none that has any of the measures.
     """
     check_choice(question, "question", KINDS)
-    arms = _all(arms, "arms", Arm, "networks of one architecture, of neolens.stats.contrasts.Arm")
+    variants = _all(variants, "variants", Variant, "networks of one architecture, of neolens.stats.contrasts.Variant")
     if not isinstance(measures, Mapping):
         raise TypeError(f"measures {shown(measures)}: expected a dict from a name to a neolens.stats.contrasts.Measure")
     _all(list(measures.values()), "measures", Measure, "neolens.stats.contrasts.Measure")
-    there = {name: its for name, its in measures.items() if any(one.estimate(its).n for one in arms)}
+    there = {name: its for name, its in measures.items() if any(one.estimate(its).n for one in variants)}
     if not there:
-        raise ValueError("no arm has any of the measures: expected at least one that has a number to draw")
+        raise ValueError("no variant has any of the measures: expected at least one that has a number to draw")
     rows = math.ceil(len(there) / _COLUMNS)
-    height = rows * (CELL * len(arms) + 96)
+    height = rows * (CELL * len(variants) + 96)
     titles = ["<br>".join(textwrap.wrap(f"{escape(its.title)}", 44)) for its in there.values()]
     figure = make_subplots(
         rows, min(_COLUMNS, len(there)), subplot_titles=titles, shared_yaxes="all", horizontal_spacing=0.04,
@@ -59,36 +59,36 @@ def measures_by_arm(arms: Sequence[Arm], measures: Mapping[str, Measure], questi
     )  # fmt: skip
     for number, measure in enumerate(there.values()):
         place = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
-        for one in arms:
+        for one in variants:
             figure.add_traces(_points(one, measure, question), rows=place["row"], cols=place["col"])
         figure.update_xaxes(title={"text": escape(measure.unit), "font": {"size": 11}}, **place)
     figure.update_yaxes(type="category", autorange="reversed", automargin=True)
     figure.update_annotations(font={"size": 12, "color": INK}, selector={"showarrow": False})
-    kinds = ", ".join(f"{escape(one.name)} ({kind(one.facts, question)})" for one in arms)
+    kinds = ", ".join(f"{escape(one.name)} ({kind(one.anatomy, question)})" for one in variants)
     caption = f"{kinds}. Small points: networks, one a seed; large: their mean, with Student's 95 % interval."
-    style.style(figure, f"<b>Arms side by side: {question}</b>", caption, height=height)
+    style.style(figure, f"<b>Variants side by side: {question}</b>", caption, height=height)
     return figure.update_layout(showlegend=False, title_xref="container", title_pad_l=20)
 
 
 def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
-    """What tells two arms apart: the difference of each measure over what the two measure between them, with its 95 %
-    interval, and those of two or three seeds; filled where the corrected p is below 0.05. Pairs differ in their colour,
+    """How two variants differ: the difference of each measure as a share of its largest value, with its 95 % interval,
+    and those of two or three seeds; filled where the corrected p is below 0.05. Pairs differ in their colour,
     and from the fifth on in their mark; beyond 24 these come again, and the caption says so.
 
     The differences of measures of different units are put on one axis by dividing each by the largest value by size
-    that any network of the two arms has: 1 is as large as the measure itself.
+    that any network of the two variants has: 1 is as large as the measure itself.
 
     Raises:
         TypeError, ValueError: nothing to draw.
     """
-    compared = _all(compared, "compared", Contrast, "the differences of arms, of neolens.stats.contrasts.contrasts")
+    compared = _all(compared, "compared", Contrast, "the differences of variants, of neolens.stats.contrasts.contrasts")
     if not compared:
-        raise ValueError("nothing was compared: expected differences of arms, of neolens.stats.contrasts.contrasts")
+        raise ValueError("nothing was compared: expected differences of variants, of neolens.stats.contrasts.contrasts")
     titles = {one.measure: one.what.title for one in compared}
-    pairs = list(dict.fromkeys((one.one.name, one.other.name) for one in compared))
+    pairs = list(dict.fromkeys((one.first.name, one.second.name) for one in compared))
     figure = go.Figure()
     for number, pair in enumerate(pairs):
-        its = [one for one in compared if (one.one.name, one.other.name) == pair]
+        its = [one for one in compared if (one.first.name, one.second.name) == pair]
         offset = min(0.22, 0.8 / len(pairs)) * (number - (len(pairs) - 1) / 2)
         rows = [list(titles).index(one.measure) + offset for one in its]
         name = " less ".join(map(escape, pair))
@@ -97,7 +97,7 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
     labels = ["<br>".join(textwrap.wrap(escape(title), 56)) for title in titles.values()]
     points.name_rows(figure, labels)
     figure.update_yaxes(showgrid=True)
-    figure.update_xaxes(title_text="difference, as a share of the largest value of the two arms", zeroline=False)
+    figure.update_xaxes(title_text="difference, as a share of the largest value of the two variants", zeroline=False)
     caption = (
         "Differences seed by seed, with Student's 95 % interval; small points: the seeds, where there are up to three; "
         "filled: p below 0.05, corrected for all of them (Benjamini and Hochberg). The unit of each is on hover."
@@ -108,7 +108,7 @@ def differences_by_measure(compared: Sequence[Contrast]) -> go.Figure:
         )
     lines = max(label.count("<br>") + 1 for label in labels)
     height = len(titles) * (max(CELL, 18 * lines + 6) + 12 * (len(pairs) - 1)) + 40
-    style.style(figure, "<b>What tells arms apart</b>", caption, height=height)
+    style.style(figure, "<b>Differences between variants</b>", caption, height=height)
     figure.update_layout(showlegend=True, title_xref="container", title_pad_l=20)
     return legends.below(figure)
 
@@ -121,12 +121,12 @@ def _all(values: Any, what: str, kind: type[T], expected: str) -> list[T]:
     return listed
 
 
-def _points(one: Arm, measure: Measure, question: str) -> list[go.Scatter]:
+def _points(one: Variant, measure: Measure, question: str) -> list[go.Scatter]:
     values, its, name = one.values(measure), one.estimate(measure), escape(one.name)
     if values is None or not its.n:
         return [go.Scatter(x=[None], y=[name], showlegend=False, hoverinfo="skip")]
-    called, unit = f"{name} ({kind(one.facts, question)})", escape(measure.unit)
-    colour = _COLOURS[kind(one.facts, question)]
+    called, unit = f"{name} ({kind(one.anatomy, question)})", escape(measure.unit)
+    colour = _COLOURS[kind(one.anatomy, question)]
     seeds = values[np.isfinite(values.values)]
     small = {"color": colour, "size": 5, "opacity": 0.45}
     less, more = (0.0 if np.isnan(end) else abs(end - its.mean) for end in (its.low, its.high))
@@ -167,7 +167,7 @@ def _forest(compared: Sequence[Contrast], rows: Sequence[float], name: str, numb
         for one in compared
     ]
     colour, mark = _PAIR_COLOURS[number % len(_PAIR_COLOURS)], number // len(_PAIR_COLOURS) % len(_PAIR_MARKS)
-    drawn = points.with_intervals(mean, low, high, rows, np.array([one.told_apart for one in compared]), colour)
+    drawn = points.with_intervals(mean, low, high, rows, np.array([one.significant for one in compared]), colour)
     return drawn.update(
         name=name,
         marker_symbol=_PAIR_MARKS[mark],
@@ -204,7 +204,7 @@ def _of_seeds(compared: Sequence[Contrast], rows: Sequence[float], name: str, nu
 
 
 def _largest(one: Contrast) -> float:
-    """The largest value by size of any network of the two arms."""
-    values = [arm.values(one.what) for arm in (one.one, one.other)]
+    """The largest value by size of any network of the two variants."""
+    values = [variant.values(one.what) for variant in (one.first, one.second)]
     sizes = [float(np.nanmax(np.abs(each.values))) for each in values if each is not None and each.notnull().any()]
     return max([*sizes, np.finfo(float).tiny])

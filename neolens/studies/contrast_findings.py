@@ -28,7 +28,7 @@ def _finding(one: Contrast, tested: int, others: dict[str, str]) -> Finding:
     besides = ", ".join(line.partition(":")[0] for line in one.differ_in)
     return of_estimate(
         f"{one.what.title} differs{f' (they differ besides in {besides})' if besides else ''}",
-        f"{one.one.name} - {one.other.name}",
+        f"{one.first.name} - {one.second.name}",
         one.difference,
         one.verdict,
         p=one.p_adjusted,

@@ -58,7 +58,7 @@ SINGLE = {
     *("patch_heatmap", "by_metric", "ablation_heads", "ablation_groups", "ablation_by_distance"),
     *("score_parts", "learning"),
 }
-OTHERS = {"token_circuit", "measures_by_arm", "differences_by_measure", "estimates"}
+OTHERS = {"token_circuit", "measures_by_variant", "differences_by_measure", "estimates"}
 OF_RESULTS = [name for name in drawn.FIGURES if name.split()[0] not in OTHERS]
 
 
@@ -221,9 +221,9 @@ def token_circuit(**given):
     return figures.token_circuit(**{name: square(name) for name in ("circuit", "words", "vectors")} | given)
 
 
-def arms_drawn(**given):
-    valid = {"arms": of("measures_by_arm"), "measures": drawn.MEASURES, "question": "attention"}
-    return figures.measures_by_arm(**valid | given)
+def variants_drawn(**given):
+    valid = {"variants": of("measures_by_variant"), "measures": drawn.MEASURES, "question": "attention"}
+    return figures.measures_by_variant(**valid | given)
 
 
 NO_MATRIX = [None, 3, "x", [1.0], torch.zeros(3), torch.zeros(2, 3, 4), torch.zeros(64, 64, dtype=torch.bool), {}]
@@ -279,9 +279,15 @@ ARGUMENTS = {
         lambda x: token_circuit(axes=x),
         [None, 3, "ab", [], ("a",), ("a", 3), ("a", "b", "c")],
     ),
-    ("measures_by_arm", "arms"): (lambda x: arms_drawn(arms=x), [None, 3, "x", [], {}, [None], [3], xr.Dataset()]),
-    ("measures_by_arm", "measures"): (lambda x: arms_drawn(measures=x), [None, 3, "x", [], {}, {"a": None}, [Measure]]),
-    ("measures_by_arm", "question"): (lambda x: arms_drawn(question=x), [*NO_TEXT, "atention", ""]),
+    ("measures_by_variant", "variants"): (
+        lambda x: variants_drawn(variants=x),
+        [None, 3, "x", [], {}, [None], [3], xr.Dataset()],
+    ),
+    ("measures_by_variant", "measures"): (
+        lambda x: variants_drawn(measures=x),
+        [None, 3, "x", [], {}, {"a": None}, [Measure]],
+    ),
+    ("measures_by_variant", "question"): (lambda x: variants_drawn(question=x), [*NO_TEXT, "atention", ""]),
     ("differences_by_measure", "compared"): (
         figures.differences_by_measure,
         [None, 3, "x", [], {}, [None], [3], xr.Dataset(), ["a"]],

@@ -306,21 +306,21 @@ def student(values):
 
 
 def test_measures_of_arms_and_what_tells_them_apart():
-    rows = cells("measures_by_arm", panel="copies 32 back", model=LOCAL)
+    rows = cells("measures_by_variant", panel="copies 32 back", model=LOCAL)
     assert list(rows) == ["panel", "model", "seed", "value", "unit", "low", "high"]
     assert set(rows["unit"]) == {"share"}
     networks, mean = rows[rows["seed"].notna()], rows[rows["seed"].isna()]
-    found = next(one for one in measured("measures_by_arm") if one.name == LOCAL).result["induction"]
+    found = next(one for one in measured("measures_by_variant") if one.name == LOCAL).result["induction"]
     found = found.sel(distance=32).isel(step=-1)
     assert networks.set_index("seed")["value"].to_dict() == pytest.approx(found.to_series().to_dict())
     assert (one(mean, "value"), networks[["low", "high"]].notna().any(axis=None)) == (near(found.mean()), False)
-    rows = cells("measures_by_arm of positions", panel="loss at the end of training", model=ROTARY)
-    its = next(one for one in measured("measures_by_arm") if one.name == ROTARY).result["loss"].isel(step=-1)
+    rows = cells("measures_by_variant of positions", panel="loss at the end of training", model=ROTARY)
+    its = next(one for one in measured("measures_by_variant") if one.name == ROTARY).result["loss"].isel(step=-1)
     assert rows[rows["seed"].isna()][["value", "low", "high"]].values.tolist()[0] == pytest.approx(
         [float(its.mean()), *student(its.values)]
     )
     for contrast in measured("differences_by_measure"):
-        pair = f"{contrast.one.name} less {contrast.other.name}"
+        pair = f"{contrast.first.name} less {contrast.second.name}"
         (row,) = cells("differences_by_measure", series=pair, measure=contrast.what.title).to_dict("records")
         values = (contrast.difference.mean, contrast.difference.n, contrast.p_adjusted)
         assert (row["difference"], row["seeds"], row["corrected p"]) == pytest.approx(values)

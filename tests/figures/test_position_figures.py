@@ -17,8 +17,8 @@ NAMES = ("lab/gpt2", "lab/pythia-sequential", "lab/nope")
 
 
 @pytest.fixture(scope="module")
-def arms():
-    """Every probe of one network of each kind of positions, as an arm of one seed."""
+def variants():
+    """Every probe of one network of each kind of positions, as a variant of one seed."""
     found = {}
     for name in NAMES:
         model = load(name)
@@ -41,20 +41,20 @@ def test_the_shift_of_instruments_and_of_arms_are_both_drawn():
     np.testing.assert_allclose(line.y, (found["logits"] / found["spread"]).mean("prompt")[1:])
 
 
-def test_a_rotary_line_stands_on_the_level_of_rounding(arms):
-    figure = figures.shift_by_distance(arms)
+def test_a_rotary_line_stands_on_the_level_of_rounding(variants):
+    figure = figures.shift_by_distance(variants)
     rotary = named(figure)["lab/pythia-sequential"]
     assert rotary.line.color == figures.POSITION_COLOURS["rotary"]
     level = figure.layout.shapes[0].y0
-    assert level == pytest.approx(float(arms["lab/pythia-sequential"]["rounding"].mean()))
+    assert level == pytest.approx(float(variants["lab/pythia-sequential"]["rounding"].mean()))
     assert max(rotary.y) < 10 * level
     assert min(named(figure)["lab/gpt2"].y) > 1000 * level
     assert "lab/nope" not in named(figure)
 
 
-def test_every_head_has_its_toeplitz_share_and_its_name(arms):
-    trace = named(figures.toeplitz_shares(arms))["lab/gpt2"]
-    share = arms["lab/gpt2"]["toeplitz_share"].isel(seed=0)
+def test_every_head_has_its_toeplitz_share_and_its_name(variants):
+    trace = named(figures.toeplitz_shares(variants))["lab/gpt2"]
+    share = variants["lab/gpt2"]["toeplitz_share"].isel(seed=0)
     drawn = dict(zip(trace.customdata, trace.y, strict=True))
     assert len(drawn) == 16
     for layer in range(4):
@@ -70,16 +70,16 @@ def test_toeplitz_shares_of_the_instrument_are_the_corrected_ones():
     np.testing.assert_array_equal(np.sort(trace.y), np.sort(found["toeplitz_share_corrected"].values.ravel()))
 
 
-def test_the_kernel_is_that_of_the_best_head_of_a_role(arms):
-    figure = figures.distance_kernels(arms)
-    result = arms["lab/pythia-sequential"].isel(seed=0)
+def test_the_kernel_is_that_of_the_best_head_of_a_role(variants):
+    figure = figures.distance_kernels(variants)
+    result = variants["lab/pythia-sequential"].isel(seed=0)
     score = result["score"].sel(role="previous_token").values
     layer, head = np.argwhere(score == score.max())[0]
     kernel = result["kernel"].isel(layer=layer, head=head).values
     np.testing.assert_allclose(figure.data[1].y, kernel - np.nanmax(kernel))
     assert f"head {layer}.{head}" in figure.data[1].hovertemplate
     with pytest.raises(ValueError, match="no role 'previous'"):
-        figures.distance_kernels(arms, "previous")
+        figures.distance_kernels(variants, "previous")
 
 
 def test_what_single_functions_give_is_drawn_too_or_refused_with_what_would_be():
@@ -101,10 +101,10 @@ def test_what_single_functions_give_is_drawn_too_or_refused_with_what_would_be()
     assert "embedding zero" in str(figures.ablation_groups(ablated).to_json())
 
 
-def test_points_of_cause_are_filled_where_they_are_told_apart(arms):
-    figure = figures.pattern_and_cause(arms)
+def test_points_of_cause_are_filled_where_they_are_told_apart(variants):
+    figure = figures.pattern_and_cause(variants)
     trace = [trace for trace in figure.data if trace.name == "lab/gpt2"][1]  # after the legend's, the first panel's
-    result = arms["lab/gpt2"].isel(seed=0)
+    result = variants["lab/gpt2"].isel(seed=0)
     holds = result["holds"].sel(role="previous_token") == 1
     assert len(trace.x) == int(holds.sum())
     for name, more, symbol in zip(trace.customdata, trace.y, trace.marker.symbol, strict=True):
@@ -114,17 +114,17 @@ def test_points_of_cause_are_filled_where_they_are_told_apart(arms):
         assert symbol.endswith("-open") is not (float(at["more_p_adjusted"]) < 0.05)
 
 
-def test_bands_are_those_of_previous_token_heads(arms):
-    trace = named(figures.band_shares(arms))["lab/pythia-sequential"]
-    result = arms["lab/pythia-sequential"].isel(seed=0)
+def test_bands_are_those_of_previous_token_heads(variants):
+    trace = named(figures.band_shares(variants))["lab/pythia-sequential"]
+    result = variants["lab/pythia-sequential"].isel(seed=0)
     held = result["holds"].sel(role="previous_token") == 1
     expected = result["taken_away"].where(held).values
     np.testing.assert_allclose(np.sort(trace.y), np.sort(expected[np.isfinite(expected)]))
 
 
-def test_the_loss_beyond_is_drawn_smoothed_with_the_end_of_the_context(arms):
-    figure = figures.loss_beyond(arms)
-    loss = arms["lab/nope"]["loss_beyond"].isel(seed=0).values
+def test_the_loss_beyond_is_drawn_smoothed_with_the_end_of_the_context(variants):
+    figure = figures.loss_beyond(variants)
+    loss = variants["lab/nope"]["loss_beyond"].isel(seed=0).values
     line = [trace for trace in figure.data if trace.name == "as trained"][-1]
     assert line.y[200] == pytest.approx(np.nanmean(loss[200 - 15 : 201]))
     assert {shape.x0 for shape in figure.layout.shapes} == {127.5}
@@ -229,8 +229,8 @@ def test_long_prompts_without_positions_are_averaged_and_the_caption_says_over_h
     ],
     ids=lambda draw: draw.__name__,
 )
-def test_a_name_with_markup_is_shown_as_text_and_nothing_to_draw_is_refused(draw, arms):
-    html = draw({f"<b>{name}</b>": arm for name, arm in arms.items()}).to_json()
+def test_a_name_with_markup_is_shown_as_text_and_nothing_to_draw_is_refused(draw, variants):
+    html = draw({f"<b>{name}</b>": variant for name, variant in variants.items()}).to_json()
     assert "<b>lab" not in html.replace("\\u003c", "<")
     with pytest.raises(ValueError, match="no result holds"):
-        draw({"nothing": arms["lab/nope"][["copied_loss"]]})
+        draw({"nothing": variants["lab/nope"][["copied_loss"]]})

@@ -1,4 +1,4 @@
-"""Arms compared: which pairs, how sure, and what is said of them; every number worked by hand or by another library."""
+"""Variants compared: which pairs, how sure, what is claimed; every number worked by hand or by another library."""
 
 import dataclasses
 
@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from neolens.figures.measures_by_variant import differences_by_measure, measures_by_arm
+from neolens.figures.measures_by_variant import differences_by_measure, measures_by_variant
 from neolens.figures.style import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.models import anatomy
 from neolens.stats import contrasts
-from neolens.stats.contrasts import Arm, Measure
+from neolens.stats.contrasts import Measure, Variant
 
 MEASURES = {
     "far": Measure("attention from afar", "share", lambda result: result.get("far")),
@@ -20,24 +20,26 @@ MEASURES = {
 NEO, PLAIN, ROTARY = "lab/gpt-neo", "lab/gpt-neo-global", "lab/pythia"
 
 
-def arm(name, **values):
-    """An arm of made-up numbers, one a seed."""
+def variant(name, **values):
+    """A variant of made-up numbers, one a seed."""
     seeds = range(len(next(iter(values.values()))))
-    return Arm(anatomy(name), xr.Dataset({key: ("seed", its) for key, its in values.items()}, {"seed": list(seeds)}))
+    return Variant(
+        anatomy(name), xr.Dataset({key: ("seed", its) for key, its in values.items()}, {"seed": list(seeds)})
+    )
 
 
 @pytest.fixture
 def three():
     return [
-        arm(PLAIN, far=[0.4, 0.5, 0.6], loss=[1.0, 2.0, 3.0]),
-        arm(NEO, far=[0.1, 0.3, 0.3], loss=[1.0, 2.5, 2.5]),
-        arm(ROTARY, far=[0.9, 0.9, 0.9]),
+        variant(PLAIN, far=[0.4, 0.5, 0.6], loss=[1.0, 2.0, 3.0]),
+        variant(NEO, far=[0.1, 0.3, 0.3], loss=[1.0, 2.5, 2.5]),
+        variant(ROTARY, far=[0.9, 0.9, 0.9]),
     ]
 
 
 def test_the_pair_that_differs_in_attention_alone_is_compared_seed_by_seed_local_first(three):
     far, loss = contrasts.contrasts(three, MEASURES, "attention")
-    assert {(one.one.name, one.other.name) for one in (far, loss)} == {(NEO, PLAIN)}
+    assert {(one.first.name, one.second.name) for one in (far, loss)} == {(NEO, PLAIN)}
     assert far.difference.mean == pytest.approx(-0.8 / 3)
     t = stats.ttest_rel([0.1, 0.3, 0.3], [0.4, 0.5, 0.6])
     assert far.difference.p == pytest.approx(t.pvalue)
@@ -48,7 +50,7 @@ def test_the_pair_that_differs_in_attention_alone_is_compared_seed_by_seed_local
 
 def test_where_no_pair_differs_in_one_thing_alone_all_that_differ_are_compared_with_their_confounds(three):
     found = contrasts.contrasts([three[0], three[2]], MEASURES, "position")
-    assert [(one.measure, one.one.name, one.other.name) for one in found] == [("far", ROTARY, PLAIN)]
+    assert [(one.measure, one.first.name, one.second.name) for one in found] == [("far", ROTARY, PLAIN)]
     assert any(line.startswith("attention and MLP") for line in found[0].differ_in)
     assert contrasts.contrasts([three[0], three[2]], MEASURES, "attention") == []
 
@@ -60,7 +62,7 @@ def test_an_unknown_question_is_refused(three):
 
 def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
     found = contrasts.contrasts(
-        [arm(NEO, far=[0.10, 0.11, 0.12], loss=[1, 2, 3]), arm(PLAIN, far=[0.5, 0.52, 0.51], loss=[3, 1, 2])],
+        [variant(NEO, far=[0.10, 0.11, 0.12], loss=[1, 2, 3]), variant(PLAIN, far=[0.5, 0.52, 0.51], loss=[3, 1, 2])],
         MEASURES,
         "attention",
     )
@@ -75,13 +77,15 @@ def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
 
 def test_a_small_difference_is_not_told_as_0():
     found = contrasts.contrasts(
-        [arm(NEO, far=[0.0010, 0.0011, 0.0012]), arm(PLAIN, far=[0.0030, 0.0031, 0.0031])], MEASURES, "attention"
+        [variant(NEO, far=[0.0010, 0.0011, 0.0012]), variant(PLAIN, far=[0.0030, 0.0031, 0.0031])],
+        MEASURES,
+        "attention",
     )
     assert "attention from afar (share) -0.002 (95 %: -0.0021 to -0.0018, n = 3)" in contrasts.in_short(found)[0]
 
 
 def test_a_pair_that_cannot_be_tested_is_not_told_in_short_and_without_p_at_length():
-    found = contrasts.contrasts([arm(NEO, far=[0.1]), arm(PLAIN, far=[0.4])], MEASURES, "attention")
+    found = contrasts.contrasts([variant(NEO, far=[0.1]), variant(PLAIN, far=[0.4])], MEASURES, "attention")
     assert contrasts.in_short(found) == []
     (said,) = contrasts.told_apart(found)
     assert said.endswith("without interval or p, for there are not two seeds of each: attention from afar -0.30.")
@@ -97,7 +101,7 @@ def test_the_table_of_measures_has_every_arm_and_blanks_where_one_has_none(three
 
 def test_a_contrast_is_recorded_as_plain_values(three):
     noted = contrasts.recorded(contrasts.contrasts(three, MEASURES, "attention")[0])
-    assert (noted["measure"], noted["one"], noted["other"], noted["n"]) == ("far", NEO, PLAIN, 3)
+    assert (noted["measure"], noted["first"], noted["second"], noted["n"]) == ("far", NEO, PLAIN, 3)
     assert noted["differ besides in"] == []
 
 
@@ -117,8 +121,8 @@ def fixed(one):
 
 
 def known(name, **values):
-    """An arm that says how many tokens its random sequences are drawn from."""
-    made = arm(name, **values)
+    """A variant that says how many tokens its random sequences are drawn from."""
+    made = variant(name, **values)
     return dataclasses.replace(made, result=made.result.assign_attrs(candidates=193))
 
 
@@ -137,7 +141,7 @@ def test_losses_at_chance_level_are_not_told_apart_and_do_not_count_for_the_corr
     )
     loss, far = of_measure(found, "loss"), of_measure(found, "far")
     assert stats.ttest_1samp([-0.06, -0.07, -0.06], 0).pvalue < 0.01
-    assert (loss.tested, loss.told_apart, loss.verdict.status) == (False, False, "not measured")
+    assert (loss.tested, loss.significant, loss.verdict.status) == (False, False, "not measured")
     assert np.isnan([loss.p_adjusted, loss.difference.p]).all()
     assert far.p_adjusted == pytest.approx(far.difference.p)  # one comparison
     (short,), (full,) = contrasts.in_short(found), contrasts.told_apart(found)
@@ -151,21 +155,21 @@ def test_losses_at_chance_level_are_not_told_apart_and_do_not_count_for_the_corr
 
 @pytest.mark.parametrize(("loss", "tested"), [(CHANCE - 1e-6, True), (CHANCE, False), (CHANCE + 1e-6, False)])
 def test_a_loss_just_below_chance_level_in_every_seed_is_tested(loss, tested):
-    arms = [known(NEO, loss=[loss, 1.0, 2.0]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
-    (found,) = contrasts.contrasts(arms, {"loss": LIMITED["loss"]}, "attention")
+    variants = [known(NEO, loss=[loss, 1.0, 2.0]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
+    (found,) = contrasts.contrasts(variants, {"loss": LIMITED["loss"]}, "attention")
     assert found.tested == tested
 
 
 def test_chance_level_in_one_arm_alone_is_not_tested_but_its_sign_is_told_where_it_is_certain():
-    arms = [known(NEO, loss=[5.2, 5.3, 5.2]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
-    (found,) = contrasts.contrasts(arms, {"loss": LIMITED["loss"]}, "attention")
+    variants = [known(NEO, loss=[5.2, 5.3, 5.2]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
+    (found,) = contrasts.contrasts(variants, {"loss": LIMITED["loss"]}, "attention")
     assert not found.tested
     assert f"{NEO} is higher all the same, by at least 4.20, 3.80, 4.70" in found.verdict.reason
     assert f"added loss ({NEO} at chance level)" in contrasts.in_short([found])[0]
 
 
 def test_results_that_do_not_say_how_many_tokens_a_guess_is_among_are_taken_to_draw_from_their_vocabulary():
-    old, new = arm(NEO, loss=[5.2]), known(NEO, loss=[5.2])
+    old, new = variant(NEO, loss=[5.2]), known(NEO, loss=[5.2])
     assert (old.candidates, new.candidates) == (204, 193)
     (said,) = contrasts.without_candidates([old, new])
     assert f"{NEO} was measured by an earlier version" in said
@@ -173,19 +177,19 @@ def test_results_that_do_not_say_how_many_tokens_a_guess_is_among_are_taken_to_d
 
 
 def test_a_value_that_an_architecture_fixes_is_exact_and_not_tested():
-    arms = [known(NEO, far=[0.0, 0.0, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
-    (found,) = contrasts.contrasts(arms, FIXED, "attention")
-    assert (found.verdict.status, found.tested, found.told_apart) == ("exact", False, False)
+    variants = [known(NEO, far=[0.0, 0.0, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(variants, FIXED, "attention")
+    assert (found.verdict.status, found.tested, found.significant) == ("exact", False, False)
     assert f"exactly 0 in {NEO}" in found.verdict.claim
     (said,) = contrasts.in_short([found])
     assert "told apart in 0 of 0 measures" in said
     assert f"so not tested: score beyond (exactly 0 in {NEO}; 0.90, 0.91, 0.92 in {PLAIN})." in said
-    assert contrasts.measure_table(arms, FIXED, "attention")[1][0][1] == "exactly 0"
+    assert contrasts.measure_table(variants, FIXED, "attention")[1][0][1] == "exactly 0"
 
 
 def test_a_fixed_value_that_is_not_there_is_contradicted():
-    arms = [known(NEO, far=[0.0, 1e-9, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
-    (found,) = contrasts.contrasts(arms, FIXED, "attention")
+    variants = [known(NEO, far=[0.0, 1e-9, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(variants, FIXED, "attention")
     assert (found.verdict.status, found.tested) == ("contradicted", False)
     assert (
         f"Not what the architecture fixes: score beyond (the architecture fixes the value, but {NEO} differs"
@@ -194,17 +198,17 @@ def test_a_fixed_value_that_is_not_there_is_contradicted():
 
 
 def test_arms_without_a_fixed_value_are_tested():
-    arms = [known("lab/gpt2", far=[0.0, 0.0, 0.0]), known("lab/pythia-sequential", far=[0.9, 0.91, 0.92])]
-    (found,) = contrasts.contrasts(arms, FIXED, "position")
-    assert found.told_apart
+    variants = [known("lab/gpt2", far=[0.0, 0.0, 0.0]), known("lab/pythia-sequential", far=[0.9, 0.91, 0.92])]
+    (found,) = contrasts.contrasts(variants, FIXED, "position")
+    assert found.significant
 
 
 def test_intervals_stay_within_bounds_and_three_seeds_are_shown():
-    arms = [known(NEO, far=[0.0, 0.1, 0.2]), known(PLAIN, far=[0.8, 0.9, 1.0])]
+    variants = [known(NEO, far=[0.0, 0.1, 0.2]), known(PLAIN, far=[0.8, 0.9, 1.0])]
     measures = {"far": Measure("share", "share", lambda its: its["far"], (0.0, 1.0))}
-    (row,) = contrasts.measure_table(arms, measures, "attention")[1]
+    (row,) = contrasts.measure_table(variants, measures, "attention")[1]
     assert row[1:] == ["0.10 (0.00 to 0.35), seeds 0.00, 0.10, 0.20", "0.90 (0.65 to 1.00), seeds 0.80, 0.90, 1.00"]
-    (found,) = contrasts.contrasts(arms, measures, "attention")
+    (found,) = contrasts.contrasts(variants, measures, "attention")
     assert contrasts.contrast_table([found])[1][0][6] == "-0.80, -0.80, -0.80"
     assert contrasts.in_short([found])[0].endswith("seed by seed -0.80, -0.80, -0.80.")
 
@@ -213,7 +217,7 @@ def test_intervals_stay_within_bounds_and_three_seeds_are_shown():
 
 
 def test_every_network_is_a_point_and_every_mean_has_its_interval_in_the_colour_of_the_arm(three):
-    figure = measures_by_arm(three, MEASURES, "attention")
+    figure = measures_by_variant(three, MEASURES, "attention")
     points = {(trace.name, trace.xaxis): trace for trace in figure.data if trace.name}
     np.testing.assert_allclose(points[f"{NEO} (global and local), networks", "x"].x, [0.1, 0.3, 0.3])
     mean = points[f"{NEO} (global and local)", "x"]
@@ -230,16 +234,16 @@ def test_differences_are_drawn_as_shares_of_the_largest_value_filled_where_told_
     trace, seeds = differences_by_measure(compared).data
     assert trace.x[0] == pytest.approx(-0.8 / 3 / 0.6)
     assert trace.customdata[0][1] == pytest.approx(-0.8 / 3)
-    assert [colour == "white" for colour in trace.marker.color] == [not one.told_apart for one in compared]
+    assert [colour == "white" for colour in trace.marker.color] == [not one.significant for one in compared]
     width = compared[0].difference.high - compared[0].difference.mean
     assert trace.error_x.array[0] == pytest.approx(width / 0.6)
     assert list(seeds.x)[:3] == pytest.approx([value / 0.6 for value in compared[0].difference.values])
 
 
 def test_the_rows_of_many_pairs_stay_beside_their_measure():
-    local = [arm(NEO, far=[0.1, 0.2])]
-    plain = [dataclasses.replace(one, facts=dataclasses.replace(one.facts, name=f"m{n}", activation="relu"))
-             for n, one in enumerate([arm(PLAIN, far=[0.3, 0.5])] * 9)]  # fmt: skip
+    local = [variant(NEO, far=[0.1, 0.2])]
+    plain = [dataclasses.replace(one, anatomy=dataclasses.replace(one.anatomy, name=f"m{n}", activation="relu"))
+             for n, one in enumerate([variant(PLAIN, far=[0.3, 0.5])] * 9)]  # fmt: skip
     rows = [y for trace in differences_by_measure(contrasts.contrasts(local + plain, MEASURES, "attention")).data
             for y in trace.y]  # fmt: skip
     assert len(set(rows)) == 9
@@ -247,10 +251,10 @@ def test_the_rows_of_many_pairs_stay_beside_their_measure():
 
 
 def pairs_drawn(pairs):
-    """Differences of one arm from so many others."""
-    local, plain = arm(NEO, far=[0.1, 0.2]), arm(PLAIN, far=[0.3, 0.5])
-    facts = [dataclasses.replace(plain.facts, name=f"m{n}", activation="relu") for n in range(pairs)]
-    others = [dataclasses.replace(plain, facts=one) for one in facts]
+    """Differences of one variant from so many others."""
+    local, plain = variant(NEO, far=[0.1, 0.2]), variant(PLAIN, far=[0.3, 0.5])
+    facts = [dataclasses.replace(plain.anatomy, name=f"m{n}", activation="relu") for n in range(pairs)]
+    others = [dataclasses.replace(plain, anatomy=one) for one in facts]
     return differences_by_measure(contrasts.contrasts([local, *others], MEASURES, "attention"))
 
 
@@ -274,18 +278,20 @@ def test_more_pairs_than_can_be_told_apart_are_drawn_and_the_caption_says_so():
 
 
 def test_nothing_to_draw_is_refused(three):
-    with pytest.raises(ValueError, match="no arm has any of the measures"):
-        measures_by_arm(three[2:], {"loss": MEASURES["loss"]}, "attention")
+    with pytest.raises(ValueError, match="no variant has any of the measures"):
+        measures_by_variant(three[2:], {"loss": MEASURES["loss"]}, "attention")
     with pytest.raises(ValueError, match="nothing was compared"):
         differences_by_measure([])
 
 
 def test_a_hostile_name_is_text_in_both_figures(three):
     hostile = "</script><img src=x onerror=alert(1)>"
-    arms = [Arm(dataclasses.replace(one.facts, name=f"{hostile}{n}"), one.result) for n, one in enumerate(three)]
+    variants = [
+        Variant(dataclasses.replace(one.anatomy, name=f"{hostile}{n}"), one.result) for n, one in enumerate(three)
+    ]
     for figure in (
-        measures_by_arm(arms, MEASURES, "attention"),
-        differences_by_measure(contrasts.contrasts(arms, MEASURES, "attention")),
+        measures_by_variant(variants, MEASURES, "attention"),
+        differences_by_measure(contrasts.contrasts(variants, MEASURES, "attention")),
     ):
         assert "<img" not in figure.to_json()
         assert "&lt;img" in figure.to_json()

@@ -132,7 +132,7 @@ def test_the_record_tells_settings_weights_and_versions(record):
 
 
 def test_differences_are_those_of_the_pair_that_differs_in_one_thing(record, parts):
-    pairs = {(one["one"], one["other"]) for one in record["contrasts"]}
+    pairs = {(one["first"], one["second"]) for one in record["contrasts"]}
     assert pairs == {("lab/gpt-neo@1", "lab/gpt-neo-global@1"), ("lab/pythia-sequential@1", "lab/gpt2@1")}
     assert all(one["differ besides in"] == [] and one["n"] == 1 for one in record["contrasts"])
     by_measure = {one["measure"]: one for one in record["contrasts"]}
@@ -144,7 +144,7 @@ def test_differences_are_those_of_the_pair_that_differs_in_one_thing(record, par
 
 def test_measures_are_read_out_of_what_was_measured(parts):
     found = [Found({1: parts[name]}) for name in MODELS]
-    alternating = mixed([one.facts for one in found])
+    alternating = mixed([one.anatomy for one in found])
     assert alternating.name == "lab/gpt-neo@1"
     neo, plain = (numbers(one, alternating).result.isel(seed=0) for one in found[:2])
     cut = parts["lab/gpt-neo-global@1"]["ablation_cut"].sel(distance=31)
@@ -159,7 +159,7 @@ def test_measures_are_read_out_of_what_was_measured(parts):
 
 def test_what_ends_at_chance_level_or_is_fixed_by_an_architecture_is_not_compared(record):
     """Without layers 0 and 2 both networks guess among the 193 words that sequences are drawn from: ln 193 = 5.26."""
-    rows = {row["measure"]: row for row in record["contrasts"] if row["one"] == "lab/gpt-neo@1"}
+    rows = {row["measure"]: row for row in record["contrasts"] if row["first"] == "lab/gpt-neo@1"}
     beyond, cut = rows["beyond_global"], rows["cut_local"]
     assert (beyond["status"], beyond["p_adjusted"]) == ("not measured", None)
     assert beyond["reason"].startswith("ends at chance level in lab/gpt-neo@1 (5.")

@@ -11,7 +11,7 @@ import xarray as xr
 
 import neolens
 from neolens.stats import contrasts, seeds, verdicts
-from neolens.stats.contrasts import Arm, Measure
+from neolens.stats.contrasts import Measure, Variant
 from neolens.studies import Finding, findings
 from neolens.studies.contrast_findings import of_contrasts
 from neolens.studies.finding import StudyWarning, as_csv, of_estimate, sentence, table, value, verdict
@@ -139,15 +139,15 @@ def test_contrasts_are_findings_with_the_significant_ones_first():
         "near": Measure("near accuracy", "share", lambda result: result["near"]),
     }
 
-    def arm(name, far, near):
+    def variant(name, far, near):
         result = xr.Dataset({"far": ("seed", far), "near": ("seed", near)}, coords={"seed": [0, 1, 2]})
-        return Arm(neolens.anatomy(name), result)
+        return Variant(neolens.anatomy(name), result)
 
-    arms = [
-        arm("lab/gpt-neo-global", [0.9, 0.91, 0.92], [0.5, 0.6, 0.4]),
-        arm("lab/gpt-neo", [0.1, 0.1, 0.1], [0.4, 0.6, 0.5]),
+    variants = [
+        variant("lab/gpt-neo-global", [0.9, 0.91, 0.92], [0.5, 0.6, 0.4]),
+        variant("lab/gpt-neo", [0.1, 0.1, 0.1], [0.4, 0.6, 0.5]),
     ]
-    far, near = of_contrasts(contrasts.contrasts(arms, measure, "attention"), question="q", figure="f")
+    far, near = of_contrasts(contrasts.contrasts(variants, measure, "attention"), question="q", figure="f")
     assert (far.claim, far.verdict, far.comparisons, far.unit) == ("far accuracy differs", "supported", 2, "share")
     assert (near.claim, near.verdict) == ("near accuracy differs", "not significant")
     assert far.estimate == pytest.approx(-0.81)

@@ -33,7 +33,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder that the experiment wrote for three arms, few prompts."""
+    """The folder that the experiment wrote for three variants, few prompts."""
     out = tmp_path_factory.mktemp("job") / "out"
     assert call("--models", *MODELS, "--out", out, "--prompts", "8") == 0
     return out
@@ -118,13 +118,13 @@ def test_differences_between_arms_are_paired_t_tests_corrected_together(record, 
     rows = record["contrasts"]
     raw = {}
     for number, row in enumerate(rows):
-        arms = [
+        variants = [
             MEASURES[row["measure"]].of(result.sel(model=row[side]).dropna("shift", how="all"))
             if row["measure"] == "shift"
             else MEASURES[row["measure"]].of(result.sel(model=row[side]))
-            for side in ("one", "other")
+            for side in ("first", "second")
         ]
-        apart = (arms[0] - arms[1]).dropna("seed")
+        apart = (variants[0] - variants[1]).dropna("seed")
         assert row["n"] == apart.size
         assert row["mean"] == pytest.approx(float(apart.mean()), rel=1e-5, abs=1e-9)
         if apart.size > 1 and row["status"] in ("supported", "not significant"):
@@ -136,7 +136,7 @@ def test_differences_between_arms_are_paired_t_tests_corrected_together(record, 
 
 
 def test_effects_that_end_at_chance_level_or_at_ceiling_and_what_rotation_fixes_are_not_tested(record):
-    ours = [r for r in record["contrasts"] if (r["one"], r["other"]) == ("lab/pythia-sequential", "lab/gpt2")]
+    ours = [r for r in record["contrasts"] if (r["first"], r["second"]) == ("lab/pythia-sequential", "lab/gpt2")]
     status = {row["measure"]: row["status"] for row in ours}
     assert status["shift"] == "exact"  # rotary scores depend on distance alone
     limits = {row["measure"]: row["reason"] for row in ours if row["reason"].startswith("ends at")}
@@ -147,7 +147,7 @@ def test_effects_that_end_at_chance_level_or_at_ceiling_and_what_rotation_fixes_
 
 def test_every_number_of_a_told_difference_is_in_its_contrast(record):
     (said,) = [text for text in record["findings"] if text.startswith("lab/pythia-sequential (rotary) less lab/gpt2")]
-    ours = [r for r in record["contrasts"] if (r["one"], r["other"]) == ("lab/pythia-sequential", "lab/gpt2")]
+    ours = [r for r in record["contrasts"] if (r["first"], r["second"]) == ("lab/pythia-sequential", "lab/gpt2")]
     tested = [row for row in ours if row["p_adjusted"] is not None]
     apart = [row for row in tested if row["p_adjusted"] < 0.05]
     assert f"told apart in {len(apart)} of {len(tested)} measures" in said
@@ -160,7 +160,7 @@ def test_every_number_of_a_told_difference_is_in_its_contrast(record):
 
 def test_the_first_layer_of_a_rotary_network_is_distance_alone_and_that_is_told_apart(record):
     (row,) = [
-        r for r in record["contrasts"] if (r["measure"], r["other"]) == ("toeplitz_first", "lab/gpt2") and r["n"] == 3
+        r for r in record["contrasts"] if (r["measure"], r["second"]) == ("toeplitz_first", "lab/gpt2") and r["n"] == 3
     ]
     assert row["low"] > 0.3
     assert row["p_adjusted"] < 0.05
@@ -168,10 +168,10 @@ def test_the_first_layer_of_a_rotary_network_is_distance_alone_and_that_is_told_
 
 def test_bands_are_told_with_their_shares(record, result):
     (said,) = [text for text in record["findings"] if text.startswith("Previous-token heads")]
-    arm = result.sel(model="lab/pythia-sequential")
-    holds = arm["holds"].sel(role="previous_token") == 1
+    variant = result.sel(model="lab/pythia-sequential")
+    holds = variant["holds"].sel(role="previous_token") == 1
     for band in (0, 1):
-        shares = arm["taken_away"].sel(band=band).where(holds).mean(("layer", "head"))
+        shares = variant["taken_away"].sel(band=band).where(holds).mean(("layer", "head"))
         assert re.search(rf"band {band} \(wavelength [\d.]+ tokens\) {float(shares.mean()):.2f} ", said)
 
 
@@ -183,14 +183,14 @@ def test_what_is_not_told_apart_is_not_said_to_be_alike_and_one_network_has_no_p
     whole = xr.Dataset(its, coords=coords)
     (three,) = encodings_words._bands([Encoding(facts, whole)])
     p = stats.ttest_1samp([0.3, 0.1, 0.5], 0).pvalue
-    assert f"Which of bands 0 and 1 they live on more is not told apart (p = {p:.2g}, corrected for 1 arm)" in three
+    assert f"Which of bands 0 and 1 they live on more is not told apart (p = {p:.2g}, corrected for 1 variant)" in three
     (alone,) = encodings_words._bands([Encoding(facts, whole.isel(seed=[0]))])
     assert "Most goes with band 0, without a p: there are not two seeds." in alone
 
 
 def test_arms_without_a_common_seed_are_said_not_to_be_compared():
-    one, other = arm("lab/gpt2", **made_up([1, 2, 3])), arm("lab/pythia-sequential", **made_up([1, 2, 3]))
-    apart = [Encoding(one.facts, one.result.isel(seed=[0])), Encoding(other.facts, other.result.isel(seed=[1]))]
+    one, other = variant("lab/gpt2", **made_up([1, 2, 3])), variant("lab/pythia-sequential", **made_up([1, 2, 3]))
+    apart = [Encoding(one.anatomy, one.result.isel(seed=[0])), Encoding(other.anatomy, other.result.isel(seed=[1]))]
     assert contrasts(apart) == []
     assert warnings(apart)[-1] == (
         "lab/gpt2 and lab/pythia-sequential have no seed in common, and so are not compared."
@@ -222,8 +222,8 @@ def test_a_report_shows_every_figure_and_the_command(done):
 # What is compared -------------------------------------------------------------------------------------------
 
 
-def arm(name, **variables):
-    """An arm with made-up numbers: by seed, or with the axes that a measure takes a mean or a maximum over."""
+def variant(name, **variables):
+    """A variant with made-up numbers: by seed, or with the axes that a measure takes a mean or a maximum over."""
     facts = dataclasses.replace(anatomy(name), name=name)
     return Encoding(facts, xr.Dataset(variables, coords={"seed": [0, 1, 2], "role": ["previous_token", "induction"]}))
 
@@ -241,37 +241,37 @@ def made_up(loss):
 
 
 def test_arms_that_differ_in_positions_alone_are_compared_and_others_only_where_there_are_none():
-    every = [arm(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/pythia-sequential", "lab/pythia")]
-    pairs = {(one.one.name, one.other.name) for one in contrasts(every)}
+    every = [variant(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/pythia-sequential", "lab/pythia")]
+    pairs = {(one.first.name, one.second.name) for one in contrasts(every)}
     assert pairs == {("lab/pythia-sequential", "lab/gpt2")}
     confounded = contrasts([every[0], every[2]])
-    assert {(one.one.name, one.other.name) for one in confounded} == {("lab/pythia", "lab/gpt2")}
+    assert {(one.first.name, one.second.name) for one in confounded} == {("lab/pythia", "lab/gpt2")}
     assert confounded[0].differ_in == ["attention and MLP: sequential (lab/gpt2); parallel (lab/pythia)"] or (
         confounded[0].differ_in == ["attention and MLP: parallel (lab/pythia); sequential (lab/gpt2)"]
     )
 
 
 def test_arms_of_one_kind_of_positions_are_not_compared():
-    assert contrasts([arm(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/gpt-neo-global")]) == []
+    assert contrasts([variant(name, **made_up([1, 2, 3])) for name in ("lab/gpt2", "lab/gpt-neo-global")]) == []
 
 
 def test_a_difference_worked_by_hand_is_told_apart_and_an_equal_one_is_not():
     absolute, rotary = (
-        arm("lab/gpt2", **made_up([0.1, 0.2, 0.3])),
-        arm("lab/pythia-sequential", **made_up([3.1, 3.21, 3.29])),
+        variant("lab/gpt2", **made_up([0.1, 0.2, 0.3])),
+        variant("lab/pythia-sequential", **made_up([3.1, 3.21, 3.29])),
     )
     by_measure = {one.measure: one for one in contrasts([absolute, rotary])}
     loss = by_measure["copied_loss"]
     assert loss.difference.mean == pytest.approx(3.0)
-    assert loss.told_apart
-    assert not by_measure["induction"].told_apart
+    assert loss.significant
+    assert not by_measure["induction"].significant
     said = findings([], list(by_measure.values()))
     assert "told apart in 1 of 8 measures: loss where a copy is predicted" in said[0]
     assert "best induction head" in said[0].split("Not told apart in")[1]
 
 
 def test_the_table_of_measures_is_blank_where_an_arm_has_none():
-    header, rows = measure_table([arm("lab/nope", **made_up([1, 2, 3]))])
+    header, rows = measure_table([variant("lab/nope", **made_up([1, 2, 3]))])
     assert header == ["measure", "lab/nope (none)"]
     cells = {row[0]: row[1] for row in rows}
     assert cells["taking positions away adds to that loss (nats a token)"] == ""

@@ -5,15 +5,15 @@ by seed. A difference is significant, not significant, exact by construction, or
 chance level or at its ceiling.
 """
 
-from neolens.stats.contrasts.arms import Arm, Measure, Values, limit_in_words, without_candidates
 from neolens.stats.contrasts.differences import Contrast, contrasts, kind, recorded
+from neolens.stats.contrasts.variants import Measure, Values, Variant, limit_in_words, without_candidates
 from neolens.stats.contrasts.words import contrast_table, in_short, measure_table, told_apart
 
 __all__ = [
-    "Arm",
     "Contrast",
     "Measure",
     "Values",
+    "Variant",
     "contrast_table",
     "contrasts",
     "in_short",

@@ -1,4 +1,4 @@
-"""What is said of differences between arms, in sentences and tables: what is significant, exact, at a limit, or not."""
+"""Differences between variants in tables: what is significant, exact, at a limit, or not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from neolens.checks import check_records
-from neolens.stats.contrasts.arms import Arm, Measure, limit_in_words
 from neolens.stats.contrasts.differences import Contrast, check_asked, kind
+from neolens.stats.contrasts.variants import Measure, Variant, limit_in_words
 from neolens.stats.seeds import Estimate, each_seed, format_estimate
 from neolens.stats.verdicts import Verdict
 from neolens.wording import count, join
@@ -28,8 +28,8 @@ def told_apart(compared: Sequence[Contrast]) -> list[str]:
             said.append(f"{who}, without interval or p, for there are not two seeds of each: {'; '.join(each)}.")
             continue
         tried = [one for one in its if one.tested]
-        apart = [_difference(one) for one in tried if one.told_apart]
-        alike = [one.what.title for one in tried if not one.told_apart]
+        apart = [_difference(one) for one in tried if one.significant]
+        alike = [one.what.title for one in tried if not one.significant]
         text = (
             f"{who}: told apart in "
             f"{len(apart)} of {len(tried)} measures{': ' if apart else ''}{'; '.join(apart)}. Not told apart in "
@@ -49,8 +49,8 @@ def in_short(compared: Sequence[Contrast]) -> list[str]:
         if all(one.difference.n < 2 for one in its):
             continue
         tried = sorted((one for one in its if one.tested), key=lambda one: one.p_adjusted)
-        apart = [_difference(one) for one in tried if one.told_apart]
-        alike = [one for one in tried if not one.told_apart]
+        apart = [_difference(one) for one in tried if one.significant]
+        alike = [one for one in tried if not one.significant]
         text = (
             f"{_who(its[0], 'minus')}: told apart in {len(apart)} of {count(len(tried), 'measure')} (p below 0.05, "
             f"corrected for {count(tested, 'comparison')}){': ' if apart else ''}{'; '.join(apart)}."
@@ -64,29 +64,30 @@ def in_short(compared: Sequence[Contrast]) -> list[str]:
     return said
 
 
-def measure_table(arms: Sequence[Arm], measures: Mapping[str, Measure], question: str) -> tuple[list[str], list[Row]]:
-    """Header and a row a measure: its mean over seeds and 95 % interval in each arm, two or three seeds one by one, the
-    number of seeds where not all have it, and whether it ends at chance level or at its ceiling; blank where none has
-    it."""
-    check_asked(arms, measures, question)
+def measure_table(
+    variants: Sequence[Variant], measures: Mapping[str, Measure], question: str
+) -> tuple[list[str], list[Row]]:
+    """Header and a row per measure: its mean over seeds and 95 % interval in each variant, two or three seeds one by
+    one, the number of seeds where not all have it, and whether it ends at a limit; blank where no seed has it."""
+    check_asked(variants, measures, question)
     rows: list[Row] = []
     for measure in measures.values():
-        cells: list[str | int | float | None] = [_cell(one, measure) for one in arms]
+        cells: list[str | int | float | None] = [_cell(one, measure) for one in variants]
         rows.append([f"{measure.title} ({measure.unit})", *cells])
-    return ["measure", *(f"{one.name} ({kind(one.facts, question)})" for one in arms)], rows
+    return ["measure", *(f"{one.name} ({kind(one.anatomy, question)})" for one in variants)], rows
 
 
 def contrast_table(compared: Sequence[Contrast]) -> tuple[list[str], list[Row]]:
     """Header and a row for each measure of each pair: the difference, its interval, its seeds, corrected p, what is
     claimed or why nothing was tested, and confounds."""
-    header = ["measure", "arms", "difference", "low", "high", "seeds", "seed by seed", "corrected p", "verdict"]
+    header = ["measure", "variants", "difference", "low", "high", "seeds", "seed by seed", "corrected p", "verdict"]
     rows: list[Row] = []
     for one in check_records(compared, "compared", Contrast, "neolens.stats.contrasts.contrasts"):
         its = one.difference
         besides = "; ".join(line.partition(":")[0] for line in one.differ_in) or "nothing"
-        arms = f"{one.one.name} less {one.other.name}"
+        variants = f"{one.first.name} less {one.second.name}"
         each = each_seed(its, _form(its, "+"))
-        rows.append([one.what.title, arms, its.mean, its.low, its.high, its.n, each, one.p_adjusted])
+        rows.append([one.what.title, variants, its.mean, its.low, its.high, its.n, each, one.p_adjusted])
         rows[-1] += [one.verdict.status if one.tested else _with_reason(one.verdict), besides]
     return [*header, "differ besides in"], rows
 
@@ -113,16 +114,18 @@ def _fixed(one: Contrast) -> str:
     if one.verdict.status == "contradicted":
         return one.verdict.reason
     parts = []
-    for arm in (one.one, one.other):
-        estimate = arm.estimate(one.what)
-        value = f"exactly {one.what.fixed}" if arm.fixes(one.what) else each_seed(estimate) or format_estimate(estimate)
-        parts.append(f"{value} in {arm.name}")
+    for variant in (one.first, one.second):
+        estimate = variant.estimate(one.what)
+        value = (
+            f"exactly {one.what.fixed}" if variant.fixes(one.what) else each_seed(estimate) or format_estimate(estimate)
+        )
+        parts.append(f"{value} in {variant.name}")
     return "; ".join(parts)
 
 
 def _marked(one: Contrast) -> str:
-    """` (at chance level in lab/gpt2)`, and so on; nothing where no value of either arm is at a limit."""
-    words = {arm.name: limit_in_words(arm.levels(one.what)) for arm in (one.one, one.other)}
+    """` (at chance level in lab/gpt2)`, and so on; nothing where no value of either variant is at a limit."""
+    words = {variant.name: limit_in_words(variant.levels(one.what)) for variant in (one.first, one.second)}
     if len(set(words.values())) == 1:
         return f" ({next(iter(words.values()))})" if any(words.values()) else ""
     return f" ({'; '.join(f'{name} {text}' for name, text in words.items() if text)})"
@@ -135,7 +138,7 @@ def _with_reason(verdict: Verdict) -> str:
 def _by_pair(compared: Sequence[Contrast]) -> list[list[Contrast]]:
     pairs: dict[tuple[str, str], list[Contrast]] = {}
     for one in check_records(compared, "compared", Contrast, "neolens.stats.contrasts.contrasts"):
-        pairs.setdefault((one.one.name, one.other.name), []).append(one)
+        pairs.setdefault((one.first.name, one.second.name), []).append(one)
     return list(pairs.values())
 
 
@@ -146,7 +149,7 @@ def _tested(compared: Sequence[Contrast]) -> int:
 def _who(one: Contrast, between: str = "less") -> str:
     besides = [line.partition(":")[0] for line in one.differ_in]
     alone = f"differ besides in {join(besides)}" if besides else f"differ in {_ALONE[one.question]} alone"
-    here, there = (f"{its.name} ({kind(its.facts, one.question)})" for its in (one.one, one.other))
+    here, there = (f"{its.name} ({kind(its.anatomy, one.question)})" for its in (one.first, one.second))
     return f"{here} {between} {there}, which {alone}"
 
 
@@ -162,7 +165,7 @@ def _form(its: Estimate, sign: str = "") -> str:
     return f"{sign}.2g" if abs(its.mean) < 0.005 else f"{sign}.2f"
 
 
-def _cell(one: Arm, measure: Measure) -> str:
+def _cell(one: Variant, measure: Measure) -> str:
     its = one.estimate(measure)
     if not its.n:
         return ""

@@ -20,6 +20,14 @@ from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS
 from neolens.studies.contrast_findings import of_contrasts
 from neolens.studies.finding import Finding, StudyWarning, of_estimate
+from neolens.studies.head_ablation.findings import warnings as ablation_warnings
+from neolens.studies.ioi.findings import SOLVED, solves
+from neolens.studies.ioi.findings import warnings as object_warnings
+from neolens.studies.local_vs_global.findings import warnings as attention_warnings
+from neolens.studies.rotary_vs_absolute.findings import loss_beyond_context, rotary_bands, shift_changes_predictions
+from neolens.studies.rotary_vs_absolute.findings import warnings as position_warnings
+from neolens.studies.window_reach.findings import layers_needed
+from neolens.studies.window_reach.findings import warnings as reach_warnings
 from neolens.wording import join, two_digits
 
 LOCAL = "What do local layers do that global layers do not?"
@@ -50,7 +58,7 @@ def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
 
 
 def _alternating(found: Sequence[Found]) -> list[Found]:
-    return [one for one in found if kind(one.facts, "attention") == "global and local"]
+    return [one for one in found if kind(one.anatomy, "attention") == "global and local"]
 
 
 def _beyond_the_window(found: Sequence[Found]) -> list[Finding]:

@@ -42,7 +42,7 @@ TASK = "induction"
 
 @dataclass(frozen=True)
 class Found:
-    """Everything that was measured of one arm.
+    """Everything that was measured of one variant.
 
     Raises:
         ValueError: a network without a part that all have, or seeds that were measured on different texts.
@@ -79,15 +79,15 @@ class Found:
     @property
     def near_far(self) -> NearFar:
         """What that distance is called in sentences about this model."""
-        return of_anatomies(self.window, self.report or [self.facts], self.name)
+        return of_anatomies(self.window, self.report or [self.anatomy], self.name)
 
     @cached_property
-    def facts(self) -> Anatomy:
+    def anatomy(self) -> Anatomy:
         return from_record(self.first["attention"].attrs["anatomy"])
 
     @property
     def name(self) -> str:
-        return self.facts.name
+        return self.anatomy.name
 
     @property
     def seeds(self) -> list[int]:
@@ -101,7 +101,7 @@ class Found:
     @cached_property
     def encoding(self) -> Encoding:
         """The probes of positions, over seeds."""
-        return Encoding(self.facts, over_seeds(self._each("positions"), self.seeds))
+        return Encoding(self.anatomy, over_seeds(self._each("positions"), self.seeds))
 
     @cached_property
     def carriers(self) -> Carriers | None:
@@ -115,7 +115,7 @@ class Found:
         """What each network needs its kinds of layers for."""
         found = (
             need_summary.needs(
-                self.facts,
+                self.anatomy,
                 its["ablation_text"],
                 its["ablation_repeats"].assign_attrs(candidates_of(its)),
                 its["ablation_cut"],

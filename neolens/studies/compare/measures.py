@@ -12,7 +12,7 @@ from neolens.checks.annotations import checked
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.scores import share_beyond
-from neolens.stats.contrasts import Arm, Contrast, Measure, contrasts, kind
+from neolens.stats.contrasts import Contrast, Measure, Variant, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
 from neolens.studies.compare.found import TASK, Found, candidates_of
 from neolens.studies.head_ablation.comparisons import MASKED
@@ -54,7 +54,7 @@ def mixed(anatomies: Sequence[Anatomy]) -> Anatomy | None:
 
 @checked
 def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[str, Measure]:
-    """Name -> measure, for arms of `numbers`.
+    """Name -> measure, for variants of `numbers`.
 
     Args:
         alternating: of `mixed`; its local and its global layers are cut at the window, or ablated, in every model.
@@ -73,8 +73,8 @@ def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[
 
 
 @checked
-def numbers(found: Found, alternating: Anatomy | None) -> Arm:
-    """The measures of every network of an arm, by seed; NaN where a network has none, such as what is left of an
+def numbers(found: Found, alternating: Anatomy | None) -> Variant:
+    """The measures of every network of a variant, by seed; NaN where a network has none, such as what is left of an
     answer in one that does not answer. Coordinates such as `end_beyond_local` are the losses at which effects end."""
     each = [
         _attention(parts["attention"], found.window) | _ablation(need, alternating)
@@ -87,19 +87,19 @@ def numbers(found: Found, alternating: Anatomy | None) -> Arm:
     variables = {name: ("seed", [its.get(name, np.nan) for its in each]) for name in names}
     result = xr.Dataset(variables, coords={"seed": found.seeds})
     result = result.set_coords([name for name in names if name.startswith(_END)])
-    return Arm(found.facts, result.assign_attrs(window=found.window, **candidates_of(found.first)))
+    return Variant(found.anatomy, result.assign_attrs(window=found.window, **candidates_of(found.first)))
 
 
 @checked
 def split_of(found: Sequence[Found]) -> NearFar | None:
-    """The distance that separates near from far in a report of these arms."""
-    return of_anatomies(found[0].window, [one.facts for one in found]) if found else None
+    """The distance that separates near from far in a report of these variants."""
+    return of_anatomies(found[0].window, [one.anatomy for one in found]) if found else None
 
 
 def compared(found: Sequence[Found]) -> list[Contrast]:
-    """Every measure of every two arms that differ in attention alone (see `neolens.stats.contrasts.contrasts`)."""
+    """Every measure of every two variants that differ in attention alone (see `neolens.stats.contrasts.contrasts`)."""
     check_records(found, "found", Found, "neolens.studies.compare.found")
-    alternating = mixed([one.facts for one in found])
+    alternating = mixed([one.anatomy for one in found])
     return contrasts([numbers(one, alternating) for one in found], measures(alternating, split_of(found)), "attention")
 
 
@@ -118,20 +118,20 @@ def _measure(name: str, title: str, unit: str, alternating: Anatomy | None) -> M
     return Measure(title, unit, of, bounds, deviation=_fixed(name, alternating))
 
 
-def _fixed(name: str, alternating: Anatomy | None) -> Callable[[Arm], xr.DataArray | None] | None:
-    """The values themselves of arms that must have exactly 0: what layers that see no farther than the window attend
-    to beyond it, and lose there."""
+def _fixed(name: str, alternating: Anatomy | None) -> Callable[[Variant], xr.DataArray | None] | None:
+    """The values themselves of variants that must have exactly 0: what layers that see no farther than the window
+    attend to beyond it, and lose there."""
     if name not in ("share_beyond", "induction_beyond") and not name.startswith(f"{MASKED}_"):
         return None
 
-    def deviation(arm: Arm) -> xr.DataArray | None:
-        layers = list(range(arm.facts.layers))
+    def deviation(variant: Variant) -> xr.DataArray | None:
+        layers = list(range(variant.anatomy.layers))
         if name.startswith(f"{MASKED}_"):
             assert alternating is not None
             layers = list(alternating.layers_of_kind(name.removeprefix(f"{MASKED}_")))
-        spans = [arm.facts.attention[layer].window for layer in layers if layer < arm.facts.layers]
-        exact = len(spans) > 0 and all(span is not None and span <= arm.result.attrs["window"] for span in spans)
-        return arm.result.get(name) if exact else None
+        spans = [variant.anatomy.attention[layer].window for layer in layers if layer < variant.anatomy.layers]
+        exact = len(spans) > 0 and all(span is not None and span <= variant.result.attrs["window"] for span in spans)
+        return variant.result.get(name) if exact else None
 
     return deviation
 

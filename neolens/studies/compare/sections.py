@@ -1,4 +1,4 @@
-"""What the report draws: the measures side by side first, then a section per question, from results alone."""
+"""What the report draws below its first screen: a section for each instrument, from results alone."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from neolens import figures, report, views
-from neolens.models.describe import differences, differences_title
 from neolens.near_far import NearFar
-from neolens.stats.contrasts import contrast_table, measure_table
+from neolens.stats.contrasts import contrast_table, kind, measure_table
 from neolens.studies import inputs
+from neolens.studies.compare.figures import accuracy_by_distance
+from neolens.studies.compare.findings import ABLATED, MEASURES, OBJECT, POSITIONS, WINDOW, Contrasts
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import measures, mixed, numbers, split_of
-from neolens.studies.compare.summary import Contrasts, alone, attentions, kind_table, strongest_table
+from neolens.studies.compare.tables import alone, kind_table, strongest_table
 from neolens.studies.head_ablation import tables as need_tables
 from neolens.studies.ioi.study import HEADS, ROLES
 from neolens.studies.ioi.summary import Circuit, of_site
-from neolens.studies.ioi.text import finding, head_table, published_table, task_table
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.ioi.tables import head_table, published_table, task_table
 from neolens.studies.local_vs_global.study import TEXT_SCORES, on_repeats
-from neolens.studies.rotary_vs_absolute import text as position_text
+from neolens.studies.rotary_vs_absolute import tables as position_tables
 from neolens.studies.rotary_vs_absolute.study import HEADS as ROLE_HEADS
 from neolens.studies.rotary_vs_absolute.study import drawn
-from neolens.studies.rotary_vs_absolute.text import in_detail
 from neolens.studies.study import Measured, Summary
 from neolens.studies.window_reach import tables as reach_tables
-from neolens.studies.window_reach import text as reach_text
 
 MEASURED = "Means over seeds, with Student's 95 % intervals; n: seeds, where not all have one."
 COMPARED = (
+<<<<<<< HEAD
     "Differences seed by seed, of variants that differ in {} alone (of all that differ in it, where there are none). p: "
     "Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
+=======
+    "Differences seed by seed, of variants that differ in {} alone (of all that differ in it, where there are none). "
+    "p: Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
+>>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
 )
 KINDS = "Means over the heads and layers of a kind and over prompts, then over seeds, with Student's 95 % intervals."
 FIRST = "Of the first network of each model."
@@ -50,6 +53,7 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     yield from patterns(found)
 
 
+<<<<<<< HEAD
 def first_figure(found: Sequence[Found], contrasts: Contrasts) -> report.Figure | None:
     """Accuracy against the distance of the answer, of the variants that are compared first."""
     results = {one.name: one.carriers.results[TASK] for one in found if one.carriers is not None}
@@ -65,6 +69,14 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
     yield report.Heading(WINDOW)
     results = {one.name: one.results[TASK] for one in reach}
     yield report.Figure(figures.narrowing_by_distance(results))
+=======
+def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Iterator[report.Block]:
+    """Every measure of every variant, and the differences between variants."""
+    yield report.Heading("Measures")
+    alternating = mixed([one.anatomy for one in found])
+    variants, asked = [numbers(one, alternating) for one in found], measures(alternating, split_of(found))
+    yield report.Figure(figures.measures_by_variant(variants, asked, "attention"))
+>>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
     yield report.Folded(
         "Accuracy of every model, where the answer is, and what each change of windows removes",
         [
@@ -75,7 +87,24 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
     )
 
 
+<<<<<<< HEAD
 def attention_by_kind(found: Sequence[Found], texts: str) -> Iterator[report.Block]:
+=======
+def confounds(found: Sequence[Found]) -> Iterator[report.Block]:
+    """What is confounded with positions, and which pairs differ in one thing alone."""
+    anatomies = [one.anatomy for one in found]
+    yield report.Heading("What is confounded and what is not")
+    on_positions = [differences_title(anatomies, "position"), *differences(anatomies, "position")]
+    yield report.Paragraph("Asked about position. " + "\n\n".join(on_positions))
+    for question in ("attention", "position"):
+        pairs = [f"{one} and {other}" for one, other in alone(found, question)]
+        yield report.Paragraph(
+            f"Pairs that differ in {question} alone: {'; '.join(pairs) or 'none, so no difference has this one cause'}."
+        )
+
+
+def where_they_look(found: Sequence[Found], texts: str) -> Iterator[report.Block]:
+>>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
     """Attention by kind of layer, on text and on repeated sequences."""
     scores = {one.name: one.first["attention"] for one in found}
     inside = int(found[0].first["ablation_repeats"]["distance"].min()) + 1
@@ -141,7 +170,7 @@ def indirect_object(found: Sequence[Found]) -> Iterator[report.Block]:
 def all_measures(found: Sequence[Found], contrasts: Contrasts) -> Iterator[report.Block]:
     """The differences between variants, every measure of every variant, and what is confounded."""
     yield report.Heading(MEASURES)
-    alternating = mixed([one.facts for one in found])
+    alternating = mixed([one.anatomy for one in found])
     variants, compared = [numbers(one, alternating) for one in found], measures(alternating, split_of(found))
     for contrast, what in zip(contrasts, ("attention", "positions"), strict=True):
         if contrast:
@@ -150,7 +179,7 @@ def all_measures(found: Sequence[Found], contrasts: Contrasts) -> Iterator[repor
     yield report.Folded(
         "Every measure of every model",
         [
-            report.Figure(figures.measures_by_arm(variants, compared, "attention")),
+            report.Figure(figures.measures_by_variant(variants, compared, "attention")),
             report.Table(*measure_table(variants, compared, "attention"), caption=MEASURED),
             report.Table(*position_tables.measure_table([one.encoding for one in found]), caption=MEASURED),
         ],
@@ -171,6 +200,11 @@ def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
         view = views.attention_view(shown["token"].values.tolist(), shown["pattern"].values, labels, title=one.name)
         figure = report.Figure(view, f"{one.name}, the first network: {PATTERNS}")
         yield report.Folded(f"{one.name}: attention patterns", [figure]) if at else figure
+
+
+def alternating_first(found: Sequence[Found]) -> list[Found]:
+    """Models with both kinds of layers, then the others."""
+    return sorted(found, key=lambda one: kind(one.anatomy, "attention") != "global and local")
 
 
 def _maps(circuit: Circuit) -> list[Any]:

@@ -1,4 +1,4 @@
-"""One network under every probe of positions, as one labelled result; and the same over the seeds of an arm."""
+"""One network under every probe of positions, as one labelled result; and the same over the seeds of a variant."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def texts(model: Any, *, prompts: int, seed: int = 0, prepend_bos: bool = True) 
     """
     check_model(model)
     prompts, seed = check_whole(prompts, "prompts", 1, 100_000), check_seed(seed)
-    facts = model.anatomy
-    if facts.context < 32:
-        raise ValueError(f"{facts.name} has a context of {facts.context} tokens: expected at least 32 to move in")
-    n = min(facts.context // 4, 64, max(LEAST, longest_repeat(model)))
-    room = facts.context - (2 * n + 1)
-    period = min(PERIOD, facts.context // 8)
-    few = max(1, min(prompts, LONG_TOKENS // (2 * facts.context)))
+    anatomy = model.anatomy
+    if anatomy.context < 32:
+        raise ValueError(f"{anatomy.name} has a context of {anatomy.context} tokens: expected at least 32 to move in")
+    n = min(anatomy.context // 4, 64, max(LEAST, longest_repeat(model)))
+    room = anatomy.context - (2 * n + 1)
+    period = min(PERIOD, anatomy.context // 8)
+    few = max(1, min(prompts, LONG_TOKENS // (2 * anatomy.context)))
     draw: dict[str, Any] = {"seed": seed, "prepend_bos": prepend_bos}
     words = random_tokens(model, period + 1, prompts=few, **draw)
-    copies = -(-2 * facts.context // period)
+    copies = -(-2 * anatomy.context // period)
     return Texts(
         random_repeats(model, n, prompts=prompts, **draw),
         random_tokens(model, min(64, 2 * n + 1), prompts=8 * prompts, **draw),
-        torch.cat([words[:, :1], words[:, 1:].repeat(1, copies)], dim=1)[:, : 2 * facts.context],
+        torch.cat([words[:, :1], words[:, 1:].repeat(1, copies)], dim=1)[:, : 2 * anatomy.context],
         tuple(sorted({*(2**power for power in range(room.bit_length())), room})),
     )
 
@@ -138,7 +138,7 @@ def probe(model: Any, asked: Texts) -> xr.Dataset:
 
 
 def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
-    """The networks of an arm as one result with a `seed` axis; provenance is that of the first, but for the
+    """The networks of a variant as one result with a `seed` axis; provenance is that of the first, but for the
     fingerprints, which are all there."""
     networks = check_list(networks, "networks", "results of neolens.studies.rotary_vs_absolute.measure")
     seeds = check_whole_numbers(seeds, "seeds", 0)
@@ -156,7 +156,7 @@ def over_seeds(networks: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Datas
 
 
 def _heads(model: Any, asked: Texts) -> dict[str, xr.DataArray]:
-    within = asked.repeats.shape[1] // 4  # alike in all arms, whatever their windows
+    within = asked.repeats.shape[1] // 4  # alike in all variants, whatever their windows
     found = roles(model, asked.repeats, within=within, causes=True, progress=False)
     at_once = _all_at_once(model, asked, {str(role): heads_of(found, role) for role in found["role"].values})
     found = found.assign(holds=found["holds"].astype(float)).drop_vars("controls")

@@ -9,9 +9,9 @@ ablating them next to random heads of the same layer? What is lost when position
 and for rotation, which frequencies previous-token heads live on (cf. Barbero et al. 2024, arXiv 2410.06205)? And what
 becomes of the loss as a text runs past the context?
 
-Public checkpoints differ in everything at once. The lab's arms lab/gpt2 and lab/pythia-sequential differ in their
+Public checkpoints differ in everything at once. The lab's variants lab/gpt2 and lab/pythia-sequential differ in their
 positions alone, lab/pythia also in its parallel block, and lab/nope has no positions. Each is asked with all its seeds,
-which are the sample: intervals are Student's over seeds, arms are compared seed by seed, p is corrected for every
+which are the sample: intervals are Student's over seeds, variants are compared seed by seed, p is corrected for every
 measure of every pair that is tested (Benjamini and Hochberg 1995); what is exact by construction, or ends at chance
 level or at ceiling, is not. Takes half a minute of one core for the lab's twelve networks; in
 large models rounding is judged by a copy of the weights in float64. Expect that shifts move absolute models and no
@@ -45,7 +45,7 @@ MEASURED = (
     "away by the mean of the learned embeddings at every token, or by not rotating. n: seeds, where not all have one."
 )
 COMPARED = (
-    "Differences seed by seed, of arms that differ in their positions alone (of all, where there are none). p: "
+    "Differences seed by seed, of variants that differ in their positions alone (of all, where there are none). p: "
     "Student's t, corrected for all rows that have one (Benjamini and Hochberg). A difference between models that "
     "differ besides in something else is not yet an effect of their positions."
 )

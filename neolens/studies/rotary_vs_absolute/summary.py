@@ -1,4 +1,4 @@
-"""What arms are compared by: one number a network, and the differences between arms, seed by seed."""
+"""What variants are compared by: one number a network, and the differences between variants, seed by seed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import xarray as xr
 from neolens.checks import check_list, check_type
 from neolens.checks.labels import check_axes
 from neolens.results import check_result
-from neolens.stats.contrasts import Arm, Contrast, Measure
-from neolens.stats.contrasts import contrasts as of_arms
+from neolens.stats.contrasts import Contrast, Measure, Variant
+from neolens.stats.contrasts import contrasts as of_variants
 from neolens.stats.verdicts import ROUNDING
 
 
 @dataclass(frozen=True)
-class Encoding(Arm):
-    """What was found in one arm: all of its networks, by seed, of `probe.over_seeds`."""
+class Encoding(Variant):
+    """What was found in one variant: all of its networks, by seed, of `probe.over_seeds`."""
 
     @property
     def kind(self) -> str:
         """The kind of its positions: absolute, rotary or none."""
-        return self.facts.position.kind
+        return self.anatomy.position.kind
 
 
 _AXES_OF = {
@@ -73,12 +73,12 @@ def _farthest(result: xr.Dataset) -> xr.DataArray | None:
     return xr.apply_ufunc(np.log10, moved)
 
 
-def _shift_deviation(arm: Arm) -> xr.DataArray | None:
+def _shift_deviation(variant: Variant) -> xr.DataArray | None:
     """How far a shift moves the logits of rotary positions in float64, beyond rounding: scores depend on distance
     alone, so it is exactly 0. None for absolute positions."""
-    if arm.facts.position.kind == "absolute" or "shift_exact" not in arm.result:
+    if variant.anatomy.position.kind == "absolute" or "shift_exact" not in variant.result:
         return None
-    moved = arm.result["shift_exact"].isel(shift=-1, drop=True)
+    moved = variant.result["shift_exact"].isel(shift=-1, drop=True)
     return moved.where(~(moved < ROUNDING), 0.0)
 
 
@@ -177,6 +177,6 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def contrasts(found: Sequence[Encoding]) -> list[Contrast]:
-    """Every measure of every two arms that differ in their positions alone; of all whose positions differ, where there
-    is no such pair (see `neolens.stats.contrasts.contrasts`)."""
-    return of_arms(check_encodings(found, PROBED), MEASURES, "position")
+    """Every measure of every two variants that differ in their positions alone; of all whose positions differ, where
+    there is no such pair (see `neolens.stats.contrasts.contrasts`)."""
+    return of_variants(check_encodings(found, PROBED), MEASURES, "position")

@@ -1,7 +1,7 @@
 """What position encodings do, in sentences and tables: said only as far as the numbers say it.
 
-A difference between two arms is told with its interval over seeds and its p, corrected for every measure of every pair
-(see `measures.contrasts`); where the arms differ in more than their positions, the sentence says so.
+A difference between two variants is told with its interval over seeds and its p, corrected for every measure of every
+pair (see `measures.contrasts`); where the variants differ in more than their positions, the sentence says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COPIES = 1.0
 
 
 def findings(found: Sequence[Encoding], compared: Sequence[Contrast]) -> list[str]:
-    """The answer in sentences: what tells arms apart, the shift, rotary bands, and texts beyond the context."""
+    """The answer in sentences: what tells variants apart, the shift, rotary bands, and texts beyond the context."""
     shifts = " ".join(_shifted(one) for one in check_encodings(found) if "shift_logits" in one.result)
     return [*contrasts.told_apart(compared), *([shifts] if shifts else []), *in_detail(found)]
 
@@ -83,7 +83,7 @@ def _uncontrolled(one: Encoding) -> list[Verdict]:
 
 
 def measure_table(found: Sequence[Encoding]) -> tuple[list[str], list[Row]]:
-    """Header and a row a measure: its mean over seeds and 95 % interval in each arm."""
+    """Header and a row a measure: its mean over seeds and 95 % interval in each variant."""
     return contrasts.measure_table(check_encodings(found, PROBED), MEASURES, "position")
 
 
@@ -134,7 +134,7 @@ def _shifted(one: Encoding) -> str:
 
 
 def _bands(found: Sequence[Encoding]) -> list[str]:
-    """Which bands previous-token heads live on; the two that take most are compared, corrected over the arms."""
+    """Which bands previous-token heads live on; the two that take most are compared, corrected over the variants."""
     estimates = {one.name: band_estimates(one) for one in found}
     estimates = {name: its for name, its in estimates.items() if any(band.n for band in its.values())}
     ranked = {name: sorted(its, key=lambda band: -its[band].mean) for name, its in estimates.items()}
@@ -157,11 +157,11 @@ def _bands(found: Sequence[Encoding]) -> list[str]:
     return said
 
 
-def _most(order: Sequence[int], p: float, arms: int) -> str:
+def _most(order: Sequence[int], p: float, variants: int) -> str:
     """Which band takes most, as far as that is told apart."""
     if not np.isfinite(p):
         return f"Most goes with band {order[0]}, without a p: there are not two seeds."
-    among = f"p = {p:.2g}, corrected for {arms} arm{'s' if arms > 1 else ''}"
+    among = f"p = {p:.2g}, corrected for {variants} variant{'s' if variants > 1 else ''}"
     if p < ALPHA:
         return f"They live most on band {order[0]} ({among})."
     return f"Which of bands {order[0]} and {order[1]} they live on more is not told apart ({among})."
@@ -183,7 +183,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
         here, there = (_short(seeds.mean_ci(part[one.name], LOSS)) for part in (inside, beyond))
         p = f", corrected p = {adjusted[one.name]:.2g}" if np.isfinite(adjusted[one.name]) else ""
         text = (
-            f"On periodic texts of twice the context of {one.facts.context}, the loss of {one.name} is {here} nats a "
+            f"On periodic texts of twice the context of {one.anatomy.context}, the loss of {one.name} is {here} nats a "
             f"token in the last quarter of the context and {there} in the last quarter of the text, a difference of "
             f"{format_estimate(more[one.name])}{p}"
         )
@@ -195,7 +195,7 @@ def _beyond(found: Sequence[Encoding]) -> list[str]:
 
 
 def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
-    """The loss in the last quarter of the context, and of a text twice as long, of an arm with `loss_beyond`."""
+    """The loss in the last quarter of the context, and of a text twice as long, of a variant with `loss_beyond`."""
     check_encoding(one, variables=["loss_beyond"])
     inside, beyond = (seeds.mean_ci(_part(one, "loss_beyond", far), LOSS) for far in (False, True))
     return inside, beyond
@@ -203,7 +203,7 @@ def last_quarters(one: Encoding) -> tuple[Estimate, Estimate]:
 
 def _part(one: Encoding, variable: str, beyond: bool) -> xr.DataArray:
     """The mean loss by seed in the last quarter of the context, or of a text twice as long."""
-    context = one.facts.context
+    context = one.anatomy.context
     end, size = (2 * context, context // 2) if beyond else (context, context // 4)
     return one.result[variable].sel(pos=slice(end - size, end - 1)).mean("pos")
 

@@ -1,4 +1,4 @@
-"""Arms: the networks of one architecture, and what is measured of them, one number per network."""
+"""Variants: the networks of one architecture, and what is measured of them, one number per network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neolens.stats.seeds import UNBOUNDED, Estimate
 from neolens.stats.verdicts import Levels, Scale
 
 Values = Callable[[xr.Dataset], xr.DataArray | None]
-"""Reads a value by seed out of the result of an arm; None where the result does not have it."""
+"""Reads a value by seed out of the result of a variant; None where the result does not have it."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Measure:
     title: str
     unit: str
     of: Values
-    """By seed; None where the result of an arm does not have it."""
+    """By seed; None where the result of a variant does not have it."""
     bounds: tuple[float | int, float | int] = UNBOUNDED
     """The lowest and the highest value that is possible."""
     end: Values | None = None
     """The loss or accuracy at which the effect ends, by seed; None where no guess and no ceiling limits the measure."""
     scale: Scale = "loss"
     """What `end` is."""
-    deviation: Callable[[Arm], xr.DataArray | None] | None = None
-    """By how much an arm deviates from the value that its architecture fixes, by seed; None where it fixes none."""
+    deviation: Callable[[Variant], xr.DataArray | None] | None = None
+    """By how much a variant deviates from the value that its architecture fixes, by seed; None where it fixes none."""
     fixed: str = "0"
     """The value that an architecture fixes."""
 
@@ -57,36 +57,36 @@ _OPTIONAL = {"of": " that reads a value by seed", "end": ", or None", "deviation
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What was found in one arm: all of its networks, by seed.
+class Variant:
+    """What was found in one variant: all of its networks, by seed.
 
     Raises:
         TypeError: no anatomy, or no dataset.
     """
 
-    facts: Anatomy
+    anatomy: Anatomy
     result: xr.Dataset
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
         check_type(
-            self.facts, f"facts of {kind}", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')"
+            self.anatomy, f"anatomy of {kind}", Anatomy, "the anatomy of a model, such as neolens.anatomy('lab/gpt2')"
         )
         check_type(self.result, f"result of {kind}", xr.Dataset, "a dataset of all networks, by seed")
 
     @property
     def name(self) -> str:
-        return self.facts.name
+        return self.anatomy.name
 
     @property
     def candidates(self) -> int:
         """How many tokens random sequences are drawn from, among which a guess is; the size of the vocabulary, which
         is as many or a few more, in results of earlier versions, which do not say."""
-        recorded = self.result.attrs.get("candidates", self.facts.d_vocab)
+        recorded = self.result.attrs.get("candidates", self.anatomy.d_vocab)
         return check_whole(recorded, f"attribute candidates of {self.name}", 1)
 
     def values(self, measure: Measure) -> xr.DataArray | None:
-        """A measure by seed; None where the arm does not have it."""
+        """A measure by seed; None where the variant does not have it."""
         check_type(measure, "measure", Measure, "a neolens.stats.contrasts.Measure")
         return _by_seed(measure.of, self.result, f"value of {measure.title!r} in {self.name}")
 
@@ -141,7 +141,7 @@ def _by_seed(read: Callable[[Any], Any], result: Any, what: str) -> xr.DataArray
 
 def limit_in_words(levels: Levels | None) -> str:
     """`at chance level in 2 of 3 networks`, `at ceiling`; nothing where no value is at a limit."""
-    expected = "Levels, as Arm.levels returns them, or None"
+    expected = "Levels, as Variant.levels returns them, or None"
     if levels is None or not any(check_type(levels, "levels", Levels, expected).limits):
         return ""
     count, all_of = sum(one is not None for one in levels.limits), len(levels.limits)
@@ -149,11 +149,11 @@ def limit_in_words(levels: Levels | None) -> str:
     return f"at {kinds}" + (f" in {count} of {all_of} networks" if count < all_of else "")
 
 
-def without_candidates(arms: Sequence[Arm]) -> list[str]:
-    """A warning for each arm of an earlier version, whose chance level is that of its whole vocabulary."""
+def without_candidates(variants: Sequence[Variant]) -> list[str]:
+    """A warning for each variant of an earlier version, whose chance level is that of its whole vocabulary."""
     unknown = [
         one
-        for one in check_records(arms, "arms", Arm, "neolens.studies.compare.measures.numbers")
+        for one in check_records(variants, "variants", Variant, "neolens.studies.compare.measures.numbers")
         if "candidates" not in one.result.attrs
     ]
     return [verdicts.unknown_candidates(one.name, one.candidates) for one in unknown]
