@@ -21,11 +21,12 @@ from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import exact_by_construction
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS
+from neolens.studies.finding import value
 from neolens.studies.ioi.text import SOLVED, solves
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global.tables import exact_checks
 from neolens.studies.rotary_vs_absolute.summary import MEASURES
 from neolens.studies.rotary_vs_absolute.text import last_quarters, shift
-from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.findings import layers_needed
 from neolens.studies.window_reach.summary import Carriers, Side
 from neolens.wording import join
 
@@ -47,7 +48,7 @@ def laws(attentions: Mapping[str, xr.Dataset]) -> str:
     local = {name: its for name, its in attentions.items() if (its["attention_kind"] == "local").any()}
     if not local:
         return "No network here has local layers, so there is no law of windows to test."
-    if broken := [name for name, its in local.items() if not attention_text.laws_hold({name: its})]:
+    if broken := [name for name, its in local.items() if not all(check.passes for check in exact_checks({name: its}))]:
         return f"A law of windows that has to hold exactly is broken in {join(broken)}: see the table of laws."
     said = [text for law, text in _LAWS.items() if all(law in its.attrs for its in local.values())]
     if not said:
@@ -193,11 +194,8 @@ def _with_seeds(its: Estimate, form: str = ".2f") -> str:
 
 
 def _through(found: Carriers) -> str:
-    """`16 and 32 tokens back through layer 2 (layer 2 0.98 to 1.00), 64 tokens back through layers 2 and 0 (...)`."""
-    return ", ".join(
-        f"{join(list(map(str, one.distances)))} tokens back through {one.through} ({one.removed or one.reason})"
-        for one in arrivals(found, TASK)
-    )
+    """`16 and 32 tokens back: needs layer 2 (0.98 of the effect), 64 tokens back: needs layers 2 and 0 (...)`."""
+    return "; ".join(f"{one.claim.partition(', ')[2]} ({value(one) or one.reason})" for one in layers_needed(found))
 
 
 def _answers(found: Carriers) -> list[Side]:
@@ -210,7 +208,7 @@ def _left(found: Carriers) -> str:
     most = max(_answers(found), key=lambda one: one.left)
     return (
         f" With every layer restricted to it {_percent(most.left)} of the effect is left at most, at "
-        f"{most.distances[0]} tokens (95 % interval up to {_percent(most.left_interval[1])})."
+        f"{most.distances[0]} tokens (95 % interval up to {_percent(1 - most.removed.low)})."
     )
 
 

@@ -17,7 +17,7 @@ from neolens.studies.head_ablation import tables as need_tables
 from neolens.studies.ioi.study import HEADS, ROLES
 from neolens.studies.ioi.summary import Circuit, of_site
 from neolens.studies.ioi.text import finding, head_table, published_table, task_table
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.local_vs_global.study import TEXT_SCORES, on_repeats
 from neolens.studies.rotary_vs_absolute import text as position_text
 from neolens.studies.rotary_vs_absolute.study import HEADS as ROLE_HEADS
@@ -25,7 +25,6 @@ from neolens.studies.rotary_vs_absolute.study import drawn
 from neolens.studies.rotary_vs_absolute.text import in_detail
 from neolens.studies.study import Measured, Summary
 from neolens.studies.window_reach import tables as reach_tables
-from neolens.studies.window_reach import text as reach_text
 
 MEASURED = "Means over seeds, with Student's 95 % intervals; n: seeds, where not all have one."
 COMPARED = (
@@ -89,7 +88,7 @@ def where_they_look(found: Sequence[Found], texts: str) -> Iterator[report.Block
     yield report.Heading("Where local and global layers look")
     if texts:
         yield report.Paragraph(f"Text: {texts}.")
-    yield report.Table(*attention_text.law_table(attentions(found)))
+    yield report.Table(*attention_tables.check_table(attentions(found)))
     yield report.Figure(figures.mass_by_distance(scores), f"Where attention lies. {FIRST}")
     yield report.Figure(figures.scores_by_kind(scores, TEXT_SCORES), f"Every head on text. {FIRST}")
     yield report.Folded(
@@ -114,7 +113,6 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
     yield report.Folded(
         "Model by model: where the answer stands, and what each change takes away",
         [
-            *(report.Paragraph(text) for one in carriers for text in reach_text.findings(one)),
             report.Figure(figures.places_by_distance(held)),
             report.Table(*reach_tables.change_table(carriers, TASK)),
         ],

@@ -25,11 +25,12 @@ from neolens.studies.compare.measures import SCORE_BOUNDS, compared, split_of
 from neolens.studies.head_ablation import text as need_text
 from neolens.studies.ioi import text as ioi_text
 from neolens.studies.ioi.text import solves
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global import findings as attention_findings
+from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.rotary_vs_absolute import summary as position_summary
 from neolens.studies.rotary_vs_absolute import text as position_text
 from neolens.studies.study import ExactCheck, Measured, Summary
-from neolens.studies.window_reach import text as reach_text
+from neolens.studies.window_reach import findings as reach_findings
 
 Row = list[str | int | float | None]
 Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
@@ -54,9 +55,7 @@ def summarise(measured: Measured) -> Summary:
 def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     """The laws of windows, in every network."""
     found, _ = summary.content
-    return (
-        ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in attention_text.laws(attentions(found))
-    )
+    yield from attention_tables.exact_checks(attentions(found))
 
 
 @checked
@@ -111,7 +110,8 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
         for model, parts in left_out.items()
         for part, reason in parts.items()
     ]
-    said += attention_text.warnings({one.name: one.first["attention"] for one in found}, found[0].window)
+    scores = {one.name: one.first["attention"] for one in found}
+    said += [warning.text for warning in attention_findings.warnings(scores, found[0].window)]
     said += position_text.warnings([one.encoding for one in found])
     said += [text for one in found for text in _unable(one)]
     names = [one.name for one in found]
@@ -127,7 +127,7 @@ def kind_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
     for one in found:
         each = [by_kind(parts["attention"], one.window) for parts in one.networks.values()]
         for its_kind in each[0]["attention_kind"].values.tolist():
-            for score, title in attention_text.column_titles(one.near_far).items():
+            for score, title in attention_tables.column_titles(one.near_far).items():
                 values = np.array([float(its[score].sel(attention_kind=its_kind)) for its in each])
                 its = seeds.mean_ci(values, SCORE_BOUNDS[score])
                 row: Row = [f"{one.name}, {its_kind}", title, its.mean, its.low, its.high, its.n]
@@ -176,5 +176,5 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
 
 def _unable(one: Found) -> list[str]:
     said = [text for its in one.circuits for text in ioi_text.warnings(its)]
-    said += reach_text.warnings(one.carriers) if one.carriers is not None else []
+    said += [warning.text for warning in reach_findings.warnings(one.carriers)] if one.carriers is not None else []
     return said + [text for need in one.needs for text in need_text.warnings(need)]
