@@ -4,13 +4,14 @@ from neolens.stats.verdicts.causes import (
     NATS,
     NEEDED,
     ROUNDING,
-    Arrival,
+    NeededLayers,
     arrives_through,
     more_than_controls,
     needed_layers,
     shift_changes_output,
 )
 from neolens.stats.verdicts.limits import CEILING, NEAR_CHANCE, Levels, Limit, Scale, limit, limited, unknown_candidates
+from neolens.stats.verdicts.threshold import at_least
 from neolens.stats.verdicts.verdict import (
     Status,
     Verdict,
@@ -26,13 +27,14 @@ __all__ = [
     "NEAR_CHANCE",
     "NEEDED",
     "ROUNDING",
-    "Arrival",
     "Levels",
     "Limit",
+    "NeededLayers",
     "Scale",
     "Status",
     "Verdict",
     "arrives_through",
+    "at_least",
     "exact_by_construction",
     "largest_significant",
     "limit",

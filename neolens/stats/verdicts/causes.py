@@ -5,18 +5,16 @@ arrives, and whether a shift of all positions changes the output. Pure functions
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from neolens.checks import shown
-from neolens.checks.annotations import Count, Probability, Text, check_as_many, checked
-from neolens.stats import ALPHA
-from neolens.stats.verdicts.verdict import Status, Verdict
-from neolens.wording import join
+from neolens.checks.annotations import Count, Probability, Text, check_annotated, checked
+from neolens.stats.verdicts.verdict import Status, Verdict, significance
 
 NEEDED = 0.1
 """The share of the effect of the source token that restricting a layer must remove for the layer to be needed."""
@@ -35,40 +33,39 @@ def more_than_controls(
     """Whether ablating heads with a role adds more to the loss than ablating control heads, which do not have it.
 
     Args:
-        heads: what is ablated, such as `head 2.1 of lab/gpt2` or `all induction heads of lab/gpt2`.
-        count: how many heads that is.
-        effect: what ablating them adds to the loss, in nats per token.
-        more: how much more than control heads.
-        p: of `more`, corrected; NaN where there is none.
-        where: where control heads are drawn, such as `layer 2` or `the network`.
-        controls: heads there without the role.
+        heads: what is ablated, such as `all induction heads of lab/gpt2`, `count` heads.
+        effect: what that adds to the loss, in nats per token; `more` than control heads, with its corrected `p`.
+        where: where control heads are drawn, such as `layer 2`, with so many `controls`, heads without the role.
     """
     claim = f"ablating {heads} adds more to the loss than ablating as many control heads of {where}"
+    if untested := _no_control(count, more, where, controls):
+        return Verdict(claim, "not measured", untested)
+    verdict = significance(claim, p, f"{effect:.2f} nats per token, {more:+.2f} more than control heads")
+    return replace(verdict, status="contradicted") if verdict.status == "supported" and more <= 0 else verdict
+
+
+def _no_control(count: int, more: float, where: str, controls: int) -> str:
+    """Why heads with a role cannot be compared with control heads; empty where they can."""
     if not count:
-        return Verdict(claim, "not measured", "no head has the role")
-    if not controls:
-        return Verdict(claim, "not measured", f"no control: every head of {where} has the role")
+        return "no head has the role"
     if controls < count:
-        have = f"only {controls} head{'s' if controls > 1 else ''} of {where} {'do' if controls > 1 else 'does'} not"
-        return Verdict(claim, "not measured", f"no control: {count} heads have the role and {have}")
-    if not math.isfinite(more):
-        return Verdict(claim, "not measured", "no control heads were ablated")
-    reason = f"{effect:.2f} nats per token, {more:+.2f} more than control heads"
-    if not math.isfinite(p):
-        return Verdict(claim, "not measured", f"{reason}, without a p")
-    status: Status = "not significant" if p >= ALPHA else "supported" if more > 0 else "contradicted"
-    return Verdict(claim, status, f"{reason}, corrected p = {p:.2g}")
+        return f"no control: {controls} heads of {where} without the role, {count} with it"
+    return "" if math.isfinite(more) else "no control heads were ablated"
 
 
 @dataclass(frozen=True)
-class Arrival(Verdict):
-    """A verdict on the layers through which an answer arrives, at distances that agree."""
+class NeededLayers:
+    """Through which layers an answer arrives at distances that agree."""
 
     distances: tuple[int, ...]
-    through: str
-    """Such as `global layers 2 and 0 in seeds 0, 1 and 2`."""
-    removed: str
-    """The share of the effect of the source token that restricting each of these layers removes."""
+    seeds: Mapping[tuple[int, ...], Sequence[int]]
+    """Needed layers, that which removes most first -> the seeds in which exactly these are needed; the most seeds
+    first. Seeds in which no layer is needed are left out."""
+    status: Status
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_annotated(self)
 
 
 def needed_layers(
@@ -82,7 +79,6 @@ def needed_layers(
 
 @checked
 def arrives_through(
-    subject: Text,
     distances: Sequence[int],
     seeds: Sequence[int],
     shares: Float[np.ndarray, "seed distance layer"],
@@ -90,36 +86,34 @@ def arrives_through(
     answers: Bool[np.ndarray, "seed distance"],
     *,
     restricted_to: Text,
-    kinds: Sequence[str] = (),
-) -> list[Arrival]:
-    """Through which layers an answer arrives, a verdict for each group of distances at which the same layers are
-    needed in every seed; distances that disagree are never pooled.
+) -> list[NeededLayers]:
+    """Through which layers an answer arrives, for each group of distances at which the same layers are needed in every
+    seed; distances that disagree are never pooled.
 
     `supported` where a layer is needed, `not significant` where no single one is, `not measured` where no network
     answers.
 
     Args:
-        subject: task and model, such as `the answer to induction in lab/gpt-neo`.
         shares: of the effect of the source token that restricting a layer removes; NaN where a layer was not
             restricted, as it is local already.
         significant: whether each share is, corrected for all of them.
         answers: whether a network answers at a distance; where it does not, its shares mean nothing.
         restricted_to: what a layer was restricted to, such as `the window of 16 tokens`.
-        kinds: the kind of attention of each layer where layers differ.
     """
     answers = _array(answers, "answers", bool, (len(seeds), len(distances)))
     shares = _array(shares, "shares", float, (*answers.shape, None))
-    if len(kinds):
-        check_as_many(kinds=kinds, layers=range(shares.shape[-1]))
     needed = needed_layers(shares, significant) & answers[..., None]
     groups: dict[bytes, list[int]] = {}
     for at in range(len(distances)):
         groups.setdefault(np.concatenate([needed[:, at].ravel(), answers[:, at]]).tobytes(), []).append(at)
     return [
-        _at(subject, [distances[at] for at in group], seeds, shares[:, group], needed[:, group[0]],
-            answers[:, group[0]], restricted_to, kinds)
+        NeededLayers(
+            tuple(distances[at] for at in group),
+            _by_layers(shares[:, group].mean(1), needed[:, group[0]], seeds),
+            *_status(needed[:, group], shares[answers[:, group[0]]][:, group], restricted_to),
+        )
         for group in groups.values()
-    ]  # fmt: skip
+    ]
 
 
 def _array(value: Any, what: str, kind: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
@@ -142,100 +136,48 @@ def _array(value: Any, what: str, kind: type, shape: tuple[int | None, ...] | No
     return numbers.astype(kind)
 
 
-def _at(
-    subject: str,
-    distances: Sequence[int],
-    seeds: Sequence[int],
-    shares: Float[np.ndarray, "seed distance layer"],
-    needed: Bool[np.ndarray, "seed layer"],
-    answering: Bool[np.ndarray, " seed"],
-    restricted_to: str,
-    kinds: Sequence[str],
-) -> Arrival:
-    """One group of distances, at which the same layers are needed."""
+def _by_layers(
+    shares: Float[np.ndarray, "seed layer"], needed: Bool[np.ndarray, "seed layer"], seeds: Sequence[int]
+) -> dict[tuple[int, ...], list[int]]:
+    """`NeededLayers.seeds`."""
     cases: dict[tuple[int, ...], list[int]] = {}
-    for seed in np.flatnonzero(answering):
-        by_share = np.argsort(-shares[seed].mean(0), kind="stable").tolist()
+    for seed in np.flatnonzero(needed.any(-1)):
+        by_share = np.argsort(-shares[seed], kind="stable").tolist()
         order = tuple(layer for layer in by_share if needed[seed, layer])
         same = next((case for case in cases if set(case) == set(order)), order)
-        cases.setdefault(same, []).append(int(seed))
-    through, removed = [], []
-    for layers, rows in sorted(cases.items(), key=lambda case: -len(case[1])):
-        of = _in_seeds([seeds[row] for row in rows], len(seeds))
-        through.append(f"{_through(layers, kinds)}{of}")
-        each = [f"layer {layer}: {_span(shares[rows][:, :, layer])}" for layer in layers]
-        removed += [f"{', '.join(each)}{of if len(cases) > 1 else ''}"] if each else []
-    told = join(through) if through else "a single layer"
-    status, reason = _why(shares[answering], "; ".join(removed), restricted_to)
-    claim = f"{join([str(one) for one in distances])} tokens back, {subject} arrives through {told}"
-    return Arrival(claim, status, reason, tuple(distances), told, "; ".join(removed))
+        cases.setdefault(same, []).append(seeds[int(seed)])
+    return dict(sorted(cases.items(), key=lambda case: -len(case[1])))
 
 
-def _why(shares: Float[np.ndarray, "seed distance layer"], removed: str, restricted_to: str) -> tuple[Status, str]:
+def _status(needed: np.ndarray, shares: np.ndarray, restricted_to: str) -> tuple[Status, str]:
     """The status and reason of one group, from the shares of the networks that answer."""
-    effect = "of the effect of the source token"
+    if needed.any():
+        return "supported", ""
     if not len(shares):
         return "not measured", "no network answers"
-    if removed:
-        return "supported", f"share {effect} removed by restricting a layer to {restricted_to}: {removed}"
-    tried = shares[np.isfinite(shares)]
-    if not tried.size:
+    if not np.isfinite(shares).any():
         return "not measured", f"no layer attends farther than {restricted_to}"
-    start = f"restricting a single layer to {restricted_to} removes {NEEDED:.0%} {effect} in none, significantly"
-    return "not significant", f"{start} (largest share: {tried.max():.2f})"
+    return "not significant", f"no layer removes {NEEDED:.0%} or more, significantly"
 
 
 @checked
 def shift_changes_output(
     subject: Text, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
 ) -> Verdict:
-    """Whether moving every position index changes the predictions: KL divergence first, then the largest change of a
-    logit as a share of the range of the logits, the largest less the smallest.
-
-    `supported`: the KL divergence is `NATS` or more; `exact`: in float64 nothing is left but rounding;
-    `not significant`: a change that is neither.
+    """Whether moving every position index changes the predictions: `supported` where the KL divergence `kl`, in nats
+    per token, is `NATS` or more; `exact` where nothing is left in float64 but rounding; else `not significant`.
 
     Args:
-        kl: mean KL divergence of the shifted from the unshifted predictions, in nats per token.
-        logits: largest change of a logit, as a share of the range of the logits.
-        logits_exact: the same in float64; NaN where it was not computed.
-        rounding: what float32 alone changes, as a share of the range of the logits.
+        logits: largest change of a logit, as a share of their range; `logits_exact` in float64, NaN where that was not
+            computed; `rounding` what float32 alone changes.
         sample: the interval of `kl` and its n, for the reason.
     """
     claim = f"moving every position index by {by} changes the predictions of {subject}"
     if not (math.isfinite(kl) and math.isfinite(logits)):
         return Verdict(claim, "not measured", "it has no positions to move")
     if logits_exact < ROUNDING:
-        reason = (
-            f"KL divergence {kl:.1g} nats per token and largest change of a logit {logits:.1g} of their range are "
-            f"rounding: in float64 at most {logits_exact:.1g} of the range is left; float32 alone: {rounding:.1g}"
-        )
+        reason = f"rounding: {logits_exact:.1g} of the range of the logits in float64, {rounding:.1g} by float32 alone"
         return Verdict(f"moving every position index by {by} changes nothing in {subject}", "exact", reason)
-    reason = f"KL divergence {_nats(kl)} nats per token{sample and f' ({sample})'}; the largest change of a logit is "
-    reason += f"{logits:.2g} of the range of the logits"
+    size = f"{kl:.2f}" if kl >= 0.1 else f"{kl:.1g}"
+    reason = f"KL divergence {size} nats per token{sample and f' ({sample})'}"
     return Verdict(claim, "supported" if kl >= NATS else "not significant", reason)
-
-
-def _nats(kl: float) -> str:
-    return f"{kl:.2f}" if kl >= 0.1 else f"{kl:.1g}"
-
-
-def _through(layers: Sequence[int], kinds: Sequence[str]) -> str:
-    """`global layer 2`, `layers 2 and 0`, `no single layer`."""
-    if not layers:
-        return "no single layer"
-    of = {kinds[layer] for layer in layers} if kinds else set()
-    kind = f"{of.pop()} " if len(of) == 1 else ""
-    return f"{kind}layer{'s' if len(layers) > 1 else ''} {join([str(layer) for layer in layers])}"
-
-
-def _span(shares: Float[np.ndarray, "*axes"]) -> str:
-    """`0.70 to 0.96`: the lowest and the highest of seeds and distances."""
-    ends = [f"{float(np.nanmin(shares)) + 0.0:.2f}", f"{float(np.nanmax(shares)) + 0.0:.2f}"]
-    return " to ".join(dict.fromkeys(ends))
-
-
-def _in_seeds(these: Sequence[int], of: int) -> str:
-    if of == 1:
-        return ""
-    return f" in seed{'s' if len(these) > 1 else ''} {join([str(one) for one in these])}"

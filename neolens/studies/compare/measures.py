@@ -17,7 +17,7 @@ from neolens.stats.seeds import UNBOUNDED
 from neolens.studies.compare.found import TASK, Found, candidates_of
 from neolens.studies.head_ablation.comparisons import MASKED
 from neolens.studies.head_ablation.summary import KINDS, Needs, group_of
-from neolens.studies.local_vs_global.text import COLUMNS
+from neolens.studies.local_vs_global.tables import COLUMNS
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),

@@ -3,23 +3,24 @@
 GPT-Neo (Black et al. 2021) alternates global layers with local ones that see only the last few tokens, a window. For
 each model this measures every head on longer text (attention mass by distance, mean distance, entropy, previous-token
 and sink scores) and on random sequences repeated after fewer and after more tokens than a local layer sees (induction,
-Olsson et al. 2022, and how much is copied), groups the heads by the kind of their layer, and tests the laws that must
-hold exactly. The lab models take under a minute on two cores. Expect local layers to attend to nothing farther back, to
-the last cell, and whatever is copied from there to be read by global heads.
+Olsson et al. 2022, and how much is copied), groups the heads by the kind of their layer, and checks what must hold
+exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from neolens import figures, report, views
+from neolens.figures import style
 from neolens.near_far import of_anatomies
 from neolens.studies import inputs
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global import findings as attention_findings
+from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.local_vs_global.measure import (
     TEXT_SCORES,
     Scope,
@@ -38,6 +39,25 @@ from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary, TextConfig
 
 __all__ = ["STUDY", "TEXT_SCORES", "Config", "Scope", "Tokens", "measure_scores", "on_repeats", "scope_of", "tokenize"]
+
+
+CONTEXT = (
+    "Attention of every head on text, and how much is copied of random sequences that repeat after {inside} and after "
+    "{beyond} tokens, on both sides of {name}."
+)
+LIMITS = (
+    "One network of each model: intervals and p are over prompts, and do not cover variation between trained models.",
+    "Attention shows where a head looks, not whether the network needs it: see head_ablation and window_reach.",
+)
+FIRST = (
+    "Mean attention by how far back the key is, on text. Thick: the mean over layers of a kind; thin: each layer. "
+    "Dashed: the window, where there is one."
+)
+MEANS = (
+    "Means over prompts, heads and layers. Text: {text}. Near and far: {name}; repeats after {inside} and {beyond} "
+    "tokens. Uniform head: one that attends to all keys that it sees alike. Sink: attention to key 0."
+)
+REPEATED = "Repeated after {} tokens: {}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,44 +94,62 @@ def summarise(measured: Measured) -> Summary:
     scores = {name: joined(results).assign_attrs(seed=measured.config.seed) for name, results in measured.first.items()}
     window = measured.scope["window"]
     return Summary(
-        findings=attention_text.local_and_global(scores, window, _lengths(measured)),
-        warnings=attention_text.warnings(scores, window),
+        findings=attention_findings.findings(scores, window, _lengths(measured)),
+        warnings=attention_findings.warnings(scores, window),
+        figure=first_figure(scores),
         results=scores,
-        note=of_anatomies(window, measured.anatomies).note,
     )
+
+
+def context(measured: Measured) -> str:
+    """What was measured, and on what."""
+    split = of_anatomies(measured.scope["window"], measured.anatomies)
+    inside, beyond = _lengths(measured)
+    return CONTEXT.format(inside=inside, beyond=beyond, name=split.name)
 
 
 def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
-    """The laws of windows."""
-    return [
-        ExactCheck(f"{name}: {law}", value, zero) for name, law, value, zero in attention_text.laws(summary.results)
-    ]
+    """What holds exactly for windows."""
+    return attention_tables.exact_checks(summary.results)
+
+
+def first_figure(scores: Mapping[str, xr.Dataset]) -> report.Figure | None:
+    """Attention by distance, of the first model with local layers and the first without."""
+    local = {name: "local" in result["attention_kind"].values for name, result in scores.items()}
+    chosen = [next((name for name in scores if local[name] is kind), None) for kind in (True, False)]
+    drawn = {name: scores[name] for name in chosen if name is not None}
+    if not drawn:
+        return None
+    drawing = style.small(figures.mass_by_distance(drawn), "mean attention probability", "tokens back")
+    return report.Figure(drawing, FIRST)
 
 
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
-    """The laws, the figures, and the patterns."""
+    """Figures of all heads, tables, and the patterns."""
     scores, lengths, window = summary.results, _lengths(measured), measured.scope["window"]
     split = of_anatomies(window, measured.anatomies)
-    yield report.Heading("Laws that must hold exactly")
-    yield report.Table(*attention_text.law_table(scores))
-    yield report.Heading("Local and global heads")
-    means = (
-        f"Means over prompts, heads and layers. Text: {inputs.described(measured.inputs)}. Near and far: {split.name}; "
-        f"repeats after {lengths[0]} and {lengths[1]} tokens. Uniform: a head that attends to all that it sees "
-        "alike. Sink: attention to key 0."
-    )
-    yield report.Table(*attention_text.kind_table(scores, window), caption=means)
-    copies = "The share of the second copy that is predicted, mean over prompts."
-    yield report.Table(*attention_text.copy_table(scores, lengths), caption=copies)
-    yield report.Figure(figures.mass_by_distance(scores), "Where attention lies, by how far back the key is.")
+    yield report.Heading(attention_findings.SECTION)
     yield report.Figure(figures.scores_by_kind(scores, TEXT_SCORES), "Every head on text, by model and kind of layer.")
-    yield report.Figure(figures.heads(scores, "mean_distance"), "On text.")
+    means = MEANS.format(text=inputs.described(measured.inputs), name=split.name, inside=lengths[0], beyond=lengths[1])
+    copies = "The share of the second copy that is predicted, mean over prompts; with the score of each head."
+    by_kind = report.Table(*attention_tables.kind_table(scores, window), caption=means)
+    copied = report.Table(*attention_tables.copy_table(scores, lengths), caption=copies)
+    yield report.Folded("Scores by kind of layer, and how much is copied", [by_kind, copied])
+    yield report.Heading("Every head")
+    every = [report.Figure(figures.mass_by_distance(scores), "Where attention lies, by how far back the key is.")]
+    every.append(report.Figure(figures.heads(scores, "mean_distance"), "On text."))
     for ending, n, where in (("", lengths[0], split.inside), ("_beyond", lengths[1], split.beyond)):
-        heads = figures.heads(on_repeats(scores, ending, n), "induction")
-        yield report.Figure(heads, f"Repeated after {n} tokens: {where}.")
+        heads = report.Figure(figures.heads(on_repeats(scores, ending, n), "induction"), REPEATED.format(n, where))
+        every.append(heads)
+    yield every.pop()
+    yield report.Folded("Attention by distance, mean distance, and induction scores inside", every)
+    if checks := attention_tables.check_table(scores)[1]:
+        yield report.Folded("Exact checks", [report.Table(attention_tables.CHECKED, checks)])
     yield report.Heading(f"Attention patterns across {split.short}")
     drawn: list[report.Block] = list(patterns(measured))
-    yield from drawn or [report.Paragraph(f"None: a prompt that crosses {split.name} is too long for the view.")]
+    yield from drawn[:1] or [report.Paragraph(f"None: a prompt that crosses {split.name} is too long for the view.")]
+    if drawn[1:]:
+        yield report.Folded("More patterns", drawn[1:])
 
 
 def patterns(measured: Measured) -> Iterator[report.Figure]:
@@ -136,7 +174,8 @@ STUDY = Study(
     name="local_vs_global",
     question="Where do local and global layers look, and what is copied from far back?",
     title="Local and global attention",
-    introduction=str(__doc__).split("\n\n")[1],
+    context=context,
+    limits=LIMITS,
     config=Config,
     prepare=prepare,
     parts=parts,

@@ -9,13 +9,13 @@ import numpy as np
 
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
-from neolens.stats.verdicts import Arrival, arrives_through
+from neolens.stats.verdicts import NeededLayers, arrives_through
 from neolens.studies.window_reach.summary import Carriers, Side
 
 
 @checked
-def arrivals(found: Carriers, task: str) -> list[Arrival]:
-    """Through which layers the answer to a task arrives, a verdict for each group of distances that agree (see
+def arrivals(found: Carriers, task: str) -> list[NeededLayers]:
+    """Through which layers the answer to a task arrives, for each group of distances that agree (see
     `neolens.stats.verdicts.arrives_through`)."""
     far = found.far[check_choice(task, "task", found.tasks)]
     layers = range(len(found.kinds))
@@ -31,12 +31,10 @@ def arrivals(found: Carriers, task: str) -> list[Arrival]:
         return [layer in one.narrowed and one.significant(layer) for layer in layers]
 
     return arrives_through(
-        f"the answer to {task.replace('_', ' ')} in {found.name}",
         list(far),
         found.seeds,
         by_side(shares),
         by_side(significant),
         by_side(lambda one: one.answers),
         restricted_to=found.near_far.name,
-        kinds=found.kinds if "local" in found.kinds else (),
     )

@@ -17,21 +17,6 @@ from neolens.wording import join
 
 TASK = "your_prompts"
 
-INTRODUCTION = """The prompts are those of {file}: pairs of a clean and a corrupted prompt that differ in one token, the
-source; the last token is the query. All that patching moves, and all of the logit difference between answer and
-distractor that depends on the corruption, comes from this one token: this is the effect of the source token. Distances
-are counted from the source to the query. Three things are asked of the same prompts. Where the effect is: the residual
-stream is patched before each layer at the source, at all positions between, and at the query, clean into corrupted.
-Which layers are needed: each is restricted to what a local layer sees, under the same weights, each local one is
-widened, and all at once. Which heads are needed: kinds of layers and single layers are ablated, beside as many random
-heads.
-
-Layers are restricted to the narrowest window of the models; where no layer has one, to an eighth of the shortest
-context (less where a vocabulary has few tokens). With every layer so restricted, whatever still arrives from farther
-back came in several hops. Different layers may be needed at different distances, so each is judged by itself, and so is
-each seed of a lab model; intervals and p are about other prompts only."""
-"""The introduction of the report on pairs of a user's own."""
-
 
 def own_pairs(model: Any, path: str) -> dict[int, PromptPairs]:
     """Distance from the source to the query -> the pairs of a file with this distance, in ascending order.

@@ -1,21 +1,9 @@
 """Does an answer from far back arrive, and which layers bring it, in one hop or in several?
 
-A question is planted whose answer stands a chosen distance back, on both sides of what a local layer reaches: a word
-of a sequence that repeats (induction, Olsson et al. 2022), the receiver of a gift (Wang et al. 2022), the value of a
-key. Corrupted, another word stands in the answer's place and nothing else differs, so whatever patching moves, and
-whatever is carried, comes from that one word, the source; the corruptions of the published tasks change more, or
-something nearer. Three things are asked of the same prompts. Where does the answer stand: the residual stream is
-patched before each layer at the source, at all positions between, and at the query, clean into corrupted. Which layers
-are needed: each is restricted to what a local layer sees, under the same weights, each local one is widened, and all at
-once. Which heads are needed: kinds of layers and single layers are ablated, beside as many random heads.
-
-Layers are restricted to the narrowest window of the models; where no layer has one, to an eighth of the shortest
-context (less where a vocabulary has few tokens). With every layer so restricted, whatever still arrives from farther
-back came in several hops. Different layers may be needed at different distances, so each is judged by itself. Lab
-models are asked with all their seeds, each by itself, because networks alike in everything but the seed carry by
-different layers; intervals and p know of other prompts only. The lab models take about two minutes of one core. Expect
-lab/gpt-neo to need its global layer 2 at every distance and its global layer 0 besides at 64 tokens, and the others
-whichever layer the seed made it.
+A question is planted whose answer is a chosen distance back, on both sides of what a local layer reaches: a word of a
+sequence that repeats (induction, Olsson et al. 2022), the receiver of a gift (Wang et al. 2022), the value of a key.
+Corrupted, another word is in place of the answer and nothing else differs, so everything that patching moves is the
+effect of this one word, the source; the corruptions of the published tasks change more, or something nearer.
 """
 
 from __future__ import annotations
@@ -35,12 +23,13 @@ from neolens.studies.models import Models
 from neolens.studies.own_pairs import check_file, pairs_setting
 from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import Measured, Prepared, Study, StudyConfig, Summary
+from neolens.studies.window_reach import findings as reach_findings
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach import own_prompts
 from neolens.studies.window_reach import summary as reach_summary
-from neolens.studies.window_reach import text as words
 from neolens.studies.window_reach.measure import TASKS, WORDLESS_TASKS, Tasks, at_distances, of_all_tasks
-from neolens.studies.window_reach.sections import sections, split_of, title
+from neolens.studies.window_reach.sections import first_figure, sections, split_of, title
+from neolens.studies.window_reach.summary import Carriers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,31 +206,54 @@ def measure(model: Any, planted: Planted, config: Config) -> Iterator[tuple[str,
 
 def summarise(measured: Measured) -> Summary:
     """Which layers are needed, of each network and distance."""
-    window, found, joined = measured.scope["window"], {}, {}
-    pairs = measured.config.pairs
+    window = measured.scope["window"]
+    carriers: dict[str, Carriers] = {}
     for name, by_seed in measured.results.items():
         tasks = next(iter(by_seed.values()))
         by_task = {
             task: results.concat([each[task] for each in by_seed.values()], "seed", list(by_seed)) for task in tasks
         }
-        found[name] = reach_summary.carriers(name, by_task, of_anatomies(window, measured.anatomies, name))
-        joined[name] = of_all_tasks(by_task)
-    carriers = list(found.values())
+        carriers[name] = reach_summary.carriers(name, by_task, of_anatomies(window, measured.anatomies, name))
     return Summary(
-        findings=[*words.compared(carriers), *(text for each in carriers for text in words.findings(each))],
-        warnings=[text for each in carriers for text in words.warnings(each)],
-        results=joined,
-        content=found,
-        note=split_of(measured).note,
-        introduction=None if pairs is None else own_prompts.INTRODUCTION.format(file=pairs),
+        findings=reach_findings.findings(list(carriers.values())),
+        warnings=[warning for each in carriers.values() for warning in reach_findings.warnings(each)],
+        figure=first_figure(carriers),
+        results={name: of_all_tasks(each.results) for name, each in carriers.items()},
+        content=carriers,
     )
 
+
+def context(measured: Measured) -> str:
+    """The prompts, and what is changed."""
+    split, file = split_of(measured), measured.config.pairs
+    return (PLANTED if file is None else OWN).format(name=split.name, short=split.short, file=file)
+
+
+PLANTED = (
+    "An answer is planted in the prompt at distances on both sides of {name}; replacing it by another word, the only "
+    "change, gives the effect of this source token on the logit difference. A layer is needed where restricting it to "
+    "{short}, under the same weights, removes 10% or more of the effect, significantly in that network at that "
+    "distance."
+)
+OWN = (
+    "The prompts are those of {file}: pairs that differ in one token, the source, at distances on both sides of {name} "
+    "from the last token; the logit difference less that of the corrupted prompt is the effect of this source token. A "
+    "layer is needed where restricting it to {short}, under the same weights, removes 10% or more of the effect, "
+    "significantly in that network at that distance."
+)
+LIMITS = (
+    "Intervals and p of layers are over prompts of one network: they do not cover variation between trained models. A "
+    "finding about several networks or distances has the numbers of the case that supports it least.",
+    "Tasks and distances of one network are not independent cases.",
+    "A layer that is not needed can still contribute where another one replaces it.",
+)
 
 STUDY = Study(
     name="window_reach",
     question="Does an answer from far back arrive, and which layers bring it, in one hop or in several?",
     title=title,
-    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    context=context,
+    limits=LIMITS,
     config=Config,
     prepare=prepare,
     parts=parts,

@@ -25,14 +25,12 @@ from neolens.patching.effects import effects
 from neolens.results import check_result, check_results
 from neolens.stats import ALPHA
 from neolens.stats.paired import paired_tests
+from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import NEEDED
 from neolens.studies.window_reach.measure import BETWEEN, PARTS
 
 SOLVED = 0.9
 """The share of clean prompts with the answer above the distractor from which on a network counts as doing the task."""
-
-MOVES = 0.5
-"""The share of the effect of the source token that a patched residual stream must restore to hold the answer."""
 
 ALL_LOCAL, ALL_GLOBAL = "every layer local", "every layer global"
 
@@ -67,6 +65,8 @@ class Side:
     """`effect` of each ablated group on the logit difference, with `low`, `high` and `p_adjusted`."""
     places: xr.Dataset
     """`share` of `carried` that a patched residual stream moves, by layer and pos, with `low` and `high`."""
+    prompts: int
+    """Of all these distances."""
 
     def __post_init__(self) -> None:
         check_annotated(self)
@@ -82,24 +82,16 @@ class Side:
         return 1 - float(self.changes["share"].sel(group=ALL_LOCAL))
 
     @property
-    def left_interval(self) -> tuple[float, float]:
-        """The ends of its 95 % interval."""
-        all_local = self.changes.sel(group=ALL_LOCAL)
-        return 1 - float(all_local["high"]), 1 - float(all_local["low"])
+    def removed(self) -> Estimate:
+        """The share that restricting every layer removes, over prompts."""
+        return self._estimate(self.changes.sel(group=ALL_LOCAL))
 
     @property
-    def between(self) -> tuple[float, int]:
-        """The largest share that all positions between source and query move, and before which layer."""
-        share = self.places["share"].sel(pos=BETWEEN)
-        at = int(np.nanargmax(np.nan_to_num(share.values, nan=-np.inf)))
-        return float(share[at]), int(share["layer"][at])
-
-    @property
-    def arrives(self) -> int:
-        """The layer after which the query holds the answer: patched there, it moves `MOVES` of what is carried."""
-        share = self.places["share"].sel(pos="query")
-        held = np.flatnonzero(share.values >= MOVES)
-        return int(share["layer"][held[0] - 1] if len(held) and held[0] else share["layer"][-1])
+    def bypass(self) -> Estimate:
+        """The share that is never at the positions between source and query, over prompts."""
+        between = self.places.sel(pos=BETWEEN).max("layer")
+        share, low, high = (1 - float(between[name]) for name in ("share", "low", "high"))
+        return Estimate(share, high, low, self.prompts)
 
     @property
     def needed(self) -> list[int]:
@@ -115,11 +107,19 @@ class Side:
         shares = changes["share"].isel(group=single.values)
         return {int(layer): float(share) for layer, share in zip(shares["layer"].values, shares.values, strict=True)}
 
-    def significant(self, layer: int) -> bool:
-        """Whether holding this layer to the window surely takes something away."""
+    def restricted(self, layer: int) -> Estimate:
+        """The share that restricting this layer removes, over prompts, with its corrected p."""
         check_index(layer, "layer", 1 + max(self.narrowed, default=-1))
-        one = self.changes.sel(group=f"layer {layer} local")
-        return float(one["low"]) > 0 and float(one["p_adjusted"]) < ALPHA
+        return self._estimate(self.changes.sel(group=f"layer {layer} local"))
+
+    def significant(self, layer: int) -> bool:
+        """Whether restricting this layer removes something, significantly."""
+        one = self.restricted(layer)
+        return one.low > 0 and one.p < ALPHA
+
+    def _estimate(self, change: xr.Dataset) -> Estimate:
+        share, low, high, p = (float(change[name]) for name in ("share", "low", "high", "p_adjusted"))
+        return Estimate(share, low, high, self.prompts, p)
 
 
 def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
@@ -154,6 +154,7 @@ def side(result: xr.Dataset, window: int, *, beyond: bool) -> Side:
         _changes(pooled, carried),
         _ablated(pooled),
         effects(pooled[["patched", "clean", "corrupted"]].assign_attrs(direction="denoise")),
+        pooled.sizes["prompt"],
     )
 
 
@@ -248,6 +249,11 @@ class Carriers:
     @property
     def tasks(self) -> list[str]:
         return list(self.results)
+
+    @property
+    def prompts(self) -> int:
+        """Of one task and distance."""
+        return next(iter(self.results.values())).sizes["prompt"]
 
     @property
     def seeds(self) -> list[int]:

@@ -7,19 +7,26 @@ from collections.abc import Sequence
 
 from neolens.checks import check_choice
 from neolens.checks.annotations import checked
+from neolens.near_far import NearFar
 from neolens.stats import ALPHA
 from neolens.studies.window_reach.summary import Carriers, Side
 
 Row = list[str | int | float | None]
 
+RECALL = (
+    "model, task", "answer above distractor, {inside}", "{beyond}", "answer likeliest, {inside}", "{beyond}",
+    "{beyond}, every layer restricted", "logit difference, {beyond}", "effect of the source token on it",
+)  # fmt: skip
+CHANGE = ("model, changed", "share removed {inside}, mean")
+DISTANCE = "{} tokens back, by seed"
+ABLATION = ("model, ablated", "{inside}", "lowest to highest seed", "{beyond}", "lowest to highest seed")
+"""Headers, with the names of the distance that separates near from far."""
+
 
 @checked
 def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
     """Header and a row for each model and task, means over seeds: how well it answers on both sides of the window, and
-    how much of the logit difference is the effect of the source token."""
-    near, far = (found[0].near_far.inside, found[0].near_far.beyond) if found else ("inside", "beyond")
-    header = ["model, task", f"answer above distractor, {near}", far, f"answer likeliest, {near}", far]
-    header += [f"{far}, every layer restricted", f"logit difference, {far}", "of it made by the source"]
+    the effect of the source token on the logit difference."""
     rows: list[Row] = []
     for one in found:
         for task in one.tasks:
@@ -28,8 +35,8 @@ def recall_table(found: Sequence[Carriers]) -> tuple[list[str], list[Row]]:
             values += [[side.likeliest for side in inside], [side.likeliest for side in beyond]]
             values += [[side.likeliest_all_local for side in beyond]]
             values += [[side.difference for side in beyond], [side.carried for side in beyond]]
-            rows.append([f"{one.name}, {_title(task)}", *(_mean(each) for each in values)])
-    return header, rows
+            rows.append([f"{one.name}, {task.replace('_', ' ')}", *(_mean(each) for each in values)])
+    return _header(RECALL, found), rows
 
 
 @checked
@@ -38,15 +45,34 @@ def change_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[
     it removes, as a mean inside the window, and by seed at each distance beyond it."""
     _check_task(task, found)
     far = sorted({distance for one in found for distance in one.far[task]})
-    inside = found[0].near_far.inside if found else "inside"
-    header = ["model, changed", f"taken away {inside}, mean", *(f"{distance} tokens back, by seed" for distance in far)]
     rows: list[Row] = []
     for one in found:
         for group in map(str, one.beyond[task][0].changes["group"].values):
             near = _mean([float(side.changes["share"].sel(group=group)) for side in one.inside[task]])
             cells = [_by_seed(one.far[task].get(distance, ()), group) for distance in far]
             rows.append([f"{one.name}, {group}", near, *cells])
-    return header, rows
+    return [*_header(CHANGE, found), *map(DISTANCE.format, far)], rows
+
+
+@checked
+def ablation_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[Row]]:
+    """Header and a row for each model and group of heads: what mean ablation makes of the logit difference, as a mean
+    over seeds and from the lowest to the highest."""
+    _check_task(task, found)
+    rows: list[Row] = []
+    for one in found:
+        for group in map(str, one.beyond[task][0].ablated["group"].values):
+            row: Row = [f"{one.name}, {group}"]
+            for sides in (one.inside[task], one.beyond[task]):
+                effects = [float(each.ablated["effect"].sel(group=group)) for each in sides]
+                row += [_mean(effects), f"{min(effects):.2f} to {max(effects):.2f}"]
+            rows.append(row)
+    return _header(ABLATION, found), rows
+
+
+def _header(titles: Sequence[str], found: Sequence[Carriers]) -> list[str]:
+    split = found[0].near_far if found else NearFar(0, "")
+    return [title.format(inside=split.inside, beyond=split.beyond) for title in titles]
 
 
 def _check_task(task: str, found: Sequence[Carriers]) -> None:
@@ -56,34 +82,12 @@ def _check_task(task: str, found: Sequence[Carriers]) -> None:
 
 def _by_seed(sides: Sequence[Side], group: str) -> str:
     """`0.73 (0.62 to 0.81)*; 0.02 (-0.10 to 0.12)`: by seed with 95 % intervals, significant ones with a star."""
-    told = []
+    cells = []
     for one in (side.changes.sel(group=group) for side in sides):
         share, low, high = (f"{float(one[name]):.2f}" for name in ("share", "low", "high"))
-        told.append(f"{share} ({low} to {high}){'*' * (float(one['p_adjusted']) < ALPHA)}")
-    return "; ".join(told).replace("-0.00", "0.00")
-
-
-@checked
-def ablation_table(found: Sequence[Carriers], task: str) -> tuple[list[str], list[Row]]:
-    """Header and a row for each model and group of heads: what mean ablation makes of the logit difference, as a mean
-    over seeds and from the lowest to the highest."""
-    _check_task(task, found)
-    near, far = (found[0].near_far.inside, found[0].near_far.beyond) if found else ("inside", "beyond")
-    header = ["model, ablated", near, "lowest to highest seed", far, "lowest to highest seed"]
-    rows: list[Row] = []
-    for one in found:
-        for group in map(str, one.beyond[task][0].ablated["group"].values):
-            row: Row = [f"{one.name}, {group}"]
-            for sides in (one.inside[task], one.beyond[task]):
-                effects = [float(each.ablated["effect"].sel(group=group)) for each in sides]
-                row += [_mean(effects), f"{min(effects):.2f} to {max(effects):.2f}"]
-            rows.append(row)
-    return header, rows
+        cells.append(f"{share} ({low} to {high}){'*' * (float(one['p_adjusted']) < ALPHA)}")
+    return "; ".join(cells).replace("-0.00", "0.00")
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _title(task: str) -> str:
-    return task.replace("_", " ")
