@@ -19,7 +19,10 @@ def of_contrasts(compared: Sequence[Contrast], *, first: Sequence[str] = (), **o
         others: further fields of every finding, such as `question` and `figure`.
     """
     tested = sum(one.tested for one in compared)
-    order = [(one.measure not in first, _ORDER.index(one.verdict.status), one.p_adjusted if one.tested else 0.0) for one in compared]
+    order = [
+        (one.measure not in first, _ORDER.index(one.verdict.status), one.p_adjusted if one.tested else 0.0)
+        for one in compared
+    ]
     ranked = [compared[at] for at in sorted(range(len(compared)), key=lambda at: order[at])]
     return [_finding(one, tested, others) for one in ranked]
 

@@ -12,21 +12,20 @@ from dataclasses import replace
 import numpy as np
 
 from neolens.patching.effects import ranked
-from neolens.scores import by_kind
 from neolens.stats import seeds
 from neolens.stats.contrasts import Contrast, kind
-from neolens.stats.verdicts import NEEDED, exact_by_construction, significance
+from neolens.stats.verdicts import significance
 from neolens.studies.compare.found import TASK, Found
-from neolens.studies.compare.measures import SCORE_BOUNDS
 from neolens.studies.contrast_findings import of_contrasts
 from neolens.studies.finding import Finding, StudyWarning, of_estimate
 from neolens.studies.head_ablation.findings import warnings as ablation_warnings
-from neolens.studies.ioi.findings import SOLVED, solves
 from neolens.studies.ioi.findings import warnings as object_warnings
+from neolens.studies.ioi.summary import SOLVED, solves
 from neolens.studies.local_vs_global.findings import warnings as attention_warnings
+from neolens.studies.local_vs_global.findings import where_layers_attend
 from neolens.studies.rotary_vs_absolute.findings import loss_beyond_context, rotary_bands, shift_changes_predictions
 from neolens.studies.rotary_vs_absolute.findings import warnings as position_warnings
-from neolens.studies.window_reach.findings import layers_needed
+from neolens.studies.window_reach.findings import layers_needed, restricted
 from neolens.studies.window_reach.findings import warnings as reach_warnings
 from neolens.wording import join, two_digits
 
@@ -34,6 +33,7 @@ LOCAL = "What do local layers do that global layers do not?"
 ROTARY = "What does rotary position encoding do that learned absolute positions do not?"
 NAMES = "Which networks find the indirect object?"
 
+ATTENTION = "Where local and global layers attend"
 WINDOW, ABLATED, POSITIONS = "Reach beyond the window", "Without the layers of a kind", "Rotary and absolute positions"
 MEASURES, OBJECT = "All measures", "The indirect object"
 """Headings of the sections."""
@@ -62,62 +62,38 @@ def _alternating(found: Sequence[Found]) -> list[Found]:
 
 
 def _beyond_the_window(found: Sequence[Found]) -> list[Finding]:
-    """What local layers attend to beyond the window, and what is left when every layer is restricted to it."""
-    alternating = _alternating(found)
-    ordered = [*alternating, *(one for one in found if one not in alternating)]
-    by_model = [
-        [*([_attention_beyond(one)] if one in alternating else []), *([left_when_restricted(one)] if one.carriers else [])]
-        for one in ordered
+    """What is left when every layer is restricted to the window, then where layers attend."""
+    ordered = sorted(found, key=lambda one: one not in _alternating(found))
+    return [finding for one in ordered for finding in [*_attention(one)[:1], *_restricted(one), *_attention(one)[1:]]]
+
+
+def _attention(one: Found) -> list[Finding]:
+    """How much attention of each kind of layer lies beyond the window, and how far back it is."""
+    if kind(one.anatomy, "attention") != "global and local":
+        return []
+    networks = [parts["attention"] for parts in one.networks.values()]
+    return [
+        replace(each, figure=ATTENTION) for each in where_layers_attend(one.name, networks, one.window, one.near_far)
     ]
-    return [finding for listed in by_model for finding in listed]
 
 
-def _attention_beyond(one: Found) -> Finding:
-    """The share of the attention of local layers beyond the window, which is exactly 0."""
-    claim = f"no attention of local layers beyond {one.near_far.name}"
-    shares = [_share_beyond(parts, one.window) for parts in one.networks.values()]
-    if int(one.first["attention"]["length"].max()) <= one.window:
-        reason = "no text is longer than the window"
-        return Finding(claim=claim, subject=one.name, verdict="not measured", reason=reason, figure=WINDOW)
-    estimate = seeds.mean_ci(np.array(shares), SCORE_BOUNDS["share_beyond"])
-    verdict = exact_by_construction(claim, {one.name: shares})
-    return of_estimate(claim, one.name, estimate, verdict.status, p=np.nan, unit="share", figure=WINDOW)
-
-
-def _share_beyond(parts: Mapping[str, object], window: int) -> float:
-    return float(by_kind(parts["attention"], window)["share_beyond"].sel(attention_kind="local"))
-
-
-def left_when_restricted(one: Found) -> Finding:
+def _restricted(one: Found) -> list[Finding]:
     """Whether an answer from beyond the window needs a layer that sees so far, in every network that answers."""
-    claim = f"with every layer restricted to {one.near_far.name}, less than {NEEDED:g} of the source token's effect is left"
-    about = {"claim": claim, "subject": one.name, "figure": WINDOW}
-    assert one.carriers is not None
-    sides = [side for each in one.carriers.far[TASK].values() for side in each if side.answers]
-    if not sides:
-        return Finding(**about, verdict="not measured", reason="no network answers from beyond it")
-    most = max(sides, key=lambda side: side.left)
-    low, high = most.left_interval
-    highest = max(side.left_interval[1] for side in sides)
-    verdict = "supported" if highest < NEEDED else "contradicted" if low >= NEEDED else "not significant"
-    return Finding(
-        **about,
-        estimate=most.left,
-        low=low,
-        high=high,
-        unit="share",
-        n=one.carriers.results[TASK].sizes["prompt"],
-        sample="prompts",
-        verdict=verdict,
-        reason=f"the largest of {len(sides)} networks and distances",
-    )
+    return [] if one.carriers is None else [replace(restricted(one.carriers, TASK), figure=WINDOW)]
+
+
+def _needed(found: Sequence[Found]) -> list[Finding]:
+    """Through which layers answers arrive at each distance."""
+    return [replace(each, figure=WINDOW) for one in found if one.carriers for each in layers_needed(one.carriers)]
 
 
 def _without_a_kind(found: Sequence[Found]) -> list[Finding]:
     """What ablating all layers of a kind adds to the loss, on text and where the answer lies beyond the window."""
     about = {"text": "on text", "beyond": f"on answers {found[0].near_far.beyond}"} if found else {}
     rows = {
-        (one.name, group, place): [row for need in one.needs for row in need.compared if row[:2] == (group, condition)]
+        (one.name, group, place): [
+            row for need in one.needs for row in need.compared if (row.group, row.condition) == (group, condition)
+        ]
         for one in _alternating(found)
         for condition, place in about.items()
         for group in ("local", "global")
@@ -186,13 +162,17 @@ def _about_local_layers(found: Sequence[Found]) -> str:
     if not alternating:
         return "Not measured: no model here has both local and global layers."
     one = alternating[0]
-    if _attention_beyond(one).verdict == "contradicted":
-        return "Local layers attend beyond their window, which their architecture excludes: see the failed exact checks."
+    if _attention(one)[0].verdict == "contradicted":
+        return (
+            "Local layers attend beyond their window, which their architecture excludes: see the failed exact checks."
+        )
     start = f"Local layers read only the last {one.window} tokens"
-    if one.carriers is None or left_when_restricted(one).verdict != "supported":
+    if one.carriers is None or restricted(one.carriers, TASK).verdict != "supported":
         return f"{start}; that answers from farther back need the global layers is not shown for this model."
     sides = [side for side in one.carriers.beyond[TASK] if side.answers]
-    trained, restricted = (np.mean([getattr(side, name) for side in sides]) for name in ("likeliest", "likeliest_all_local"))
+    trained, restricted = (
+        np.mean([getattr(side, name) for side in sides]) for name in ("likeliest", "likeliest_all_local")
+    )
     accuracy = f"accuracy {two_digits(float(trained))}; {two_digits(float(restricted))} if every layer is restricted"
     return f"{start}: answers from farther back come through global layers ({accuracy})."
 
@@ -201,7 +181,9 @@ def _about_rotary(found: Sequence[Found], compared: Sequence[Contrast]) -> str:
     """The headline of the second question: the rotary and the absolute variant that are compared, or the first."""
     shifted = {one.subject: one for one in _shifts(found, compared)}
     kinds = {one.name: one.encoding.kind for one in found}
-    rotary, absolute = ([one for name, one in shifted.items() if kinds[name] == which] for which in ("rotary", "absolute"))
+    rotary, absolute = (
+        [one for name, one in shifted.items() if kinds[name] == which] for which in ("rotary", "absolute")
+    )
     if not rotary or not absolute:
         missing = "rotary encoding" if not rotary else "learned absolute positions"
         return f"Not measured: no model here has {missing}."
@@ -213,8 +195,8 @@ def _about_rotary(found: Sequence[Found], compared: Sequence[Contrast]) -> str:
             f"positions it does (KL divergence {divergence} nats per token)."
         )
     return (
-        f"Shifting every position by {by} changes predictions by a KL divergence of {two_digits(rotary[0].estimate)} nats "
-        f"per token with rotary encoding, {divergence} with absolute positions."
+        f"Shifting every position by {by} changes predictions by a KL divergence of {two_digits(rotary[0].estimate)} "
+        f"nats per token with rotary encoding, {divergence} with absolute positions."
     )
 
 

@@ -15,15 +15,9 @@ from neolens.scores import share_beyond
 from neolens.stats.contrasts import Contrast, Measure, Variant, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
 from neolens.studies.compare.found import TASK, Found, candidates_of
-<<<<<<< HEAD
-from neolens.studies.head_ablation.comparisons import MASKED
-from neolens.studies.head_ablation.summary import KINDS, Needs, group_of
-from neolens.studies.local_vs_global.tables import COLUMNS
-=======
 from neolens.studies.head_ablation.comparisons import KINDS, MASKED
 from neolens.studies.head_ablation.summary import Needs, group_of
-from neolens.studies.local_vs_global.text import COLUMNS
->>>>>>> 251798587ed3a8433d36421a749938005645b8dc
+from neolens.studies.local_vs_global.tables import COLUMNS
 
 _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),

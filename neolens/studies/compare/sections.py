@@ -10,7 +10,7 @@ from neolens.near_far import NearFar
 from neolens.stats.contrasts import contrast_table, kind, measure_table
 from neolens.studies import inputs
 from neolens.studies.compare.figures import accuracy_by_distance
-from neolens.studies.compare.findings import ABLATED, MEASURES, OBJECT, POSITIONS, WINDOW, Contrasts
+from neolens.studies.compare.findings import ABLATED, ATTENTION, MEASURES, OBJECT, POSITIONS, WINDOW, Contrasts
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import measures, mixed, numbers, split_of
 from neolens.studies.compare.tables import alone, kind_table, strongest_table
@@ -27,13 +27,8 @@ from neolens.studies.window_reach import tables as reach_tables
 
 MEASURED = "Means over seeds, with Student's 95 % intervals; n: seeds, where not all have one."
 COMPARED = (
-<<<<<<< HEAD
-    "Differences seed by seed, of variants that differ in {} alone (of all that differ in it, where there are none). p: "
-    "Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
-=======
     "Differences seed by seed, of variants that differ in {} alone (of all that differ in it, where there are none). "
     "p: Student's t, corrected for all rows that have one (Benjamini and Hochberg)."
->>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
 )
 KINDS = "Means over the heads and layers of a kind and over prompts, then over seeds, with Student's 95 % intervals."
 FIRST = "Of the first network of each model."
@@ -53,7 +48,6 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
     yield from patterns(found)
 
 
-<<<<<<< HEAD
 def first_figure(found: Sequence[Found], contrasts: Contrasts) -> report.Figure | None:
     """Accuracy against the distance of the answer, of the variants that are compared first."""
     results = {one.name: one.carriers.results[TASK] for one in found if one.carriers is not None}
@@ -69,14 +63,6 @@ def beyond_the_window(found: Sequence[Found]) -> Iterator[report.Block]:
     yield report.Heading(WINDOW)
     results = {one.name: one.results[TASK] for one in reach}
     yield report.Figure(figures.narrowing_by_distance(results))
-=======
-def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Iterator[report.Block]:
-    """Every measure of every variant, and the differences between variants."""
-    yield report.Heading("Measures")
-    alternating = mixed([one.anatomy for one in found])
-    variants, asked = [numbers(one, alternating) for one in found], measures(alternating, split_of(found))
-    yield report.Figure(figures.measures_by_variant(variants, asked, "attention"))
->>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
     yield report.Folded(
         "Accuracy of every model, where the answer is, and what each change of windows removes",
         [
@@ -87,28 +73,11 @@ def differences_in_measures(found: Sequence[Found], contrasts: Contrasts) -> Ite
     )
 
 
-<<<<<<< HEAD
 def attention_by_kind(found: Sequence[Found], texts: str) -> Iterator[report.Block]:
-=======
-def confounds(found: Sequence[Found]) -> Iterator[report.Block]:
-    """What is confounded with positions, and which pairs differ in one thing alone."""
-    anatomies = [one.anatomy for one in found]
-    yield report.Heading("What is confounded and what is not")
-    on_positions = [differences_title(anatomies, "position"), *differences(anatomies, "position")]
-    yield report.Paragraph("Asked about position. " + "\n\n".join(on_positions))
-    for question in ("attention", "position"):
-        pairs = [f"{one} and {other}" for one, other in alone(found, question)]
-        yield report.Paragraph(
-            f"Pairs that differ in {question} alone: {'; '.join(pairs) or 'none, so no difference has this one cause'}."
-        )
-
-
-def where_they_look(found: Sequence[Found], texts: str) -> Iterator[report.Block]:
->>>>>>> 92f9ff23d875d3afac9b83b236cb3e7227901273
     """Attention by kind of layer, on text and on repeated sequences."""
     scores = {one.name: one.first["attention"] for one in found}
     inside = int(found[0].first["ablation_repeats"]["distance"].min()) + 1
-    yield report.Heading("Where local and global layers attend")
+    yield report.Heading(ATTENTION)
     yield report.Figure(figures.mass_by_distance(scores), f"On text{f' ({texts})' if texts else ''}. {FIRST}")
     yield report.Folded(
         "Head by head, and the means of each kind",
@@ -127,7 +96,7 @@ def without_a_kind(found: Sequence[Found]) -> Iterator[report.Block]:
     """What ablating the layers of a kind does, next to as many random heads."""
     yield report.Heading(ABLATED)
     split = split_of(found) or NearFar(0, "")
-    titles = {"beyond": f"Answers {split.beyond}", "cut": f"The same, heads masked beyond {split.short}", "text": "Text"}
+    titles = {"beyond": f"Answers {split.beyond}", "cut": f"Attention masked beyond {split.short}", "text": "Text"}
     for at, one in enumerate(alternating_first(found)):
         need = one.needs[0]
         drawn = [
@@ -146,7 +115,7 @@ def positions(found: Sequence[Found]) -> Iterator[report.Block]:
     shown = list(drawn(every))
     yield from shown[:1]
     heads = report.Table(*position_tables.head_table(every), caption=ROLE_HEADS)
-    yield report.Folded("Scores by distance, heads with a role, rotary bands, and texts beyond the context", [*shown[1:], heads])
+    yield report.Folded("Scores by distance, heads with a role, rotary bands, long texts", [*shown[1:], heads])
 
 
 def indirect_object(found: Sequence[Found]) -> Iterator[report.Block]:

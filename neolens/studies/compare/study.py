@@ -33,6 +33,7 @@ from neolens.wording import count
 
 Pairs = TypeVar("Pairs")
 
+
 def context(measured: Measured) -> str:
     """What was measured, in two sentences."""
     networks = sum(map(len, measured.results.values()))
@@ -53,7 +54,11 @@ def limits(measured: Measured) -> list[str]:
     )
     lab = "The lab models have 4 layers and one synthetic language: in large models effects may differ."
     small = any(name.startswith("lab/") for name in measured.results)
-    return [sample, "A difference between models that differ in several ways has no single cause.", *([lab] if small else [])]
+    return [
+        sample,
+        "A difference between models that differ in several ways has no single cause.",
+        *([lab] if small else []),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import xarray as xr
 
@@ -12,7 +12,7 @@ from neolens.studies.compare.findings import Contrasts, findings, warnings
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import compared
 from neolens.studies.compare.sections import first_figure
-from neolens.studies.local_vs_global.findings import window_laws
+from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.rotary_vs_absolute import summary as position_summary
 from neolens.studies.study import ExactCheck, Measured, Summary
 
@@ -31,12 +31,10 @@ def summarise(measured: Measured) -> Summary:
     )
 
 
-def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
-    """The laws of windows, in every network."""
+def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
+    """What windows exclude, in every network with local layers."""
     found, _ = summary.content
-    return (
-        ExactCheck(law, value, zero, subject=name) for name, law, value, zero in window_laws(attentions(found))
-    )
+    return attention_tables.exact_checks(attentions(found))
 
 
 @checked

@@ -14,7 +14,7 @@ from neolens.stats import seeds
 from neolens.stats.contrasts import kind
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import SCORE_BOUNDS
-from neolens.studies.ioi.findings import solves
+from neolens.studies.ioi.summary import solves
 from neolens.studies.local_vs_global.tables import column_titles
 
 Row = list[str | int | float | None]

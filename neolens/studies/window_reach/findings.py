@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neolens.checks.annotations import checked
+from neolens.checks.annotations import Text, checked
 from neolens.figures.window_reach import share_interval
 from neolens.stats import seeds
 from neolens.stats.seeds import Estimate
@@ -74,14 +74,25 @@ def layers_needed(found: Carriers) -> list[Finding]:
 @checked
 def hops(found: Carriers) -> list[Finding]:
     """How much of the effect comes without far sight in any layer, and how much is at positions between."""
-    listed = []
-    for task in found.tasks:
-        about = {"question": LAYERS, "figure": title(task).capitalize(), "unit": "share", "sample": "prompts"}
-        words = {"task": title(task), "share": 1 - NEEDED, "short": found.near_far.short}
-        sides = _answering(found, task)
-        for claim, values in ((RESTRICTED, [s.removed for s in sides]), (ONE_HOP, [s.bypass for s in sides])):
-            listed.append(_at_least(1 - NEEDED, claim.format(**words), found, values, about))
-    return listed
+    return [one for task in found.tasks for one in (restricted(found, task), one_hop(found, task))]
+
+
+@checked
+def restricted(found: Carriers, task: Text) -> Finding:
+    """Whether restricting every layer to the window removes nearly all of the effect, in every network that answers."""
+    return _most(RESTRICTED, found, task, [side.removed for side in _answering(found, task)])
+
+
+@checked
+def one_hop(found: Carriers, task: Text) -> Finding:
+    """Whether the answer comes in one hop: no position between source and query has it."""
+    return _most(ONE_HOP, found, task, [side.bypass for side in _answering(found, task)])
+
+
+def _most(claim: str, found: Carriers, task: str, shares: Sequence[Estimate]) -> Finding:
+    about = {"question": LAYERS, "figure": title(task).capitalize(), "unit": "share", "sample": "prompts"}
+    words = {"task": title(task), "share": 1 - NEEDED, "short": found.near_far.short}
+    return _at_least(1 - NEEDED, claim.format(**words), found, shares, about)
 
 
 @checked
