@@ -186,38 +186,30 @@ def _why(shares: Float[np.ndarray, "seed distance layer"], removed: str, restric
 
 
 @checked
-def shift_changes_output(
-    subject: Text, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
-) -> Verdict:
-    """Whether moving every position index changes the predictions: KL divergence first, then the largest change of a
-    logit as a share of the range of the logits, the largest less the smallest.
+def shift_changes_output(kl: float, logits_exact: float, by: int, *, relative: bool) -> Verdict:
+    """Whether shifting every position index changes the predictions.
 
-    `supported`: the KL divergence is `NATS` or more; `exact`: in float64 nothing is left but rounding;
-    `not significant`: a change that is neither.
+    `supported`: the KL divergence is `NATS` or more; `exact`: in float64 nothing is left but rounding, so the
+    predictions are unchanged; `contradicted`: they should be and are not.
 
     Args:
         kl: mean KL divergence of the shifted from the unshifted predictions, in nats per token.
-        logits: largest change of a logit, as a share of the range of the logits.
-        logits_exact: the same in float64; NaN where it was not computed.
-        rounding: what float32 alone changes, as a share of the range of the logits.
-        sample: the interval of `kl` and its n, for the reason.
+        logits_exact: largest change of a logit in float64, as a share of the range of the logits; NaN where it was not
+            computed.
+        relative: whether scores depend on relative positions alone, so that nothing may change.
     """
-    claim = f"moving every position index by {by} changes the predictions of {subject}"
-    if not (math.isfinite(kl) and math.isfinite(logits)):
-        return Verdict(claim, "not measured", "it has no positions to move")
+    shifting = f"shifting every position index by {by}"
+    claims = {True: f"{shifting} leaves the predictions unchanged", False: f"{shifting} changes the predictions"}
+    exactly = f"{logits_exact:.1g} of the range of the logits in float64"
+    if not math.isfinite(kl):
+        return Verdict(claims[relative], "not measured", "no position index to shift")
     if logits_exact < ROUNDING:
-        reason = (
-            f"KL divergence {kl:.1g} nats per token and largest change of a logit {logits:.1g} of their range are "
-            f"rounding: in float64 at most {logits_exact:.1g} of the range is left; float32 alone: {rounding:.1g}"
-        )
-        return Verdict(f"moving every position index by {by} changes nothing in {subject}", "exact", reason)
-    reason = f"KL divergence {_nats(kl)} nats per token{sample and f' ({sample})'}; the largest change of a logit is "
-    reason += f"{logits:.2g} of the range of the logits"
-    return Verdict(claim, "supported" if kl >= NATS else "not significant", reason)
-
-
-def _nats(kl: float) -> str:
-    return f"{kl:.2f}" if kl >= 0.1 else f"{kl:.1g}"
+        return Verdict(claims[True], "exact", f"but for rounding, {exactly}")
+    if relative and math.isfinite(logits_exact):
+        return Verdict(claims[True], "contradicted", f"logits change by {exactly}")
+    if kl < NATS:
+        return Verdict(claims[False], "not significant", f"below {NATS:g} nats per token")
+    return Verdict(claims[False], "supported", "")
 
 
 def _through(layers: Sequence[int], kinds: Sequence[str]) -> str:
