@@ -102,7 +102,7 @@ def test_the_table_of_measures_has_every_arm_and_blanks_where_one_has_none(three
 def test_a_contrast_is_recorded_as_plain_values(three):
     noted = contrasts.recorded(contrasts.contrasts(three, MEASURES, "attention")[0])
     assert (noted["measure"], noted["first"], noted["second"], noted["n"]) == ("far", NEO, PLAIN, 3)
-    assert noted["differ besides in"] == []
+    assert noted["differ_in"] == []
 
 
 # What is not tested -------------------------------------------------------------------------------------------

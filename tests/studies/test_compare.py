@@ -134,7 +134,7 @@ def test_the_record_tells_settings_weights_and_versions(record):
 def test_differences_are_those_of_the_pair_that_differs_in_one_thing(record, parts):
     pairs = {(one["first"], one["second"]) for one in record["contrasts"]}
     assert pairs == {("lab/gpt-neo@1", "lab/gpt-neo-global@1"), ("lab/pythia-sequential@1", "lab/gpt2@1")}
-    assert all(one["differ besides in"] == [] and one["n"] == 1 for one in record["contrasts"])
+    assert all(one["differ_in"] == [] and one["n"] == 1 for one in record["contrasts"])
     by_measure = {one["measure"]: one for one in record["contrasts"]}
     here, there = (
         parts[name]["attention"]["copied_beyond"].mean() for name in ("lab/gpt-neo@1", "lab/gpt-neo-global@1")

@@ -6,8 +6,8 @@ chance level or at its ceiling.
 """
 
 from neolens.stats.contrasts.differences import Contrast, contrasts, kind, recorded
-from neolens.stats.contrasts.variants import Measure, Values, Variant, limit_in_words, without_candidates
-from neolens.stats.contrasts.words import contrast_table, in_short, measure_table, told_apart
+from neolens.stats.contrasts.tables import contrast_table, measure_table
+from neolens.stats.contrasts.variants import Measure, Values, Variant
 
 __all__ = [
     "Contrast",
@@ -16,11 +16,7 @@ __all__ = [
     "Variant",
     "contrast_table",
     "contrasts",
-    "in_short",
     "kind",
-    "limit_in_words",
     "measure_table",
     "recorded",
-    "told_apart",
-    "without_candidates",
 ]

@@ -98,7 +98,7 @@ def contrasts(variants: Sequence[Variant], measures: Mapping[str, Measure], ques
     return [
         Contrast(
             *(name, measure, one, other, question, difference, p),
-            verdict or verdicts.significance(_claim(measure, one, other), p, _size(difference)),
+            verdict or verdicts.significance(_claim(measure, one, other), p),
         )
         for (name, measure, one, other, difference, verdict), p in zip(untested, adjusted.values(), strict=True)
     ]
@@ -127,7 +127,7 @@ def recorded(one: Contrast) -> dict[str, Any]:
         **asdict(one.difference),
         "p_adjusted": one.p_adjusted,
         **asdict(one.verdict),
-        "differ besides in": one.differ_in,
+        "differ_in": one.differ_in,
     }
 
 
@@ -155,7 +155,3 @@ def _without_test(measure: Measure, one: Variant, other: Variant, difference: xr
 
 def _claim(measure: Measure, one: Variant, other: Variant) -> str:
     return f"{measure.title} ({measure.unit}) differs between {one.name} and {other.name}"
-
-
-def _size(difference: Estimate) -> str:
-    return f"{difference.mean:+.2g} on average of {difference.n} seeds"

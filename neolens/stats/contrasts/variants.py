@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from neolens.checks import check_choice, check_function, check_records, check_text, check_type, check_whole, shown
+from neolens.checks import check_choice, check_function, check_text, check_type, check_whole, shown
 from neolens.models import Anatomy
-from neolens.stats import seeds, verdicts
+from neolens.stats import seeds
 from neolens.stats.seeds import UNBOUNDED, Estimate
 from neolens.stats.verdicts import Levels, Scale
 
@@ -137,23 +137,3 @@ def _by_seed(read: Callable[[Any], Any], result: Any, what: str) -> xr.DataArray
         axes = ", ".join(map(str, values.dims)) or "no axes"
         raise ValueError(f"{what} by {axes}, of type {values.dtype}: expected one number per seed, with the axis seed")
     return values
-
-
-def limit_in_words(levels: Levels | None) -> str:
-    """`at chance level in 2 of 3 networks`, `at ceiling`; nothing where no value is at a limit."""
-    expected = "Levels, as Variant.levels returns them, or None"
-    if levels is None or not any(check_type(levels, "levels", Levels, expected).limits):
-        return ""
-    count, all_of = sum(one is not None for one in levels.limits), len(levels.limits)
-    kinds = " or ".join(dict.fromkeys(one for one in levels.limits if one is not None))
-    return f"at {kinds}" + (f" in {count} of {all_of} networks" if count < all_of else "")
-
-
-def without_candidates(variants: Sequence[Variant]) -> list[str]:
-    """A warning for each variant of an earlier version, whose chance level is that of its whole vocabulary."""
-    unknown = [
-        one
-        for one in check_records(variants, "variants", Variant, "neolens.studies.compare.measures.numbers")
-        if "candidates" not in one.result.attrs
-    ]
-    return [verdicts.unknown_candidates(one.name, one.candidates) for one in unknown]

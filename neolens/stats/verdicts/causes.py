@@ -161,23 +161,27 @@ def _status(needed: np.ndarray, shares: np.ndarray, restricted_to: str) -> tuple
 
 
 @checked
-def shift_changes_output(
-    subject: Text, kl: float, logits: float, logits_exact: float, rounding: float, by: int, sample: str = ""
-) -> Verdict:
-    """Whether moving every position index changes the predictions: `supported` where the KL divergence `kl`, in nats
-    per token, is `NATS` or more; `exact` where nothing is left in float64 but rounding; else `not significant`.
+def shift_changes_output(kl: float, logits_exact: float, by: int, *, relative: bool) -> Verdict:
+    """Whether shifting every position index changes the predictions.
+
+    `supported`: the KL divergence is `NATS` or more; `exact`: in float64 nothing is left but rounding, so the
+    predictions are unchanged; `contradicted`: they should be and are not.
 
     Args:
-        logits: largest change of a logit, as a share of their range; `logits_exact` in float64, NaN where that was not
-            computed; `rounding` what float32 alone changes.
-        sample: the interval of `kl` and its n, for the reason.
+        kl: mean KL divergence of the shifted from the unshifted predictions, in nats per token.
+        logits_exact: largest change of a logit in float64, as a share of the range of the logits; NaN where it was not
+            computed.
+        relative: whether scores depend on relative positions alone, so that nothing may change.
     """
-    claim = f"moving every position index by {by} changes the predictions of {subject}"
-    if not (math.isfinite(kl) and math.isfinite(logits)):
-        return Verdict(claim, "not measured", "it has no positions to move")
+    shifting = f"shifting every position index by {by}"
+    claims = {True: f"{shifting} leaves the predictions unchanged", False: f"{shifting} changes the predictions"}
+    exactly = f"{logits_exact:.1g} of the range of the logits in float64"
+    if not math.isfinite(kl):
+        return Verdict(claims[relative], "not measured", "no position index to shift")
     if logits_exact < ROUNDING:
-        reason = f"rounding: {logits_exact:.1g} of the range of the logits in float64, {rounding:.1g} by float32 alone"
-        return Verdict(f"moving every position index by {by} changes nothing in {subject}", "exact", reason)
-    size = f"{kl:.2f}" if kl >= 0.1 else f"{kl:.1g}"
-    reason = f"KL divergence {size} nats per token{sample and f' ({sample})'}"
-    return Verdict(claim, "supported" if kl >= NATS else "not significant", reason)
+        return Verdict(claims[True], "exact", f"but for rounding, {exactly}")
+    if relative and math.isfinite(logits_exact):
+        return Verdict(claims[True], "contradicted", f"logits change by {exactly}")
+    if kl < NATS:
+        return Verdict(claims[False], "not significant", f"below {NATS:g} nats per token")
+    return Verdict(claims[False], "supported", "")

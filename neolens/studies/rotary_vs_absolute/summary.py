@@ -1,4 +1,4 @@
-"""What variants are compared by: one number a network, and the differences between variants, seed by seed."""
+"""What variants are compared by: one number per network, and the differences between variants, seed by seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neolens.stats.verdicts import ROUNDING
 
 @dataclass(frozen=True)
 class Encoding(Variant):
-    """What was found in one variant: all of its networks, by seed, of `probe.over_seeds`."""
+    """The results of all networks of one variant, by seed, of `over_seeds`."""
 
     @property
     def kind(self) -> str:
@@ -73,7 +73,7 @@ def _farthest(result: xr.Dataset) -> xr.DataArray | None:
     return xr.apply_ufunc(np.log10, moved)
 
 
-def _shift_deviation(variant: Variant) -> xr.DataArray | None:
+def shift_deviation(variant: Variant) -> xr.DataArray | None:
     """How far a shift moves the logits of rotary positions in float64, beyond rounding: scores depend on distance
     alone, so it is exactly 0. None for absolute positions."""
     if variant.anatomy.position.kind == "absolute" or "shift_exact" not in variant.result:
@@ -129,46 +129,52 @@ def _without_positions(result: xr.Dataset) -> xr.DataArray | None:
     return result["positions_effect"].sel(group=there).mean("group")
 
 
-_ABOVE_NOISE = "mean over heads with variance above noise"
-
 PROBED = ("copied_loss", "toeplitz_share", "score", "role_more")
 """What measures read of every network; what else they read, not every architecture has."""
 
 MEASURES: Mapping[str, Measure] = {
     "shift": Measure(
-        "logits moved by the farthest shift",
+        "change of the logits by the farthest shift",
         "log10 of the share of their range",
         _farthest,
-        deviation=_shift_deviation,
+        deviation=shift_deviation,
         fixed="0 but for rounding",
     ),
     "toeplitz_first": Measure(
-        "Toeplitz share, first layer", _ABOVE_NOISE, _first_layer("toeplitz_share"), bounds=SHARE
+        "share of first-layer score variance explained by distance",
+        "share",
+        _first_layer("toeplitz_share"),
+        bounds=SHARE,
     ),
     "row_first": Measure(
-        "Toeplitz share of what the softmax sees, first layer", _ABOVE_NOISE, _first_layer("row_share"), bounds=SHARE
+        "share of first-layer score variance within rows explained by distance",
+        "share",
+        _first_layer("row_share"),
+        bounds=SHARE,
     ),
-    "toeplitz": Measure("Toeplitz share, every layer", _ABOVE_NOISE, _every_layer, bounds=SHARE),
-    "previous_token": Measure("best previous-token head", "score", _best("previous_token"), bounds=SHARE),
+    "toeplitz": Measure(
+        "share of score variance in all layers explained by distance", "share", _every_layer, bounds=SHARE
+    ),
+    "previous_token": Measure("highest previous-token score", "score", _best("previous_token"), bounds=SHARE),
     "previous_token_cause": Measure(
-        "ablating all previous-token heads, beyond as many others",
-        "nats a token",
+        "loss added by ablating previous-token heads beyond control heads",
+        "nats per token",
         _cause("previous_token"),
         end=_loss_without_role("previous_token"),
     ),
-    "induction": Measure("best induction head", "score", _best("induction"), bounds=SHARE),
+    "induction": Measure("highest induction score", "score", _best("induction"), bounds=SHARE),
     "induction_cause": Measure(
-        "ablating all induction heads, beyond as many others",
-        "nats a token",
+        "loss added by ablating induction heads beyond control heads",
+        "nats per token",
         _cause("induction"),
         end=_loss_without_role("induction"),
     ),
     "copied_loss": Measure(
-        "loss where a copy is predicted", "nats a token", _copied_loss, bounds=LOSS, end=_copied_loss
+        "loss where a copy is predicted", "nats per token", _copied_loss, bounds=LOSS, end=_copied_loss
     ),
     "positions": Measure(
-        "taking positions away adds to that loss",
-        "nats a token",
+        "loss added by removing positions",
+        "nats per token",
         _without_positions,
         end=_loss_without_positions,
     ),
