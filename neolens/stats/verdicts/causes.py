@@ -40,7 +40,8 @@ def more_than_controls(
     claim = f"ablating {heads} adds more to the loss than ablating as many control heads of {where}"
     if untested := _no_control(count, more, where, controls):
         return Verdict(claim, "not measured", untested)
-    verdict = significance(claim, p, f"{effect:.2f} nats per token, {more:+.2f} more than control heads")
+    sizes = f"{effect:.2f} nats per token, {more:+.2f} more than control heads"
+    verdict = significance(claim, p, sizes, untested="without a p")
     return replace(verdict, status="contradicted") if verdict.status == "supported" and more <= 0 else verdict
 
 
@@ -49,7 +50,7 @@ def _no_control(count: int, more: float, where: str, controls: int) -> str:
     if not count:
         return "no head has the role"
     if controls < count:
-        return f"no control: {controls} heads of {where} without the role, {count} with it"
+        return f"no control: {count} with the role and {controls} without it in {where}"
     return "" if math.isfinite(more) else "no control heads were ablated"
 
 

@@ -153,8 +153,8 @@ def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
 
 
 def patterns(measured: Measured) -> Iterator[report.Figure]:
-    """The patterns of the most inductive layer of each kind."""
-    for name, results in measured.first.items():
+    """The patterns of the most inductive layer of each kind, of models with local layers first."""
+    for name, results in sorted(measured.first.items(), key=lambda item: not measured.anatomy(item[0]).windows):
         shown = results.get("patterns", xr.Dataset({"layer": ("group", [])}))
         for layer in dict.fromkeys(map(int, shown["layer"].values)):
             heads = shown.isel(group=shown["layer"].values == layer)
