@@ -244,6 +244,7 @@ FIGURES = {
     "places_by_distance": Drawn(crossing, figures.places_by_distance),
     "narrowing_by_distance": Drawn(crossing, figures.narrowing_by_distance),
     "induction_by_length": Drawn(induction, induction_figures.induction_by_length),
+    "scores_and_copying": Drawn(induction, induction_figures.scores_and_copying),
     "induction_causes": Drawn(induction, induction_figures.induction_causes),
     "copying_without": Drawn(induction, induction_figures.copying_without),
     "formation_by_step": Drawn(induction, formation_figures.formation_by_step),

@@ -26,10 +26,10 @@ from neolens.studies.compare.measures import split_of
 from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.head_ablation import tables as need_tables
 from neolens.studies.head_ablation import text as need_text
+from neolens.studies.induction import findings as induction_findings
 from neolens.studies.induction import formation
 from neolens.studies.induction import measure as induction_measure
-from neolens.studies.induction import text as induction_text
-from neolens.studies.induction.summary import Induction, Sure, formation_lengths, nearest, sure
+from neolens.studies.induction.summary import CorrectedEstimate, Induction, estimate_all, formation_lengths, nearest
 from neolens.studies.ioi import text as ioi_text
 from neolens.studies.ioi.published import ROLES, Role, compared, published
 from neolens.studies.ioi.summary import Circuit
@@ -222,23 +222,26 @@ REFUSED = {
         ),
         ["p_adjusted of Contrast 2.0", "from 0 to 1"],
     ),
-    "a mean of no estimate": (lambda: Sure(3, "seeds"), ["its of Sure 3", "Estimate"]),
-    "a mean over layers": (lambda: Sure(ESTIMATE, "layers"), ["over of Sure 'layers'", "seeds"]),
+    "a mean of no estimate": (lambda: CorrectedEstimate(3, "seeds"), ["estimate of CorrectedEstimate 3", "Estimate"]),
+    "a mean over layers": (
+        lambda: CorrectedEstimate(ESTIMATE, "layers"),
+        ["sample of CorrectedEstimate 'layers'", "seeds"],
+    ),
     "a result that is none": (lambda: Induction(GPT2, 16, xr.Dataset()), ["result of Induction without", "induction"]),
     "a milestone at half a step": (lambda: formation.Milestone(1.5), ["step of Milestone 1.5", "whole number"]),
-    "a formation of text": (lambda: formation.Formation("a", 16, {}), ["found of Formation 'a'", "Induction"]),
+    "a formation of text": (lambda: formation.Formation("a", 16, {}), ["model of Formation 'a'", "Induction"]),
     "an unknown milestone": (
-        lambda: formation.passes("caus", Sure(ESTIMATE, "seeds")),
+        lambda: formation.passes("caus", CorrectedEstimate(ESTIMATE, "seeds")),
         ["'caus'", "did you mean cause"],
     ),
     "lengths on one side": (lambda: nearest([3, 4], 16), ["3, 4", "both sides of the window of 16"]),
     "no lengths": (lambda: formation_lengths([], 16), ["repeat lengths none", "both sides"]),
-    "values by layer": (lambda: sure({"a": SCORES}), ["values['a']", "layer, head", "by prompt"]),
+    "values by layer": (lambda: estimate_all({"a": SCORES}), ["values['a']", "layer, head", "by prompt"]),
     "values of other numbers of prompts": (
-        lambda: sure({"a": xr.DataArray([1.0], dims="prompt"), "b": xr.DataArray([1.0, 2.0], dims="prompt")}),
+        lambda: estimate_all({"a": xr.DataArray([1.0], dims="prompt"), "b": xr.DataArray([1.0, 2.0], dims="prompt")}),
         ["[1, 2] prompts", "as many"],
     ),
-    "no model to tell of": (lambda: induction_text.findings([], {}), ["found []", "at least one"]),
+    "no model to compare": (lambda: induction_findings.findings([], {}, []), ["models []", "at least one"]),
     "prompts that are no repeats": (
         lambda: induction_measure.copying(neolens.load("lab/gpt2"), {8: torch.arange(1, 18)[None]}),
         ["repeats[8] of shape (1, 17)", "r_1..r_n", "n = 8"],

@@ -267,6 +267,8 @@ def test_induction_by_length_its_causes_and_its_formation():
     head = found["induction"].sel(distance=15, **HEAD).mean("prompt")
     rows = cells("induction_by_length", panel=LOCAL, head="2.1, seed 0", repeat_length=16)
     assert one(rows, "score") == near(head.item())
+    (row,) = cells("scores_and_copying", series=LOCAL, panel="copy accuracy", repeat_length=16).to_dict("records")
+    assert row["score, or share"] == near(found["accuracy"].sel(distance=15).mean())
     its = found.sel(distance=15, **HEAD)
     rows = cells("induction_causes", panel=LOCAL, head="2.1, seed 0", series="global layer, inside the window")
     assert one(rows, "nats") == near(its["more"].item())
@@ -274,9 +276,8 @@ def test_induction_by_length_its_causes_and_its_formation():
     assert one(rows, "nats") == near(found["together"].sel(distance=15).mean())
     step = int(found["step"][-1])
     copied = found["accuracy_by_step"].sel(step=step, distance=15).mean()
-    assert one(cells("formation_by_step", panel=LOCAL, series="copied", training_step=step, n=16), "score") == near(
-        copied
-    )
+    rows = cells("formation_by_step", panel=LOCAL, series="copy accuracy", training_step=step, n=16)
+    assert one(rows, "score") == near(copied)
     more = (found["together_by_step"] - found["others_by_step"]).sel(step=step, distance=15).mean()
     rows = cells(
         "formation_by_step", panel=LOCAL, series="heads with the pattern at that step", training_step=step, n=16

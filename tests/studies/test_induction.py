@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import re
 import shutil
 from functools import partial
 
@@ -25,18 +24,25 @@ from neolens.ablation import each_head
 from neolens.models.checkpoints import checkpoints
 from neolens.prompts import random_repeats, repeated
 from neolens.scores import causes
+from neolens.stats import seeds
+from neolens.studies import finding as findings_module
+from neolens.studies import findings as findings_of
 from neolens.studies import models as loading
-from neolens.studies.induction import formation, formation_text
+from neolens.studies.induction import findings as induction_findings
 from neolens.studies.induction import measure as induction_measure
 from neolens.studies.induction import study as job
 from neolens.studies.induction import summary as measures
 from neolens.studies.induction import tables as induction_tables
-from neolens.studies.induction import text as induction_text
-from neolens.studies.induction.comparisons import comparisons
-from neolens.studies.induction.figures import copying_without, induction_by_length, induction_causes
-from neolens.studies.induction.formation import formations, sides
+from neolens.studies.induction.comparisons import comparisons, verdict
+from neolens.studies.induction.figures import (
+    copying_without,
+    induction_by_length,
+    induction_causes,
+    scores_and_copying,
+)
+from neolens.studies.induction.formation import MILESTONES, formations, sides
 from neolens.studies.induction.formation_figures import formation_by_step
-from neolens.studies.induction.summary import Induction, nearest, sure
+from neolens.studies.induction.summary import Induction, estimate_all, nearest
 from neolens.studies.study import Measured, Summary
 
 WINDOW = 12
@@ -125,7 +131,7 @@ def test_what_is_planted_at_a_checkpoint_forms_there(steps, order, tmp_path):
     result = induction_measure.over_seeds([induction_measure.copying(loads[200](), repeats(12, 13))], [0])
     inside, beyond = formations([Induction(facts, WINDOW, result, training)])
     assert inside.order == beyond.order == order
-    assert (inside.beyond, beyond.beyond) == (False, True)
+    assert (inside.n, beyond.n) == (12, 13)
 
 
 def test_the_heads_that_hold_the_pattern_at_the_end_are_ablated_at_every_step(tmp_path):
@@ -206,19 +212,21 @@ def test_over_seeds_it_is_students_t_corrected_by_benjamini_and_hochberg():
     values = {
         key: xr.DataArray(rng.normal(mean, 1, (3, 5)), dims=("seed", "prompt")) for key, mean in (("a", 5), ("b", 0))
     }
-    found = sure(values)
+    found = estimate_all(values)
     tests = {key: stats.ttest_1samp(each.mean("prompt").values, 0) for key, each in values.items()}
     low, high = tests["a"].confidence_interval()
-    its = found["a"].its
-    assert (its.mean, its.low, its.high, its.n) == pytest.approx((float(values["a"].mean()), low, high, 3))
+    estimate = found["a"].estimate
+    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == pytest.approx(
+        (float(values["a"].mean()), low, high, 3)
+    )
     adjusted = stats.false_discovery_control([one.pvalue for one in tests.values()])
     assert [one.p_adjusted for one in found.values()] == pytest.approx(list(adjusted))
-    assert {one.over for one in found.values()} == {"seeds"}
+    assert {one.sample for one in found.values()} == {"seeds"}
 
 
 def test_over_prompts_the_largest_of_all_counts_under_every_flip_of_signs():
     rows = {"a": np.array([2.0, 3, 1, 2]), "b": np.array([1.0, -1, 0.5, 2])}
-    found = sure({key: xr.DataArray(row, dims="prompt") for key, row in rows.items()})
+    found = estimate_all({key: xr.DataArray(row, dims="prompt") for key, row in rows.items()})
 
     def size(signs, row):
         flipped = np.array(signs) * row
@@ -228,20 +236,20 @@ def test_over_prompts_the_largest_of_all_counts_under_every_flip_of_signs():
     for key, row in rows.items():
         reached = [max(size(signs, other) for other in rows.values()) >= size([1] * 4, row) - 1e-9 for signs in flips]
         assert found[key].p_adjusted == pytest.approx(np.mean(reached))
-        assert found[key].over == "prompts"
-        assert found[key].its.n == 4
+        assert found[key].sample == "prompts"
+        assert found[key].estimate.n == 4
 
 
 def test_what_has_no_value_is_not_tested_and_seeds_without_one_are_left_out():
-    found = sure(
+    found = estimate_all(
         {
             "none": xr.DataArray([np.nan] * 4, dims="prompt"),
             "two": xr.DataArray([[1.0, 1], [np.nan, np.nan], [3, 3]], dims=("seed", "prompt")),
         }
     )
-    assert found["none"].its.n == 0
-    assert not found["none"].tells
-    assert (found["two"].its.mean, found["two"].its.n) == (2, 2)
+    assert found["none"].estimate.n == 0
+    assert not found["none"].significant
+    assert (found["two"].estimate.mean, found["two"].estimate.n) == (2, 2)
 
 
 # Made by hand ---------------------------------------------------------------------------------------------------------
@@ -338,193 +346,271 @@ ORDERS = {
 }
 
 
+def found_in(*models):
+    return induction_findings.findings(models, comparisons(models), formations(models))
+
+
+def picked(found, start, subject=None):
+    """The one finding whose claim begins so."""
+    (one,) = [one for one in found if one.claim.startswith(start) and subject in (None, one.subject)]
+    return one
+
+
+def headlines(found):
+    """The headlines by question, each of at most 25 words."""
+    assert all(len(one.headline.split()) <= 25 for one in found), [one.headline for one in found]
+    by_question = {}
+    for one in found:
+        by_question.setdefault(one.question, []).append(one.headline)
+    assert all(first and not any(others) for first, *others in by_question.values())
+    return [first for first, *_ in by_question.values()]
+
+
 @pytest.mark.parametrize(("curves", "order"), ORDERS.values(), ids=ORDERS)
-def test_what_passes_first_is_told_first(curves, order):
+def test_what_passes_first_is_what_is_claimed_to_form_first(curves, order):
     one = trained(*curves)
-    for formed in formations([one]):
-        assert formed.order == order
-        passed = [name for _, names in order for name in names]
-        assert sorted([*passed, *formed.never]) == sorted(["previous_token", "induction", "cause", "copying"])
-    said = formation_text.findings([one], formations([one]))[0]
-    parts = re.split(r", then |, and (?=.* at no step)", said.partition("): ")[2].partition(". The heads")[0])
-    for (step, names), part in zip(order, parts):
-        assert part.startswith("at step 0 already" if step == 0 else f"between steps {step - 10} and {step}")
-        assert [formation.MILESTONES[name] in part for name in names] == [True] * len(names)
+    assert [formed.order for formed in formations([one])] == [order, order]
+    for n in (16, 17):
+        first = [
+            each for each in found_in(one) if each.figure == "What forms first" and each.claim.endswith(f"n = {n}")
+        ]
+        assert len(first) == 1
+        if not order:
+            assert (first[0].verdict, first[0].reason) == ("not significant", "no threshold is passed")
+            continue
+        (step, names), *_ = order
+        assert (first[0].verdict, first[0].estimate, first[0].n, first[0].sample) == ("supported", step, 8, "prompts")
+        assert all((title in first[0].claim) == (name in names) for name, title in list(MILESTONES.items())[:4])
+        assert ("form together" in first[0].claim) == (len(names) == 4)
 
 
-def test_a_cause_has_to_be_told_apart_and_not_only_large():
+def test_a_cause_has_to_be_significant_and_not_only_large():
     one = trained(LOW, rising(1), [np.nan, 2, 2, 2], LOW)
-    signs = np.array([1, -1, 1, -1, 1, -1, 1, 1]) * 8.0  # 2 nats a token on average, and as likely -2
+    signs = np.array([1, -1, 1, -1, 1, -1, 1, 1]) * 8.0  # 2 nats per token on average, and as likely -2
     one.training["together"][:] = one.training["together"] * 0 + xr.DataArray(signs, dims="prompt")
     assert float((one.training["together"] - one.training["others"]).sel(step=30, distance=15).mean()) == 2
-    assert all("cause" in formed.never for formed in formations([one]))
+    assert all(formed.reached["cause"].step is None for formed in formations([one]))
 
 
-def test_a_sentence_of_formation_has_its_numbers():
-    curves = (rising(0), [0.1, 0.5, 0.1, 0.9], [np.nan, 0.2, np.nan, 2], LOW)
-    one = trained(*curves, later=[0, 0.2, 0.7, 2])
-    said = formation_text.findings([one], formations([one]))
-    # of 8 prompts that all say the same, 2 of the 256 flips reach the mean
-    assert said[0] == (
-        "lab/gpt2 at n = 16, fewer than 16 tokens back (4 checkpoints of one network, steps 0 to 30; 95 % intervals "
-        "over 8 prompts): at step 0 already the previous-token head (score 0.90, 0.90 to 0.90), then between "
-        "steps 0 and 10 "
-        "the induction pattern (score 0.50, 0.50 to 0.50, below again at 20), then between steps 20 and 30 the cause "
-        "(2.00 nats a token, 2.00 to 2.00, corrected p = 0.0078), and copying at no step. The heads that hold the "
-        "pattern at the end are needed from step 20 on (0.70 nats a token more than others, 0.70 to 0.70, corrected "
-        "p = 0.0078), after the pattern has passed."
+@pytest.mark.parametrize(
+    ("changed", "step", "shift", "verdict"),
+    [
+        ("first", 1, 0.0, "supported"),
+        ("first", 1, -0.45, "not significant"),  # 0.45 on average, and the interval includes the threshold of 0.4
+        ("before", 0, 0.28, "not significant"),  # 0.38 on average: it may have passed one checkpoint earlier
+        ("before", 0, 0.0, "supported"),
+        ("later", 1, 0.28, "not significant"),  # the pattern may have passed together with the previous-token head
+    ],
+)
+def test_an_order_that_intervals_leave_open_is_not_significant(changed, step, shift, verdict):
+    one = trained(rising(1), rising(2), NONE, LOW)
+    score = one.training["induction" if changed == "later" else "previous_token"]
+    place = {"layer": 1 if changed == "later" else 0, "head": 0, "step": 10 * step}
+    if shift:
+        noise = xr.DataArray([0.1, -0.1] * 4, dims="prompt")
+        score.loc[place] = score.loc[place] + shift + noise
+    found = found_in(one)
+    first = picked(found, "the previous-token head forms first at n = 17")
+    assert (first.estimate, first.verdict) == (10, verdict)
+    assert first.reason == ("" if verdict == "supported" else "an interval includes the threshold")
+    certain = "In 1 of 1 model the previous-token head forms first."
+    assert headlines(found)[2] == (
+        certain if verdict == "supported" else "No order is certain at these checkpoints in 1 model."
     )
-    assert said[1].startswith("lab/gpt2 at n = 17, 16 or more tokens back (")
-    assert said[2] == (
-        "Between n = 16, fewer than 16 tokens back, and n = 17, 16 or more tokens back, the first steps differ in no "
-        "model."
-    )
-    assert said[3] == (
-        "Over the training the nearest lengths on both sides differ most in nothing. At no step told apart: the "
-        "induction "
-        "pattern in lab/gpt2 and copying in lab/gpt2 (8 differences were tested)."
-    )
-    assert len(said) == 4
 
 
 @pytest.mark.parametrize(("copied", "tested"), [(0.9899, 4), (0.9901, 3)])
 def test_steps_at_which_copying_is_at_its_ceiling_on_both_sides_are_not_tested(copied, tested):
     one = trained(LOW, LOW, NONE, [0.5, 0.6, 0.7, copied])
-    assert sides([one])[1] == 4 + tested
+    assert sides([one])[1] == {("lab/gpt2", "induction"): 4, ("lab/gpt2", "copying"): tested}
 
 
-def test_where_nothing_forms_it_is_said_so():
-    one = trained(LOW, LOW, NONE, LOW, later=NONE)
-    said = formation_text.findings([one], formations([one]))[0]
-    assert said.endswith(
-        "95 % intervals over 8 prompts): the previous-token head, the induction pattern, the cause and copying at no "
-        "step. The heads that hold the pattern at the end cost 0.5 nats a token more than others at no step."
-    )
-    assert formation_text.findings([made()], []) == [
-        "Without training checkpoints, and so not asked what forms first: lab/gpt-neo."
-    ]
+def test_copying_at_its_limit_at_every_step_is_not_measured_and_no_difference_is_not_significant():
+    found = found_in(trained(LOW, LOW, NONE, [0, 0, 1, 1]))
+    assert picked(found, "copying differs").verdict == "not measured"
+    assert picked(found, "the induction pattern differs").verdict == "not significant"
 
 
-def test_the_two_sides_of_the_window_are_set_beside_each_other():
+def test_where_nothing_forms_no_order_is_claimed_and_without_checkpoints_nothing_is_asked():
+    found = found_in(trained(LOW, LOW, NONE, LOW, later=NONE))
+    assert headlines(found)[2] == "No order is certain at these checkpoints in 1 model."
+    assert {one.question for one in found_in(made())} == {
+        "Do induction heads copy from beyond the window?",
+        "Are induction heads needed more than random heads?",
+    }
+    both = found_in(trained(LOW, LOW, NONE, LOW), made())
+    missing = picked(both, "something forms first")
+    assert (missing.subject, missing.verdict, missing.reason) == ("lab/gpt-neo", "not measured", "no checkpoints")
+
+
+def test_the_two_sides_of_the_window_are_compared_at_the_step_at_which_they_differ_most():
     one = trained(rising(1), rising(1), [np.nan, 2, 2, 2], LOW, beyond=[0.1, 0.3, 0.9, 0.9])
-    found, tested = sides([one])
-    assert tested == 8
-    step, inside, beyond, its = found["lab/gpt2", "induction"]
+    changes, tested = sides([one])
+    assert tested.total() == 8
+    step, inside, beyond, test = changes["lab/gpt2", "induction"]
     assert (step, inside, beyond) == (10, pytest.approx(0.9), pytest.approx(0.3))
-    assert its.its.mean == pytest.approx(0.6)
-    assert found["lab/gpt2", "copying"] is None
-    said = formation_text.findings([one], formations([one]))
-    assert said[2].endswith(
-        "and n = 17, 16 or more tokens back, the first steps differ in lab/gpt2, for the induction pattern (10 and 20)."
-    )
-    assert (
-        "differ most in the induction pattern in lab/gpt2 at step 10, 0.90 and 0.30: +0.60 (95 %: +0.60 to +0.60, n = "
-        "8 prompts), corrected p = 0.0078. At no step told apart: copying in lab/gpt2 (8 differences" in said[3]
-    )
+    assert test.estimate.mean == pytest.approx(0.6)
+    assert changes["lab/gpt2", "copying"] is None
+    differs = picked(found_in(one), "the induction pattern differs between n = 16 and n = 17 at step 10")
+    assert (differs.estimate, differs.verdict, differs.comparisons) == (pytest.approx(0.6), "supported", 8)
+    assert differs.p == pytest.approx(2 / 256)  # of 8 prompts that are all alike, 2 of the 256 flips reach the mean
+    assert picked(found_in(one), "copying differs between n = 16 and n = 17 at step any").verdict == "not significant"
 
 
-def test_encodings_stand_side_by_side_and_are_not_compared():
+def test_the_headline_of_formation_is_the_most_frequent_order_beyond_the_window():
     early = trained(rising(0), rising(1), [np.nan, 2, 2, 2], rising(1), name="lab/pythia")
-    late = trained(rising(2), rising(3), [*[np.nan] * 3, 2], LOW, name="lab/gpt2")
-    said = formation_text.findings([late, early], formations([late, early]))[-1]
-    assert said == (
-        "First steps at n = 16 and 17, encodings side by side: the previous-token head 0 and 0 in lab/pythia (rotary), "
-        "20 and 20 in lab/gpt2 (absolute); the induction pattern 10 and 10 in lab/pythia (rotary), 30 and 30 in "
-        "lab/gpt2 (absolute); the cause 10 and 10 in lab/pythia (rotary), 30 and 30 in lab/gpt2 (absolute); copying 10 "
-        "and 10 in lab/pythia (rotary), none and none in lab/gpt2 (absolute). One network a model: this is about these "
-        "networks, and no test of their encodings."
+    late = trained(rising(2), rising(2), [np.nan, np.nan, 2, 2], rising(2), name="lab/gpt2")
+    also = trained(rising(1), rising(2), [np.nan, np.nan, 2, 2], LOW, name="lab/nope")
+    assert headlines(found_in(early, late, also))[2] == (
+        "In 2 of 3 models the previous-token head forms first; others differ or are uncertain."
     )
-    assert not any("side by side" in text for text in formation_text.findings([late], formations([late])))
+    assert headlines(found_in(late))[2] == (
+        "In 1 of 1 model the previous-token head, the induction pattern, the causal effect and copying form together."
+    )
 
 
 def test_checkpoints_with_the_same_weights_are_warned_about():
-    assert formation_text.warnings([trained(LOW, LOW, NONE, LOW)]) == []
-    assert formation_text.warnings([trained(LOW, LOW, NONE, LOW, prints="a b a c")]) == [
-        "lab/gpt2 has the same weights at steps 0 and 20: not all of these checkpoints are what they say, so the curve "
-        "is not to be trusted."
-    ]
+    def same(prints):
+        warnings = induction_findings.warnings([trained(LOW, LOW, NONE, LOW, prints=prints)])
+        return [one.text for one in warnings if one.kind == "repeated checkpoint"]
+
+    assert same("a b c d") == []
+    (text,) = same("a b a c")
+    assert text.startswith("lab/gpt2 has the same weights at steps 0 and 20: ")
 
 
-def test_a_finding_names_the_heads_of_each_seed_and_those_that_are_lost_beyond_the_window():
+def test_over_seeds_findings_have_students_interval_and_a_p_corrected_for_all_that_is_tested():
     scores = {(0, 16, 1, 3): 0.5, (0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8, (1, 16, 2, 0): 0.7, (1, 17, 2, 0): 0.7}
-    one = made(scores=scores | {(1, 17, 0, 2): 0.6}, seeds=2)
-    said = induction_text.findings([one], comparisons([one]))
-    assert said[2] == (
-        "lab/gpt-neo (absolute positions, layers 1 and 3 local; 2 networks): at n = 16 the induction pattern (score at "
-        "least 0.4) is held by 3 heads: in seed 0 2.1 (0.90) and 1.3 (local, 0.50); in seed 1 2.0 (0.70). At n = 17 by "
-        "3 heads, no longer by 1.3 of seed 0 (local), now also by 0.2 of seed 1."
-    )
-    # over two seeds t(0.975, 1) = 12.706: local 0.5 and 0 to 0, a change of -0.25 +- 12.706 * 0.25, not tested because
-    # the score beyond the window is fixed; global 0.9 and 0.7 to 0.8 and 0.7, -0.05 +- 12.706 * 0.05, t = 1, p = 0.5;
-    # of four p (twice 0.04 for the cause, 0.5, 1 for ablation) it is the third: 0.5 * 4 / 3; copying is at its ceiling
-    assert said[3].startswith(
-        "lab/gpt-neo from n = 16 to 17: best score in local layers 0.25 to 0.00 (-0.25, 95 %: -3.4 to +2.9, n = 2 "
-        "seeds, not tested: at n = 17 the architecture of lab/gpt-neo fixes the value, so no test applies); best score "
-        "in global layers 0.80 to 0.75 (-0.05, 95 %: -0.69 to +0.59, n = 2 seeds, corrected p = 0.67); "
-    )
-    assert "copied 100% to 100% (no change in any); all induction heads ablated 4.20 to 4.20 nats a token" in said[3]
-    assert said[3].endswith(
-        "Told apart: none. From n = 8 to 17 the best head scores 0.00 to 0.80, and 100% of the second copy is "
-        "predicted."
-    )
+    found = found_in(made(scores=scores | {(1, 17, 0, 2): 0.6}, seeds=2))
+    # over two seeds t(0.975, 1) = 12.706: global 0.9 and 0.7 to 0.8 and 0.7, -0.05 +- 12.706 * 0.05, t = 1, p = 0.5; of
+    # four p (twice 0.04 for the need, 0.5, 1 for ablation) it is the third: 0.5 * 4 / 3
+    change = picked(found, "the best score in global layers changes from n = 16 to n = 17")
+    assert (change.estimate, change.low, change.high) == pytest.approx((-0.05, -0.685, 0.585), abs=1e-3)
+    assert (change.p, change.verdict, change.comparisons) == (pytest.approx(2 / 3), "not significant", 4)
     # 4 and 4.4 less 1: 3.2 +- 12.706 * 0.2
-    assert said[4].startswith(
-        "Ablating all induction heads of lab/gpt-neo at once: at n = 16 it adds 4.20 nats a token, more than as many "
-        "random heads by 3.20 (95 %: 0.66 to 5.74, n = 2 seeds), corrected p = 0.079: not told apart; at n = 17 it "
-    )
-    assert said[4].endswith(
-        "Alone, 3 of 3 heads at n = 16 and 3 of 3 heads at n = 17 cost more than heads of their layer without the "
-        "pattern (corrected p below 0.05 within a network)."
-    )
+    needed = picked(found, "ablating all induction heads costs more than as many random heads at n = 16")
+    assert (needed.estimate, needed.low, needed.high) == pytest.approx((3.2, 0.659, 5.741), abs=1e-3)
+    assert (f"{needed.p:.2g}", needed.verdict, needed.n, needed.sample) == ("0.079", "not significant", 2, "seeds")
+    assert picked(found, "the copy accuracy changes").verdict == "not measured"
+    # what the architecture fixes is the score beyond the window, not the change to it
+    local = picked(found, "no local layer attends to the answer at n = 17")
+    assert (findings_module.value(local), local.verdict) == ("exactly 0", "exact")
+    assert headlines(found)[1] == "In 0 of 1 model ablating them costs more than as many random heads; 1 undecided."
 
 
-def test_a_single_network_speaks_of_its_prompts_and_is_warned_about():
+def test_a_single_network_has_its_prompts_as_sample_and_is_warned_about():
     one = made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in (16, 17)})
-    said = induction_text.findings([one], comparisons([one]))
-    assert "1 network): at n = 16 the induction pattern (score at least 0.4) is held by 1 head: 1.0 (0.90)." in said[1]
-    assert "by 3.00 (95 %: 3.00 to 3.00, n = 8 prompts), corrected p = 0.0078; " in said[3]
-    assert induction_text.warnings([one]) == [
-        "lab/gpt2 is one network: its intervals and p are over prompts, and about no other network."
+    needed = picked(found_in(one), "ablating all induction heads costs more than as many random heads at n = 16")
+    assert (needed.estimate, needed.low, needed.high, needed.n, needed.sample) == (3, 3, 3, 8, "prompts")
+    assert (needed.p, needed.verdict) == (pytest.approx(2 / 256), "supported")
+    (warning,) = induction_findings.warnings([one])
+    assert (warning.subject, warning.kind) == ("lab/gpt2", "one network")
+
+
+@pytest.mark.parametrize(
+    ("effect", "scores", "others", "verdicts", "headline"),
+    [
+        (3.0, (16, 17), 1.0, ["supported"] * 2, "In 1 of 1 model {} (2.00 nats per token)."),
+        (1.0, (16, 17), 1.0, ["not significant"] * 2, "In 0 of 1 model {}; 1 undecided."),
+        (0.5, (16, 17), 1.0, ["contradicted"] * 2, "In 0 of 1 model {}."),
+        (3.0, (16,), 1.0, ["not measured", "supported"], "In 0 of 1 model {}; 1 undecided."),
+        (3.0, (), 1.0, ["not measured"] * 2, "In 0 of 1 model {}; 1 not testable."),
+        (3.0, (16, 17), np.nan, ["not measured"] * 2, "In 0 of 1 model {}; 1 not testable."),
+    ],
+)
+def test_heads_are_needed_only_where_they_cost_significantly_more_on_both_sides(
+    effect, scores, others, verdicts, headline
+):
+    found = found_in(made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in scores}, effect=effect, others=others))
+    assert [one.verdict for one in found if one.claim.startswith("ablating")] == verdicts
+    assert headlines(found)[1] == headline.format("ablating them costs more than as many random heads")
+
+
+def test_networks_that_copy_little_or_leave_no_controls_are_warned_about():
+    idle = induction_findings.warnings([made("lab/gpt2", accuracy=0.1, seeds=2)])
+    assert [one.kind for one in idle] == ["little is copied"] * 2
+    assert idle[0].text.startswith("lab/gpt2@0,1 copies less than 50% at n = 16: ")
+    assert induction_findings.warnings([made("lab/gpt2", accuracy=0.5, seeds=2)]) == []
+    full = induction_findings.warnings([made("lab/gpt2", scores={(0, 16, 1, 0): 0.9}, others=np.nan)])
+    assert [one.text for one in full if one.kind == "too few control heads"] == [
+        "lab/gpt2 has the pattern in more than half of its heads at n = 16: no control."
     ]
 
 
-def test_what_does_not_copy_holds_nothing_or_leaves_no_others_is_said():
-    idle = made("lab/gpt2", accuracy=0.1, seeds=2)
-    said = induction_text.findings([idle], comparisons([idle]))
-    assert "2 networks): no head holds the induction pattern (score at least 0.4) at n = 16 or 17." in said[1]
-    assert (
-        said[3]
-        == "Ablating all induction heads of lab/gpt2 at once: at n = 16 there are none; at n = 17 there are none."
-    )
-    assert induction_text.warnings([idle])[0] == (
-        "lab/gpt2, seeds 0 and 1, copies 10.0% and 10.0% at n = 16: ablating heads can take little away there."
-    )
-    full = made("lab/gpt2", scores={(0, 16, 1, 0): 0.9}, others=np.nan)
-    assert (
-        "at n = 16 it adds 4.00 nats a token; whether that is more than control heads do is not measured: "
-        in " ".join(induction_text.findings([full], comparisons([full])))
-    )
-    assert any("in more than half of its heads at n = 16" in text for text in induction_text.warnings([full]))
+BEYOND = (0, 17, 2, 1)
+
+HIGH, LOWER, MIXED = (0.7, 0.71, 0.72), (0.2, 0.21, 0.22), (0.3, 0.9, 0.9)
+"""Of three seeds: significantly above 0.5, significantly below 0.4, and neither."""
 
 
-def test_what_changes_at_the_window_comes_first():
+@pytest.mark.parametrize(
+    ("accuracies", "scores", "pattern", "copies", "headline"),
+    [
+        (HIGH, HIGH, "supported", "supported", "1 of 1 model {} (accuracy 71.0%)."),
+        (MIXED, HIGH, "supported", "not significant", "0 of 1 model {} (accuracy 70.0%); 1 undecided."),
+        (LOWER, HIGH, "supported", "contradicted", "0 of 1 model {} (accuracy 21.0%)."),
+        (HIGH, MIXED, "not significant", "supported", "0 of 1 model {} (accuracy 71.0%); 1 undecided."),
+        (HIGH, LOWER, "contradicted", "supported", "0 of 1 model {} (accuracy 71.0%)."),
+    ],
+)
+def test_copying_from_beyond_the_window_takes_a_head_and_copies_significantly_above_their_thresholds(
+    accuracies, scores, pattern, copies, headline
+):
+    by_seed = np.array(accuracies)[:, None, None]
+    held = {(seed, 17, 2, 1): score for seed, score in enumerate(scores)}
+    found = found_in(made(scores=held, accuracy=by_seed, seeds=3))
+    best, copied = picked(found, "the best head has"), picked(found, "50% or more of the second copy")
+    assert (best.verdict, copied.verdict, best.comparisons) == (pattern, copies, 2)
+    assert headlines(found)[0] == "In " + headline.format(
+        "induction heads attend beyond the window and at least half is copied"
+    )
+    raw = [stats.ttest_1samp(scores, 0.4), stats.ttest_1samp(accuracies, 0.5)]
+    assert [best.p, copied.p] == pytest.approx(stats.false_discovery_control([test.pvalue for test in raw]))
+    low, high = raw[1].confidence_interval()
+    assert (copied.estimate, copied.low, copied.high) == pytest.approx(
+        (np.mean(accuracies), max(0, low), min(1, high)), abs=1e-9
+    )
+
+
+def test_the_headline_of_models_without_a_window_has_the_distance_and_the_range_of_accuracies():
+    models = [
+        made(name, scores={BEYOND: 0.9}, accuracy=0.98 + at / 100) for at, name in enumerate(("lab/gpt2", "lab/nope"))
+    ]
+    found = found_in(*models)
+    assert headlines(found)[0] == (
+        "In 2 of 2 models induction heads attend 16 or more tokens back and at least half is copied (accuracy 98.0% to "
+        "99.0%)."
+    )
+
+
+def test_what_changes_across_the_window_is_corrected_for_what_is_tested_alone():
     scores = {(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8, (0, 16, 1, 3): 0.5}
-    one = made(scores=scores)
-    said = induction_text.findings([one], comparisons([one]))
-    # tested: the cause at 16 and 17, global scores, ablation; the cause at n = 8 has no heads
-    assert said[0] == (
-        "From n = 16 to n = 17 the answer moves from 15 to 16 tokens back, across the window of 16 tokens. Of 2 "
-        "changes (best score in local and in global layers, copying, ablation of all induction heads, in 1 model) "
-        "these are told apart: best score in global layers in lab/gpt-neo (-0.1) (corrected p below 0.05, for 4 tests "
-        "in all). 2 others end at chance level or at a ceiling, or are fixed by the architecture, and are not tested."
-    )
+    found = found_in(made(scores=scores))
+    # tested: the need at 16 and 17, global scores, ablation; the need at n = 8 has no heads
+    change = picked(found, "the best score in global layers changes")
+    assert (change.estimate, change.verdict, change.comparisons) == (pytest.approx(-0.1), "supported", 4)
+    assert picked(found, "the copy accuracy changes").comparisons == 0
+    assert "the induction pattern" not in " ".join(one.claim for one in found)
 
 
-def test_what_changes_where_every_layer_is_global_is_not_put_down_to_the_window():
-    one = made("lab/nope", scores={(0, 16, 2, 1): 0.9, (0, 17, 2, 1): 0.8})
-    said = induction_text.findings([one], comparisons([one]))
-    assert said[0].endswith(" Where every layer is global it changes with n, and not by a window.")
-    assert said[1].startswith("lab/nope (no positions, every layer global; 1 network): ")
+def test_a_change_where_every_layer_is_global_is_not_attributed_to_a_window():
+    def limits(*names):
+        anatomies = tuple(map(neolens.anatomy, names))
+        return job.limits(Measured(job.Config(), anatomies, {}, {"window": 16, "checkpoints": {}}, {}, []))
+
+    assert any("due to the length and not to a window" in line for line in limits("lab/gpt-neo", "lab/nope"))
+    assert not any("due to the length" in line for line in limits("lab/gpt-neo"))
+    assert any("a layer restricted to it sees the last 16 tokens" in line for line in limits("lab/nope"))
+    text = " ".join(f"{one.claim} {one.headline}" for one in found_in(made("lab/nope", scores={BEYOND: 0.8})))
+    assert "window" not in text
+
+
+@pytest.mark.parametrize(("checkpoints", "lines"), [({}, 0), ({"lab/gpt2": [0, 10]}, 1)])
+def test_with_checkpoints_the_report_says_that_they_are_of_one_network(checkpoints, lines):
+    scope = {"window": 16, "checkpoints": checkpoints}
+    limits = job.limits(Measured(job.Config(), (neolens.anatomy("lab/gpt2"),), {}, scope, {}, []))
+    assert sum("not of an architecture or position encoding" in line for line in limits) == lines
+    assert len(limits) <= 3
 
 
 CHANCE = 0.95 * np.log(202)  # of the vocabulary, where a result does not record its candidates
@@ -536,12 +622,17 @@ def test_an_ablation_that_ends_at_chance_level_is_not_tested(loss, tested):
     tests = comparisons([one])
     for key in (("lab/gpt2", "needed", 16), ("lab/gpt2", "needed", 17), ("lab/gpt2", "together", None)):
         assert np.isfinite(tests[key].p_adjusted) == tested == (tests[key].untested is None)
-    verdict = induction_text.cause(one, 16, tests)
-    assert verdict.status == ("supported" if tested else "not measured")
-    assert ("chance level" in verdict.reason) != tested
-    said = " ".join(induction_text.findings([one], tests))
-    assert ("not tested: ends at chance level in lab/gpt2 without induction heads (" in said) != tested
-    assert ("is higher all the same, by at least 3.95" in said) != tested
+    assert verdict(one, "needed", 16, tests).status == ("supported" if tested else "not measured")
+    found = found_in(one)
+    needed = picked(found, "ablating all induction heads costs more than as many random heads at n = 17")
+    assert needed.reason.startswith("" if tested else "ends at chance level in lab/gpt2 without induction heads (")
+    assert ("is higher all the same, by at least 3.95" in needed.reason) != tested
+    assert headlines(found)[1] == (
+        "In 1 of 1 model ablating them costs more than as many random heads (3.93 nats per token)."
+        if tested
+        else "Without them prediction is at chance level in 1 of 1 model, so the difference from random heads is not "
+        "tested."
+    )
 
 
 def test_the_chance_level_is_that_of_the_tokens_that_sequences_are_drawn_from():
@@ -549,6 +640,15 @@ def test_the_chance_level_is_that_of_the_tokens_that_sequences_are_drawn_from():
     few = dataclasses.replace(one, result=one.result.assign_attrs(candidates=70))  # 0.95 ln 70 = 4.04 < 4.1
     assert comparisons([one])["lab/gpt2", "needed", 16].untested is None
     assert comparisons([few])["lab/gpt2", "needed", 16].untested is not None
+
+
+def test_a_ceiling_without_random_heads_is_not_called_chance_level():
+    one = made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in (16, 17)}, others=-0.095)  # 0.1 less it: 0.005
+    found = found_in(one)
+    assert picked(found, "ablating all induction heads costs more than as many random heads at n = 17").verdict == (
+        "not measured"
+    )
+    assert headlines(found)[1].endswith("; 1 not testable.")
 
 
 @pytest.mark.parametrize(("accuracy", "tested"), [(0.9899, True), (0.9901, False), (0.054, False), (0.055, True)])
@@ -563,18 +663,13 @@ def test_the_score_of_local_layers_beyond_their_window_is_exact_and_not_tested()
     assert comparisons([made(scores=scores)])["lab/gpt-neo", "local", None].untested.status == "exact"
     broken = made(scores=scores | {(0, 17, 1, 3): 0.1})
     assert comparisons([broken])["lab/gpt-neo", "local", None].untested.status == "contradicted"
+    wrong = picked(found_in(broken), "no local layer attends to the answer at n = 17")
+    assert (wrong.verdict, wrong.estimate) == ("contradicted", pytest.approx(0.1))
 
 
-def test_the_law_is_checked_and_a_broken_one_is_shouted():
+def test_the_law_of_the_window_is_an_exact_check():
     fine = made(scores={(0, 16, 1, 3): 0.5})
-    assert fine.out_of_reach == 0
-    assert induction_text.law([fine]) == (
-        "Where the answer stands a window or more tokens back (n - 1 >= w) the induction score of a local layer has to "
-        "be exactly 0. The largest in lab/gpt-neo (1 network) at n = 17 is 0: so it is."
-    )
     broken = made(scores={(0, 17, 1, 3): 1e-9})
-    assert "is 1e-09: so the law is BROKEN" in induction_text.law([broken])
-    assert "cannot be" in induction_text.warnings([broken])[0]
     late = made(training=trained(LOW, LOW, NONE, LOW, beyond=[0, 0, 1e-3, 0], name="lab/gpt-neo").training)
     assert late.out_of_reach == 1e-3  # the training's head 1.0 is in a local layer of lab/gpt-neo
     assert made("lab/gpt2").out_of_reach is None
@@ -582,10 +677,10 @@ def test_the_law_is_checked_and_a_broken_one_is_shouted():
     checks = [
         job.exact_checks(nothing, Summary(content=([one], {}, []))) for one in (fine, broken, late, made("lab/gpt2"))
     ]
-    assert [[(check.value, check.passes) for check in each] for each in checks] == [
-        [(0, True)],
-        [(1e-9, False)],
-        [(1e-3, False)],
+    assert [[(check.subject, check.value, check.passes) for check in each] for each in checks] == [
+        [("lab/gpt-neo", 0, True)],
+        [("lab/gpt-neo", 1e-9, False)],
+        [("lab/gpt-neo", 1e-3, False)],
         [],
     ]
 
@@ -614,17 +709,17 @@ def test_tables_hold_what_was_found():
         "lab/gpt2, 16",
         "0 to 10: 0.90",
         "0 to 10: 0.90",
-        "at no step",
-        "at no step",
-        "0 to 10: 1.00, corrected p = 0.0078",
+        "never",
+        "never",
+        "0 to 10: 1.00",
     ]
 
 
 def test_intervals_of_shares_end_at_0_and_1():
     scores = {(0, 16, 2, 1): 1.0, (1, 16, 2, 1): 0.9}
-    its = made(scores=scores, seeds=2).sure("global", 16).its
-    assert its.mean == pytest.approx(0.95)
-    assert (its.low, its.high) == (pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3), 1.0)
+    estimate = made(scores=scores, seeds=2).estimate("global", 16).estimate
+    assert estimate.mean == pytest.approx(0.95)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3), 1.0)
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
@@ -635,6 +730,9 @@ def test_figures_show_scores_causes_and_formation():
     both = [made(scores=scores), trained(rising(0), rising(1), [np.nan, 2, 2, 2], rising(2))]
     held = {one.name: one.joined for one in both}
     by_length = induction_by_length(held)
+    compact = {trace.name: trace for trace in scores_and_copying(held).data if trace.xaxis == "x"}
+    assert list(compact["lab/gpt-neo, local layers"].y) == [0, 0.5, 0]
+    assert list(compact["lab/gpt-neo, global layers"].y) == [0, 0.9, 0.8]
     lines = {trace.name: trace for trace in by_length.data if trace.xaxis == "x" and trace.mode == "lines+markers"}
     assert list(lines["best head of a local layer"].y) == [0, 0.5, 0]
     assert list(lines["best head of a global layer"].y) == [0, 0.9, 0.8]
@@ -653,7 +751,7 @@ def test_figures_show_scores_causes_and_formation():
     formed = formation_by_step(held)
     curves = {trace.name: trace for trace in formed.data if trace.name and trace.line.dash == "solid"}
     assert list(curves["best previous-token score"].y) == pytest.approx([0.9] * 4)
-    assert list(curves["copied"].y) == pytest.approx([0.1, 0.1, 0.9, 0.9])
+    assert list(curves["copy accuracy"].y) == pytest.approx([0.1, 0.1, 0.9, 0.9])
     assert list(curves["heads with the pattern at that step"].y)[1:] == [2, 2, 2]
     assert formed.layout.xaxis.ticktext == ("0", "10", "20", "30")
     assert (
@@ -713,8 +811,19 @@ def record(done):
     return json.loads((done / "record.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def found(done):
+    return findings_of(done)
+
+
 def test_it_writes_a_result_a_record_and_a_report(done, result, record):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == [
+        "findings.csv",
+        "networks",
+        "record.json",
+        "report.html",
+        "result.nc",
+    ]
     assert result["model"].values.tolist() == ["lab/gpt-neo", "lab/gpt-neo-global"]
     assert result["seed"].values.tolist() == [0, 1, 2]
     assert result["distance"].values.tolist() == [15, 16]
@@ -733,89 +842,95 @@ def test_the_law_holds_in_the_saved_result(result):
         assert (local.sel(distance=15) > 0).any()
 
 
-def test_the_finding_of_the_cause_is_a_paired_t_test_of_the_saved_numbers(result, record):
-    (said,) = [text for text in record["findings"] if text.startswith("Ablating all induction heads of lab/gpt-neo at")]
+def test_the_finding_of_the_need_is_a_paired_t_test_of_the_saved_numbers(result, found):
     for distance in (15, 16):
+        claim = f"ablating all induction heads costs more than as many random heads at n = {distance + 1}"
+        needed = picked(found, claim, "lab/gpt-neo")
         at = result.sel(model="lab/gpt-neo", distance=distance)
-        needed = (at["together"] - at["others"]).mean("prompt").values
-        low, high = stats.ttest_1samp(needed, 0).confidence_interval()
-        assert (
-            f"at n = {distance + 1} it adds {float(at['together'].mean()):.2f} nats a token, more than as many random "
-            f"heads by {needed.mean():.2f} (95 %: {low:.2f} to {high:.2f}, n = 3 seeds), corrected p = " in said
-        )
-        holds = at["induction"].mean("prompt") >= 0.4
-        compared = holds & at["more"].notnull()
-        sure_alone = int(((at["p_adjusted"] < 0.05) & (at["more"] > 0)).sum())
-        assert f"{sure_alone} of {int(compared.sum())} heads at n = {distance + 1}" in said
-        without = int(holds.sum() - compared.sum())
-        assert without > 0
-        assert f"{without} of {int(holds.sum())} at n = {distance + 1}" in said
+        more = (at["together"] - at["others"]).mean("prompt").values
+        low, high = stats.ttest_1samp(more, 0).confidence_interval()
+        assert (needed.estimate, needed.low, needed.high, needed.n) == pytest.approx((more.mean(), low, high, 3))
 
 
-def test_p_are_corrected_for_all_that_is_tested(result, record):
+def test_p_are_corrected_for_all_that_is_tested(result, found):
     """Chance level is ln 193 for the words that sequences are drawn from; copying is at its ceiling; the score of local
     layers beyond the window is fixed."""
-    chance, p = 0.95 * np.log(193), {}
+    chance, p, levels = 0.95 * np.log(193), {}, {}
     for name in ("lab/gpt-neo", "lab/gpt-neo-global"):
         one = result.sel(model=name)
         assert (one["accuracy"].mean("prompt") > 0.99).any("seed").all()
         end, needed = (one["loss"] + one["together"]).mean("prompt"), (one["together"] - one["others"]).mean("prompt")
         at_chance = (end >= chance).any("seed").sel(distance=[15, 16])
+        claim = "ablating all induction heads costs more than as many random heads at n = {}"
         p |= {
-            (name, d): stats.ttest_1samp(needed.sel(distance=d), 0).pvalue
+            (name, claim.format(d + 1)): stats.ttest_1samp(needed.sel(distance=d), 0).pvalue
             for d in (15, 16)
             if not at_chance.sel(distance=d)
         }
         layers = [0, 2] if name == "lab/gpt-neo" else [0, 1, 2, 3]
-        each = {"global": one["induction"].mean("prompt").sel(layer=layers).max(("layer", "head"))}
-        each |= {} if at_chance.any() else {"together": one["together"].mean("prompt")}
-        for measure, its in each.items():
-            change = (its.sel(distance=16) - its.sel(distance=15)).values
-            p[name, measure] = 1.0 if (change == 0).all() else stats.ttest_1samp(change, 0).pvalue
-    assert f"for {len(p)} tests in all" in record["findings"][0]
-    adjusted = dict(zip(p, stats.false_discovery_control(list(p.values())), strict=True))
-    (said,) = [text for text in record["findings"] if text.startswith("Ablating all induction heads of lab/gpt-neo at")]
-    expected = [adjusted[key] for key in (("lab/gpt-neo", 15), ("lab/gpt-neo", 16)) if key in adjusted]
-    assert [f"{value:.2g}" for value in expected] == re.findall(r"corrected p = ([\d.]*\d)", said)
+        best = one["induction"].mean("prompt").sel(layer=layers).max(("layer", "head"))
+        each = {"the best score in global layers": best}
+        each |= (
+            {}
+            if at_chance.any()
+            else {"the loss added by ablating all induction heads": one["together"].mean("prompt")}
+        )
+        for title, values in each.items():
+            change = (values.sel(distance=16) - values.sel(distance=15)).values
+            p[name, f"{title} changes from n = 16 to n = 17"] = (
+                1.0 if (change == 0).all() else stats.ttest_1samp(change, 0).pvalue
+            )
+        levels[name, "the best head has an induction score of 0.4 or more at n = 17"] = best.sel(distance=16) - 0.4
+        copied = one["accuracy"].mean("prompt").sel(distance=16) - 0.5
+        levels[name, "50% or more of the second copy is predicted at n = 17"] = copied
+    above = {key: seeds.mean_ci(values.values).p for key, values in levels.items()}
+    for family in (p, above):
+        adjusted = dict(zip(family, stats.false_discovery_control(list(family.values())), strict=True))
+        for (name, claim), expected in adjusted.items():
+            one = picked(found, claim, name)
+            assert (one.p, one.comparisons) == (pytest.approx(expected), len(family))
+            assert one.verdict == ("supported" if expected < 0.05 else "not significant")
+    with_p = {(one.subject, one.claim) for one in found if np.isfinite(one.p) and one.sample == "seeds"}
+    assert with_p == {*p, *above}
 
 
-def test_the_order_of_formation_is_that_of_the_saved_curves(result, record):
+def test_the_order_of_formation_is_that_of_the_saved_curves(result, found):
     neo = result.sel(model="lab/gpt-neo")
     for n in (16, 17):
-        (said,) = [text for text in record["findings"] if text.startswith(f"lab/gpt-neo at n = {n},")]
         at = neo.sel(distance=n - 1)
         steps = at["step"].values.tolist()
         curves = {
             "the previous-token head": at["previous_token_by_step"].mean("prompt").max(("layer", "head")) >= 0.4,
             "the induction pattern": at["induction_by_step"].mean("prompt").max(("layer", "head")) >= 0.4,
             "copying": at["accuracy_by_step"].mean("prompt") >= 0.5,
-            "the cause": (at["together_by_step"] - at["others_by_step"]).mean("prompt") >= 0.5,
+            "the causal effect": (at["together_by_step"] - at["others_by_step"]).mean("prompt") >= 0.5,
         }
-        order = said.partition("): ")[2].partition(". The heads")[0]
-        for what, passes in curves.items():
-            first = next(step for step, here in zip(steps, passes.values, strict=True) if here)
-            (part,) = [part for part in order.split(", then ") if f"{what} (" in part]
-            assert f"and {first} " in part
+        first = {
+            title: next(step for step, here in zip(steps, passes.values, strict=True) if here)
+            for title, passes in curves.items()
+        }
+        (one,) = [one for one in found if one.figure == "What forms first" and one.claim.endswith(f"at n = {n}")]
+        assert one.estimate == min(first.values())
+        assert {title for title in first if title in one.claim} == {
+            title for title, step in first.items() if step == one.estimate
+        }
 
 
-def test_on_the_lab_what_a_local_layer_sees_is_copied_sooner_than_what_it_does_not(result, record):
+def test_on_the_lab_what_a_local_layer_sees_is_copied_sooner_than_what_it_does_not(result, found):
     neo = result.sel(model="lab/gpt-neo", step=[400, 500])["accuracy_by_step"].mean("prompt")
     inside, beyond = neo.sel(distance=15), neo.sel(distance=16)
     assert (inside > beyond + 0.1).all()
     worst = int((inside - beyond).values.argmax())
-    (said,) = [text for text in record["findings"] if text.startswith("Over the training")]
-    step = int(neo["step"][worst])
-    assert (
-        f"copying in lab/gpt-neo at step {step}, {float(inside[worst]):.2f} and {float(beyond[worst]):.2f}: +" in said
-    )
+    one = picked(found, f"copying differs between n = 16 and n = 17 at step {int(neo['step'][worst])}")
+    assert (one.estimate, one.verdict) == (pytest.approx(float((inside - beyond)[worst])), "supported")
 
 
-def test_the_report_carries_findings_figures_tables_confounds_and_what_to_repeat(done, record):
+def test_the_report_answers_first_and_has_figures_tables_confounds_and_what_to_repeat(done, found):
     parsed = Parsed((done / "report.html").read_text())
-    for sentence in record["findings"]:
-        assert sentence in parsed.text
-    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 4
-    assert len(parsed.tags("table")) == 4
+    assert len(headlines(found)) == 3
+    for headline in headlines(found):
+        assert headline in parsed.text
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 5
     assert "curriculum" in parsed.text
     assert (
         "neolens run induction --models lab/gpt-neo lab/gpt-neo-global --prompts 8 --seed 0 --lengths 16,17 "
@@ -846,7 +961,8 @@ def test_checkpoints_measured_by_themselves_are_a_training_measured_at_once(resu
 def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "load", lambda *args: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
-    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+    for name in ("report.html", "findings.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes()
 
 
 def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, result, tmp_path, monkeypatch):
@@ -882,14 +998,11 @@ def test_a_folder_with_checkpoints_of_its_own_is_asked_and_what_was_planted_is_f
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["asked"]["window"] == WINDOW
     assert record["asked"]["checkpoints"] == {"mine": [0, 100, 200]}
-    said = " ".join(record["findings"])
-    assert (
-        "is held by 2 heads: 1.3 (local, 1.00) and 2.2 (1.00). At n = 13 by 1 head, no longer by 1.3 (local)." in said
-    )
-    assert (
-        "between steps 0 and 100 the previous-token head (score 1.00, 1.00 to 1.00), then between steps 100 and 200"
-        in said
-    )
+    found = findings_of(tmp_path / "out")
+    assert picked(found, "the best head").verdict == "supported"
+    assert picked(found, "no local layer").verdict == "exact"
+    first = picked(found, "the previous-token head forms first at n = 13")
+    assert (first.estimate, first.verdict) == (100, "supported")
     assert results.load(tmp_path / "out" / "result.nc")["n"].values.tolist() == [6, 12, 13]
     with pytest.raises(ValueError, match="has no checkpoint 'step7': there are step0, step100, step200"):
         checkpoints(str(folder), ["step7"])
@@ -901,14 +1014,16 @@ def test_a_random_network_holds_nothing_and_the_report_says_so(tiny_models, tmp_
         tiny_models["gpt-neo"].save_pretrained(folder / f"step{step}")
     assert call("--models", folder, "--prompts", "8", "--lengths", "4,5", "--out", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "record.json").read_text())
-    said = " ".join(record["findings"])
-    assert "1 network): no head holds the induction pattern (score at least 0.4) at n = 4 or 5." in said
-    assert "at n = 4, inside the window (2 checkpoints of one network, steps 0 to 10; " in said
-    assert "the induction pattern, the cause and copying at no step" in said
-    assert any("has the same weights at steps 0 and 10" in text for text in record["warnings"])
+    found = findings_of(tmp_path / "out")
+    assert {one.verdict for one in found if one.claim.startswith("the best head")} == {"contradicted"}
+    needed = [one for one in found if one.claim.startswith("ablating")]
+    assert {(one.verdict, one.reason) for one in needed} == {("not measured", "no head has the role")}
+    forming = [one for one in found if one.claim.startswith("something forms")]
+    assert {(one.verdict, one.reason) for one in forming} == {("not significant", "no threshold is passed")}
+    assert any("has the same weights at steps 0 and 10" in one["text"] for one in record["warnings"])
     parsed = Parsed((tmp_path / "out" / "report.html").read_text())
-    assert "No head holds the pattern: none was ablated." in parsed.text
-    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 2
+    assert "No head has the pattern: none was ablated." in parsed.text
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 3
 
 
 BAD = {

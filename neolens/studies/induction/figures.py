@@ -6,6 +6,7 @@ that window sees, n - 1 tokens back, and the first whose it does not. Layers hav
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ SOURCE, COORDS = (
     "neolens.studies.induction.summary, joined",
     ("n", "distance", "seed", "layer", "attention_kind", "window"),
 )
+_TITLE = 84  # pixels above a figure without a caption
 _WIDTH = 0.5  # of the points at one n
 
 
 def induction_by_length(results: Results) -> go.Figure:
-    """The induction score of every head by repeat length: a panel a model, a point a head, a line the best head of a
-    kind of layer (mean over seeds, band from the lowest to the highest), and the share that is copied in ink.
+    """The induction score of every head by repeat length: one panel per model, one point per head, a line for the best
+    head of a kind of layer (mean over seeds, band from the lowest to the highest), and the copy accuracy in ink.
 
     Raises:
         TypeError, ValueError: no results, or others.
@@ -46,12 +48,12 @@ def induction_by_length(results: Results) -> go.Figure:
             heads = result["induction"].mean("prompt").sel(layer=layers)
             check_defined(heads, ["layer", "head"], name)
             figure.add_trace(_points(heads, name, kind), **place)
-            its = best("induction", kind)(result)
-            assert its is not None
+            highest = best("induction", kind)(result)
+            assert highest is not None
             line = {"color": KIND_COLOURS[kind], "width": 2}
-            figure.add_traces(_line(its, f"best head of a {kind} layer", line), place["row"], place["col"])
+            figure.add_traces(_line(highest, f"best head of a {kind} layer", line), place["row"], place["col"])
         line = {"color": INK, "dash": "dot", "width": 2}
-        figure.add_traces(_line(result["accuracy"], "copied (share of predictions)", line), place["row"], place["col"])
+        figure.add_traces(_line(result["accuracy"], "copy accuracy", line), place["row"], place["col"])
         _axis(figure, result, place, label=place == places[0], lowest=place["row"] == places[-1]["row"])
     figure.update_yaxes(range=[-0.05, 1.06])
     figure.update_yaxes(title_text="score, or share", col=1)
@@ -61,9 +63,35 @@ def induction_by_length(results: Results) -> go.Figure:
     return legends.below(figure)
 
 
+def scores_and_copying(results: Results) -> go.Figure:
+    """The best induction score of each kind of layer, and the copy accuracy, by repeat length: means over seeds, a dash
+    per model.
+
+    Raises:
+        TypeError, ValueError: no results, or others.
+    """
+    models = by_model(results, _BY_LENGTH, SOURCE, COORDS, ["window"])
+    figure = make_subplots(1, 2, subplot_titles=["best induction score", "copy accuracy"], shared_yaxes="all")
+    for (name, result), dash in zip(models.items(), itertools.cycle(style.DASHES)):
+        lines = [(kind, best("induction", kind)(result), 1) for kind, _ in style.layers_by_kind(result)]
+        for kind, values, col in [*lines, ("", result["accuracy"], 2)]:
+            assert values is not None
+            check_defined(values, ["seed", "distance", "prompt"], name)
+            line = {"color": KIND_COLOURS.get(kind, INK), "dash": dash, "width": 2}
+            label = f"{escape(name)}{f', {kind} layers' if kind else ''}"
+            figure.add_trace(_line(values, label, line)[-1].update(showlegend=bool(kind)), row=1, col=col)
+    first = next(iter(models.values()))
+    for col in (1, 2):
+        _axis(figure, first, {"row": 1, "col": col}, label=col == 1, lowest=True)
+    figure.update_yaxes(range=[-0.05, 1.06])
+    legends.below(style.style(figure, "<b>Induction score and copying</b> (shares)", "", 170))
+    unused = figure.layout.margin.t - _TITLE
+    return figure.update_layout(margin_t=_TITLE, height=figure.layout.height - unused)
+
+
 def induction_causes(results: Results) -> go.Figure:
-    """Every head that holds the pattern just inside or just beyond the window: its score against what ablating it alone
-    does beyond other heads of its layer. A panel a model; filled: told apart (corrected p below 0.05).
+    """Every head that has the pattern just inside or just beyond the window: its score against what ablating it alone
+    costs more than other heads of its layer. One panel per model; filled: significant (corrected p below 0.05).
 
     Raises:
         TypeError, ValueError: no results, or others.
@@ -77,29 +105,31 @@ def induction_causes(results: Results) -> go.Figure:
         for (side, n), symbol in zip(sides, ("circle", "diamond")):
             at = result.sel(distance=n - 1)
             for kind, layers in style.layers_by_kind(result):
-                its = at.sel(layer=layers)
-                points = its[["more", "p_adjusted"]].assign(score=its["induction"].mean("prompt"))
+                heads = at.sel(layer=layers)
+                points = heads[["more", "p_adjusted"]].assign(score=heads["induction"].mean("prompt"))
                 points = points.stack(point=("seed", "layer", "head")).dropna("point", subset=["more"])
                 figure.add_trace(_scatter(points, name, f"{kind} layer, {where[side]}", kind, symbol), **place)
     figure.update_xaxes(range=[HOLDS - 0.03, 1.03])
     figure.update_xaxes(title_text="induction score", row=places[-1]["row"])
     figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
-    figure.update_yaxes(title_text="nats a token more", col=1)
+    figure.update_yaxes(title_text="nats per token more", col=1)
     first = next(iter(models.values()))
     inside, beyond = nearest(first["n"].values.tolist(), int(first.attrs["window"]))
     caption = (
-        f"{_networks(models)}. n = {inside}, {split.inside}, and {beyond}, {split.beyond}. Filled: told apart from "
-        "heads of its layer without the pattern (corrected p below 0.05); below 0 it costs less than they do. Heads of "
-        "layers in which every head has the pattern have no control and no point."
+        f"{_networks(models)}. n = {inside}, {split.inside}, and {beyond}, {split.beyond}. Filled: a significant "
+        "difference from heads of its layer without the pattern (corrected p below 0.05); below 0 it costs less. Heads "
+        "of layers in which every head has the pattern have no control and no point."
     )
-    title = "<b>Pattern and cause</b> (effect of ablating a head less that of heads without the pattern, nats a token)"
+    title = (
+        "<b>Pattern and cause</b> (effect of ablating a head less that of heads without the pattern, nats per token)"
+    )
     style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
 
 def copying_without(results: Results) -> go.Figure:
     """What ablating adds to the loss where copies are predicted, by repeat length: all induction heads at once, as many
-    random heads, each induction head alone. A panel a model; means over seeds, bands from the lowest to the highest.
+    random heads, each induction head alone. One panel per model; means over seeds, bands from the lowest to highest.
 
     Raises:
         TypeError, ValueError: no results, or others.
@@ -117,9 +147,9 @@ def copying_without(results: Results) -> go.Figure:
             figure.add_traces(_line(result[variable], what, line), place["row"], place["col"])
         _axis(figure, result, place, label=place == places[0], lowest=place["row"] == places[-1]["row"])
     figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
-    figure.update_yaxes(title_text="nats a token", col=1)
-    caption = f"{_networks(models)}. A point is a head that holds the pattern, ablated alone."
-    title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats a token)"
+    figure.update_yaxes(title_text="nats per token", col=1)
+    caption = f"{_networks(models)}. A point is a head that has the pattern, ablated alone."
+    title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats per token)"
     style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
@@ -209,10 +239,8 @@ def _axis(figure: go.Figure, result: xr.Dataset, place: dict[str, int], *, label
 
 
 def _networks(models: dict[str, xr.Dataset]) -> str:
-    """`lab/gpt2, lab/pythia: 3 seeds of 16 prompts a length`."""
+    """`lab/gpt2, lab/pythia: 3 x 16 prompts per length`: seeds and prompts."""
     described: dict[str, list[str]] = {}
     for name, result in models.items():
-        seeds, prompts = result.sizes["seed"], result.sizes["prompt"]
-        of = f"{seeds} seeds of" if seeds > 1 else "one network,"
-        described.setdefault(f"{of} {prompts} prompts a length", []).append(escape(name))
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in described.items())
+        described.setdefault(f"{result.sizes['seed']} x {result.sizes['prompt']}", []).append(escape(name))
+    return "; ".join(f"{', '.join(names)}: {sizes} prompts per length" for sizes, names in described.items())

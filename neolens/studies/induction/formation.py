@@ -9,6 +9,7 @@ its prompts, and p is corrected for all steps, repeat lengths and models at once
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,32 +20,32 @@ from neolens.checks import check_choice
 from neolens.checks.annotations import check_annotated, checked
 from neolens.stats.verdicts import limit
 from neolens.studies.induction.measure import HOLDS
-from neolens.studies.induction.summary import MEASURES, Induction, Sure, best, sure
+from neolens.studies.induction.summary import MEASURES, CorrectedEstimate, Induction, best, estimate_all
 
 COPIES = 0.5
 """The share of the second copy that is predicted from which on a network copies."""
 
 CAUSE = 0.5
-"""Nats a token that ablating all heads has to add beyond as many random ones to count as a cause: the right token is
+"""Nats per token that ablating all heads has to add beyond as many random ones to count as a cause: the right token is
 then 0.6 times as likely. Less can be seen where nothing is copied yet."""
 
 MILESTONES: Mapping[str, str] = MappingProxyType(
     {
         "previous_token": "the previous-token head",
         "induction": "the induction pattern",
-        "cause": "the cause",
+        "cause": "the causal effect",
         "copying": "copying",
-        "later_cause": "the cause of the heads that hold the pattern at the end",
+        "later_cause": "the causal effect of the heads with the pattern at the end",
     }
 )
-"""Name -> how it is called."""
+"""Name -> title."""
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"previous_token": HOLDS, "induction": HOLDS, "cause": CAUSE, "copying": COPIES, "later_cause": CAUSE}
 )
 
 ORDERED = ("previous_token", "induction", "cause", "copying")
-"""Those whose order is told; the last of `MILESTONES` is told beside it."""
+"""Those whose order is reported; the last of `MILESTONES` is in the table only."""
 
 _SCORES = {
     "previous_token": best("previous_token"),
@@ -62,7 +63,7 @@ class Milestone:
     """None where it never does."""
     after: int | None = None
     """The checkpoint before, at which it did not; None at the first."""
-    its: Sure | None = None
+    estimate: CorrectedEstimate | None = None
     """What was measured at `step`, with its interval over prompts."""
     lost: tuple[int, ...] = ()
     """Later steps at which it is below again."""
@@ -73,22 +74,20 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Formation:
-    """How one network came to copy at one repeat length."""
+    """How one network learned to copy at one repeat length."""
 
-    found: Induction
+    model: Induction
     n: int
     reached: Mapping[str, Milestone]
     """By the names of `MILESTONES`."""
+    certain: bool = False
+    """Whether what forms first would be first anywhere within the 95 % intervals: they lie above the threshold of what
+    is first, and up to this step below every other threshold."""
 
     def __post_init__(self) -> None:
         check_annotated(self)
         if missing := [name for name in MILESTONES if name not in self.reached]:
             raise ValueError(f"reached of Formation without {missing[0]}: expected {', '.join(MILESTONES)}")
-
-    @property
-    def beyond(self) -> bool:
-        """Whether the answers stand beyond the window."""
-        return self.n > self.found.window
 
     @property
     def order(self) -> list[tuple[int, list[str]]]:
@@ -97,62 +96,70 @@ class Formation:
         passed = sorted({step for step in steps.values() if step is not None})
         return [(step, [name for name in ORDERED if steps[name] == step]) for step in passed]
 
-    @property
-    def never(self) -> list[str]:
-        """What never passes."""
-        return [name for name in ORDERED if self.reached[name].step is None]
-
 
 @checked
-def formations(found: Sequence[Induction]) -> list[Formation]:
-    """Each model that has checkpoints, at every repeat length that these were asked at, the shortest first."""
+def formations(models: Sequence[Induction]) -> list[Formation]:
+    """Each model that has checkpoints, at every repeat length that these were measured at, the shortest first."""
     scores: dict[tuple[str, int, str, int], xr.DataArray] = {}
     causes: dict[tuple[str, int, str, int], xr.DataArray] = {}
-    asked: list[tuple[Induction, int, list[int]]] = []
-    for one in found:
-        if one.training is None:
-            continue
-        steps = one.training["step"].values.tolist()
-        for n in one.training["n"].values.tolist():
-            asked.append((one, n, steps))
-            for step in steps:
-                place = one.training.sel(distance=n - 1, step=step, drop=True)
-                for name, of in _SCORES.items():
-                    scores[one.name, n, name, step] = _there(of(place))
-                for name, (ours, others) in _CAUSES.items():
-                    causes[one.name, n, name, step] = place[ours] - place[others]
-    measured = sure(scores) | sure(causes)
+    for one, n, steps in _trained(models):
+        for step in steps:
+            assert one.training is not None
+            place = one.training.sel(distance=n - 1, step=step, drop=True)
+            for name, of in _SCORES.items():
+                scores[one.name, n, name, step] = _there(of(place))
+            for name, (group, control) in _CAUSES.items():
+                causes[one.name, n, name, step] = place[group] - place[control]
+    measured = estimate_all(scores) | estimate_all(causes)
+    formed = []
+    for one, n, steps in _trained(models):
+        curves = {name: {step: measured[one.name, n, name, step] for step in steps} for name in MILESTONES}
+        reached = {name: _milestone(name, curve) for name, curve in curves.items()}
+        formed.append(Formation(one, n, reached, _certain(reached, curves)))
+    return formed
+
+
+def _trained(models: Sequence[Induction]) -> list[tuple[Induction, int, list[int]]]:
+    """The models that have checkpoints, each repeat length at which these were measured, and their steps."""
+    trained = [(one, one.training) for one in models if one.training is not None]
     return [
-        Formation(
-            one,
-            n,
-            {
-                name: _milestone(name, {step: measured[one.name, n, name, step] for step in steps})
-                for name in MILESTONES
-            },
-        )
-        for one, n, steps in asked
+        (one, n, training["step"].values.tolist()) for one, training in trained for n in training["n"].values.tolist()
     ]
+
+
+def _certain(reached: Mapping[str, Milestone], curves: Mapping[str, Mapping[int, CorrectedEstimate]]) -> bool:
+    passed = [step for name in ORDERED if (step := reached[name].step) is not None]
+    if not passed:
+        return False
+    first = min(passed)
+    for name in ORDERED:
+        above = reached[name].step == first
+        if above and not curves[name][first].estimate.low >= THRESHOLDS[name]:
+            return False
+        below = [step for step in curves[name] if step < first or (step == first and not above)]
+        if any(curves[name][step].estimate.high >= THRESHOLDS[name] for step in below):  # NaN where no head has a role
+            return False
+    return True
 
 
 SIDED = ("induction", "copying")
 """What may form earlier where a local layer sees the answer."""
 
-Change = tuple[int, float, float, Sure]
+Change = tuple[int, float, float, CorrectedEstimate]
 """A step, what was measured there just inside and just beyond the window, and how much more inside."""
 
 
 @checked
-def sides(found: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | None], int]:
+def sides(models: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | None], Counter[tuple[str, str]]]:
     """Model and one of `SIDED` -> the step at which it differs most between just inside and just beyond the window;
-    None where no step is told apart. All of them, in all models and steps, are corrected together, without the steps at
-    which copying is at the same limit on both sides, chance level or ceiling.
+    None where no step differs significantly. All of them, in all models and steps, are corrected together, without the
+    steps at which copying is at the same limit on both sides, chance level or ceiling.
 
     Returns:
-        These, and the number of differences that were tested.
+        These, and the number of differences that were tested of each.
     """
     values: dict[tuple[str, str, int], tuple[xr.DataArray, xr.DataArray]] = {}
-    for one in found:
+    for one in models:
         if one.training is not None:
             for name in SIDED:
                 measured = _there(_SCORES[name](one.training))
@@ -162,23 +169,23 @@ def sides(found: Sequence[Induction]) -> tuple[dict[tuple[str, str], Change | No
                     limits = [limit(float(side.mean()), "accuracy", one.candidates) for side in pair]
                     if name != "copying" or limits[0] is None or limits[0] != limits[1]:
                         values[one.name, name, step] = pair
-    tested = sure({key: near - far for key, (near, far) in values.items()})
+    tested = estimate_all({key: near - far for key, (near, far) in values.items()})
     largest: dict[tuple[str, str], Change | None] = {
-        (one.name, name): None for one in found if one.training is not None for name in SIDED
+        (one.name, name): None for one in models if one.training is not None for name in SIDED
     }
-    for (model, name, step), its in tested.items():
+    for (model, name, step), test in tested.items():
         before = largest[model, name]
-        if its.tells and (before is None or abs(its.its.mean) > abs(before[3].its.mean)):
+        if test.significant and (before is None or abs(test.estimate.mean) > abs(before[3].estimate.mean)):
             inside, beyond = (float(side.mean()) for side in values[model, name, step])
-            largest[model, name] = step, inside, beyond, its
-    return largest, len(values)
+            largest[model, name] = step, inside, beyond, test
+    return largest, Counter((model, name) for model, name, _ in values)
 
 
 @checked
-def passes(name: str, its: Sure) -> bool:
+def passes(name: str, test: CorrectedEstimate) -> bool:
     """Whether what was measured passes the threshold of a milestone, a cause also by its corrected p."""
     check_choice(name, "name of a milestone", tuple(THRESHOLDS))
-    return its.its.mean >= THRESHOLDS[name] and (its.tells or name not in _CAUSES)
+    return test.estimate.mean >= THRESHOLDS[name] and (test.significant or name not in _CAUSES)
 
 
 def _there(values: xr.DataArray | None) -> xr.DataArray:
@@ -186,7 +193,7 @@ def _there(values: xr.DataArray | None) -> xr.DataArray:
     return values
 
 
-def _milestone(name: str, measured: Mapping[int, Sure]) -> Milestone:
+def _milestone(name: str, measured: Mapping[int, CorrectedEstimate]) -> Milestone:
     steps = sorted(measured)
     passing = [step for step in steps if passes(name, measured[step])]
     if not passing:

@@ -19,19 +19,24 @@ from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escap
 from neolens.studies.induction.figures import SOURCE
 from neolens.studies.induction.formation import CAUSE, COPIES
 from neolens.studies.induction.measure import HOLDS
-from neolens.studies.induction.summary import MEASURES, best, sure
+from neolens.studies.induction.summary import MEASURES, best, estimate_all
 
 _BY_PROMPT = "step distance prompt"
 _NEEDS = {f"{name}_by_step": f"{_BY_PROMPT} layer head" for name in ("previous_token", "induction")} | {
     f"{name}_by_step": _BY_PROMPT for name in ("accuracy", "together", "others", "later", "later_others")
 }
+_SHOWN = ("best previous-token score", "best induction score", "copy accuracy")
+_EFFECTS = (
+    ("heads with the pattern at the end", CONTROL_COLOUR, "later", "later_others"),
+    ("heads with the pattern at that step", INK, "together", "others"),
+)
 _THRESHOLD = {"color": GREY, "dash": "dash", "width": 1}
 _SCORE, _EFFECT, _BETWEEN = 150, 110, 22  # pixels: a panel of scores, one of effects, and between two
 
 
 def formation_by_step(results: Results) -> go.Figure:
     """What forms when: best scores and copying, and below what ablating all induction heads adds beyond random heads,
-    by training step. A column a model, in each half a row a repeat length; bands: 95 % intervals over prompts.
+    by training step. One column per model, in each half one row per repeat length; bands: 95 % intervals over prompts.
 
     Raises:
         TypeError, ValueError: no result with checkpoints.
@@ -60,14 +65,16 @@ def formation_by_step(results: Results) -> go.Figure:
             figure.add_hline(level, line=_THRESHOLD, row=number, col="all")
         figure.update_yaxes(range=[-0.05, 1.06], row=number)
         figure.update_yaxes(title={"text": "score, or share", "font": {"size": 11}}, row=number, col=1)
-        figure.update_yaxes(title={"text": "nats a token more", "font": {"size": 11}}, row=number + len(lengths), col=1)
+        figure.update_yaxes(
+            title={"text": "nats per token more", "font": {"size": 11}}, row=number + len(lengths), col=1
+        )
         figure.add_hline(CAUSE, line=_THRESHOLD, row=number + len(lengths), col="all")
         figure.update_yaxes(range=[lowest - 0.3, highest + 0.3], zeroline=True, row=number + len(lengths))
     caption = (
         f"{', '.join(map(escape, models))}: one network each; n is the repeat length. Thin dashed lines: what has to "
-        "be passed. Below: what ablating all heads that hold the pattern adds, less what as many random heads do."
+        "be passed. Below: what ablating all heads that have the pattern adds, less what as many random heads do."
     )
-    title = "<b>What forms first</b> (score, share of copies, and effect in nats a token, by training step)"
+    title = "<b>What forms first</b> (score, share of copies, and effect in nats per token, by training step)"
     return legends.below(style.style(legends.once(figure), title, caption, inner))
 
 
@@ -95,7 +102,7 @@ def _row(figure: go.Figure, row: int) -> Iterator[go.Scatter]:
 
 
 def _training(result: xr.Dataset) -> xr.Dataset:
-    """What was measured over the training under its own names, at the steps and repeat lengths that were asked."""
+    """What was measured over the training under its own names, at the steps and repeat lengths that were measured."""
     names = {name: name.removesuffix("_by_step") for name in map(str, result.data_vars) if name.endswith("_by_step")}
     training = result[list(names)].rename(names)
     return training.dropna("distance", how="all", subset=["accuracy"]).dropna("step", how="all", subset=["accuracy"])
@@ -103,27 +110,23 @@ def _training(result: xr.Dataset) -> xr.Dataset:
 
 def _curves(training: xr.Dataset) -> Iterator[tuple[int, tuple[str, str, xr.DataArray]]]:
     """The half of the figure, and name, colour and values by step and prompt, of all that is drawn."""
-    shown = {
-        "best previous-token score": best("previous_token")(training),
-        "best induction score": best("induction")(training),
-        "copied": MEASURES["accuracy"].of(training),
-    }
-    for (name, values), colour in zip(shown.items(), TASK_COLOURS):
+    scores = (best("previous_token")(training), best("induction")(training), MEASURES["accuracy"].of(training))
+    for name, colour, values in zip(_SHOWN, TASK_COLOURS, scores):
         assert values is not None
         yield 0, (name, colour, values)
-    yield 1, ("heads with the pattern at the end", CONTROL_COLOUR, training["later"] - training["later_others"])
-    yield 1, ("heads with the pattern at that step", INK, training["together"] - training["others"])
+    for name, colour, group, control in _EFFECTS:
+        yield 1, (name, colour, training[group] - training[control])
 
 
 def _by_step(name: str, colour: str, values: xr.DataArray, n: int) -> list[go.Scatter]:
     """A curve with its band over prompts."""
-    its = [one.its for one in sure({step: values.sel(step=step) for step in values["step"].values.tolist()}).values()]
     steps, x = values["step"].values.tolist(), list(range(values.sizes["step"]))
+    estimates = [one.estimate for one in estimate_all({step: values.sel(step=step) for step in steps}).values()]
     return [
-        *style.band(x, [one.low for one in its], [one.high for one in its], colour, name),
+        *style.band(x, [one.low for one in estimates], [one.high for one in estimates], colour, name),
         go.Scatter(
             x=x,
-            y=[one.mean for one in its],
+            y=[one.mean for one in estimates],
             customdata=[[step, n] for step in steps],
             meta=["training step", "n"],
             mode="lines+markers",

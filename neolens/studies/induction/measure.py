@@ -42,7 +42,9 @@ DRAWS = 3
 
 RESAMPLES = 1000
 
-Repeats = Mapping[int, Int[Tensor, "prompt pos"]]
+Prompts = Int[Tensor, "prompt pos"]
+
+Repeats = Mapping[int, Prompts]
 """n -> prompts [BOS, r_1..r_n, r_1..r_n]."""
 
 _SCORES = ("previous_token", "induction")
@@ -68,7 +70,7 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
 
         - `previous_token`, `induction` by prompt, layer and head: the scores of `neolens.attention`; heads whose mean
           is at least `HOLDS` hold the pattern;
-        - `accuracy`, `loss` by prompt: of predicting r_2..r_n of the second copy, a share and nats a token;
+        - `accuracy`, `loss` by prompt: of predicting r_2..r_n of the second copy, a share and nats per token;
         - `alone`, `beside`, `more`, `low`, `high`, `p_adjusted` by layer and head, NaN for heads that do not hold it:
           what ablating the head adds to that loss, what ablating others of its layer that do not hold the pattern does
           on average, the difference, its 95 % interval, and its p, corrected for all such heads of the network at this
@@ -211,7 +213,7 @@ def _checked_repeats(model: Any, repeats: Repeats) -> dict[int, Tensor]:
     return {n: prompts.long() for n, prompts in repeats.items()}
 
 
-def _seen(model: Any, prompts: Int[Tensor, "prompt pos"], n: int) -> xr.Dataset:
+def _seen(model: Any, prompts: Prompts, n: int) -> xr.Dataset:
     """The scores of every head, and how well the second copy is predicted."""
     scores = attention(model, prompts, scores=list(_SCORES), distances=[0])[list(_SCORES)]
     accuracy = np.array(repeat_accuracy(model, prompts))
@@ -225,9 +227,7 @@ def _alone(found: xr.Dataset) -> dict[str, xr.DataArray]:
     return {name: found[of].drop_vars("controls") for of, name in (ours | {"more_p_adjusted": "p_adjusted"}).items()}
 
 
-def _at_once(
-    model: Any, prompts: Int[Tensor, "prompt pos"], n: int, groups: Mapping[str, Sequence[Head]]
-) -> dict[str, xr.DataArray]:
+def _at_once(model: Any, prompts: Prompts, n: int, groups: Mapping[str, Sequence[Head]]) -> dict[str, xr.DataArray]:
     """Each group ablated at once under its name, and as many random heads: `others`, or `later_others`."""
     found = ablate_jointly(model, list(prompts), n, groups)
     variables: dict[str, xr.DataArray] = {}

@@ -38,11 +38,12 @@ from neolens.models import Anatomy, fetch
 from neolens.models.checkpoints import Checkpoint, checkpoints
 from neolens.near_far import of_anatomies
 from neolens.prompts import random_repeats
+from neolens.report import Figure
 from neolens.studies import inputs, models, settings
-from neolens.studies.induction import formation_text
+from neolens.studies.induction import findings as induction_findings
 from neolens.studies.induction import measure as induction_measure
-from neolens.studies.induction import text as induction_text
 from neolens.studies.induction.comparisons import comparisons
+from neolens.studies.induction.figures import scores_and_copying
 from neolens.studies.induction.formation import formations
 from neolens.studies.induction.sections import sections
 from neolens.studies.induction.summary import Induction, formation_lengths, nearest
@@ -162,46 +163,67 @@ def measure(model: Any, prompts: Prompts, config: Config) -> Iterator[tuple[str,
         yield next(names), result
 
 
-def described(measured: Measured, facts: Anatomy) -> Induction:
+def described(measured: Measured, anatomy: Anatomy) -> Induction:
     """What was measured of one model: all of its networks, and the checkpoints of the first."""
-    window, by_seed = measured.scope["window"], measured.results[facts.name]
+    window, by_seed = measured.scope["window"], measured.results[anatomy.name]
     networks = [
         results.concat([parts[f"length {n}"] for n in measured.scope["lengths"]], "distance")
         for parts in by_seed.values()
     ]
-    steps, training = measured.scope["checkpoints"][facts.name], None
+    steps, training = measured.scope["checkpoints"][anatomy.name], None
     if steps:
-        training = results.concat([measured.first[facts.name][f"step {step}"] for step in steps], "step", steps)
-    split = of_anatomies(window, measured.anatomies, facts.name)
-    return Induction(facts, window, induction_measure.over_seeds(networks, list(by_seed)), training, split)
+        training = results.concat([measured.first[anatomy.name][f"step {step}"] for step in steps], "step", steps)
+    return Induction(anatomy, window, induction_measure.over_seeds(networks, list(by_seed)), training)
 
 
 def summarise(measured: Measured) -> Summary:
     """Comparisons across the window and over seeds, and the order of formation."""
-    found = [described(measured, facts) for facts in measured.anatomies]
-    tests, formed = comparisons(found), formations(found)
+    models = [described(measured, anatomy) for anatomy in measured.anatomies]
+    tests, formed, joined = comparisons(models), formations(models), {one.name: one.joined for one in models}
     return Summary(
-        findings=induction_text.findings(found, tests),
-        in_sections=formation_text.findings(found, formed),
-        warnings=[*induction_text.warnings(found), *formation_text.warnings(found)],
-        results={one.name: one.joined for one in found},
-        content=(found, tests, formed),
-        note=of_anatomies(measured.scope["window"], measured.anatomies).note,
+        findings=induction_findings.findings(models, tests, formed),
+        figure=Figure(scores_and_copying(joined), FIGURE),
+        warnings=induction_findings.warnings(models),
+        results=joined,
+        content=(models, tests, formed),
     )
 
 
 def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
-    """A local layer cannot look at an answer that is out of its reach."""
-    claim = "the largest induction score of a local layer of {} where the answer is beyond its window"
-    found = {one.name: one.out_of_reach for one in summary.content[0]}
-    return [ExactCheck(claim.format(name), value) for name, value in found.items() if value is not None]
+    """A local layer cannot attend to an answer that is out of its reach."""
+    claim = "the largest induction score of a local layer where the answer is beyond its window"
+    largest = {one.name: one.out_of_reach for one in summary.content[0]}
+    return [ExactCheck(claim, value, subject=name) for name, value in largest.items() if value is not None]
 
+
+def limits(measured: Measured) -> list[str]:
+    """What the report does not show of these models."""
+    split = of_anatomies(measured.scope["window"], measured.anatomies)
+    lines = [CONTROLS, split.note or (LENGTH if any(not one.windows for one in measured.anatomies) else "")]
+    return [*filter(None, lines), *([STEPS] if any(measured.scope["checkpoints"].values()) else [])]
+
+
+CONTEXT = (
+    "Prompts repeat random tokens: [BOS, r, r], r of n tokens, so that the token to copy is n - 1 positions back. An "
+    "induction head attends to it with a mean probability (induction score) of 0.4 or more in the second copy."
+)
+FIGURE = "Means over seeds. Right of the dashed line the token to copy is out of reach of a layer with that window."
+CONTROLS = (
+    "Control heads are random heads without the pattern; a previous-token head among them costs much, so differences "
+    "from them are on the low side."
+)
+LENGTH = "Where every layer is global, a change with n is due to the length and not to a window."
+STEPS = (
+    "One network per model has checkpoints: what forms first is that of a network, not of an architecture or position "
+    "encoding, and no finer than its checkpoints and these thresholds."
+)
 
 STUDY = Study(
     name="induction",
     question="Which heads are induction heads, by pattern and by cause, near and far, and over training?",
     title="Induction heads",
-    introduction=str(__doc__),
+    context=CONTEXT,
+    limits=limits,
     config=Config,
     prepare=prepare,
     parts=parts,

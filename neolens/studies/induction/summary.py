@@ -1,4 +1,4 @@
-"""What was found about induction heads: one number a network and repeat length, and what changes across the window.
+"""What was measured of induction heads: one number per network and repeat length, and what changes across the window.
 
 Where a model has several seeds they are the sample (`neolens.stats.seeds`); of a single network it is its prompts, and
 intervals are about other prompts of the same network (bootstrap). Everything that is tested in a run is corrected
@@ -20,7 +20,6 @@ import xarray as xr
 from neolens.checks import check_choice, check_whole, shown
 from neolens.checks.annotations import Probability, Size, Text, check_annotated, checked
 from neolens.models import Anatomy
-from neolens.near_far import NearFar, of_anatomies
 from neolens.stats import ALPHA, seeds
 from neolens.stats.paired import paired_tests
 from neolens.stats.seeds import Estimate
@@ -32,7 +31,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Measure:
-    """One number a prompt, of a network at one repeat length."""
+    """One number per prompt, of a network at one repeat length."""
 
     title: str
     unit: str
@@ -62,7 +61,7 @@ def best(score: Text, kind: str | None = None) -> Callable[[xr.Dataset], xr.Data
     return of
 
 
-def _held(name: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
+def _variable(name: str) -> Callable[[xr.Dataset], xr.DataArray | None]:
     return lambda result: result[name]
 
 
@@ -70,11 +69,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "local": Measure("best score in local layers", "score", best("induction", "local"), (0.0, 1.0)),
         "global": Measure("best score in global layers", "score", best("induction", "global"), (0.0, 1.0)),
-        "accuracy": Measure("copied", "share", _held("accuracy"), (0.0, 1.0)),
-        "loss": Measure("loss where copies are predicted", "nats a token", _held("loss"), (0.0, np.inf)),
-        "together": Measure("all induction heads ablated", "nats a token", _held("together")),
+        "accuracy": Measure("copy accuracy", "share", _variable("accuracy"), (0.0, 1.0)),
+        "loss": Measure("loss where copies are predicted", "nats per token", _variable("loss"), (0.0, np.inf)),
+        "together": Measure("loss added by ablating all induction heads", "nats per token", _variable("together")),
         "needed": Measure(
-            "beyond as many random heads", "nats a token", lambda result: result["together"] - result["others"]
+            "more than as many random heads", "nats per token", lambda result: result["together"] - result["others"]
         ),
     }
 )
@@ -82,11 +81,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Sure:
+class CorrectedEstimate:
     """A mean with its 95 % interval, over seeds or over the prompts of one network, and its p, corrected."""
 
-    its: Estimate
-    over: Literal["seeds", "prompts"]
+    estimate: Estimate
+    sample: Literal["seeds", "prompts"]
     p_adjusted: Probability = np.nan
     untested: Verdict | None = None
     """Why there is no p, where the comparison ends at a limit or the architecture fixes it."""
@@ -95,22 +94,20 @@ class Sure:
         check_annotated(self)
 
     @property
-    def tells(self) -> bool:
+    def significant(self) -> bool:
         return self.p_adjusted < ALPHA
 
 
 @dataclass(frozen=True)
 class Induction:
-    """What was found in one model: all of its networks, by seed, and one of them over its training."""
+    """What was measured of one model: all of its networks, by seed, and one of them over its training."""
 
-    facts: Anatomy
+    anatomy: Anatomy
     window: Size
     result: xr.Dataset
     """Of `copying.over_seeds`."""
     training: xr.Dataset | None = None
     """Of `copying.over_training`; None for a model without checkpoints."""
-    split: NearFar | None = None
-    """What the distance `window` is called in a report of several models."""
 
     def __post_init__(self) -> None:
         check_annotated(self)
@@ -119,13 +116,8 @@ class Induction:
                 check_copying(one, f"{name} of Induction", axis)
 
     @property
-    def near_far(self) -> NearFar:
-        """What the distance `window` is called: the window of this model, that of another, or none."""
-        return self.split or of_anatomies(self.window, [self.facts])
-
-    @property
     def name(self) -> str:
-        return self.facts.name
+        return self.anatomy.name
 
     @property
     def seeds(self) -> list[int]:
@@ -146,29 +138,31 @@ class Induction:
         found = MEASURES[check_choice(measure, "measure", tuple(MEASURES))].of(self.result)
         return None if found is None else found.sel(distance=self._distance(n), drop=True)
 
-    def holds(self, n: int) -> xr.DataArray:
-        """By seed, layer and head, whether a head holds the pattern."""
+    def has_role(self, n: int) -> xr.DataArray:
+        """By seed, layer and head, whether a head has the induction pattern."""
         return self.result["induction"].sel(distance=self._distance(n)).mean("prompt") >= HOLDS
 
     def _distance(self, n: int) -> int:
         if check_whole(n, "n") not in self.lengths:
-            raise ValueError(f"n = {n}: {self.name} was asked at {', '.join(map(str, self.lengths))}")
+            raise ValueError(f"n = {n}: {self.name} was measured at {', '.join(map(str, self.lengths))}")
         return n - 1
 
     @property
     def candidates(self) -> int:
         """How many tokens the random sequences are drawn from; the vocabulary where a result of an earlier version does
         not record it."""
-        return int(self.result.attrs.get("candidates", self.facts.d_vocab))
+        return int(self.result.attrs.get("candidates", self.anatomy.d_vocab))
 
-    def sure(self, measure: str, n: int) -> Sure | None:
-        """Its mean and interval; None where a model has nothing of the kind."""
+    def estimate(self, measure: str, n: int) -> CorrectedEstimate | None:
+        """The mean of a measure and its interval; None where a model has nothing of the kind."""
         values = self.values(measure, n)
         if values is None:
             return None
-        found = sure({measure: values})[measure]
-        low, high = (float(np.clip(end, *MEASURES[measure].within)) for end in (found.its.low, found.its.high))
-        return replace(found, its=replace(found.its, low=low, high=high))
+        found = estimate_all({measure: values})[measure]
+        low, high = (
+            float(np.clip(end, *MEASURES[measure].within)) for end in (found.estimate.low, found.estimate.high)
+        )
+        return replace(found, estimate=replace(found.estimate, low=low, high=high))
 
     @property
     def joined(self) -> xr.Dataset:
@@ -215,7 +209,9 @@ def formation_lengths(lengths: Sequence[Size], window: Size) -> list[int]:
 
 
 @checked
-def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = MappingProxyType({})) -> dict[Key, Sure]:
+def estimate_all(
+    values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = MappingProxyType({})
+) -> dict[Key, CorrectedEstimate]:
     """Means with intervals, and p of a mean of 0 corrected for all that are tested; those without a value have n = 0.
 
     Args:
@@ -228,18 +224,21 @@ def sure(values: Mapping[Key, xr.DataArray], untested: Mapping[Key, Verdict] = M
     """
     _check_values(values, untested)
     if untested:
-        tested = sure({key: value for key, value in values.items() if key not in untested})
-        bare = sure({key: values[key] for key in untested})
+        tested = estimate_all({key: value for key, value in values.items() if key not in untested})
+        bare = estimate_all({key: values[key] for key in untested})
         tested |= {key: replace(one, p_adjusted=np.nan, untested=untested[key]) for key, one in bare.items()}
         return {key: tested[key] for key in values}
     several = {key: one for key, one in values.items() if one.sizes.get("seed", 1) > 1}
     estimates = {key: seeds.mean_ci(one.mean("prompt")) for key, one in several.items()}
     adjusted = seeds.adjust_p_values({str(number): one for number, one in enumerate(estimates.values())})
-    found = {key: Sure(one, "seeds", p) for (key, one), p in zip(estimates.items(), adjusted.values(), strict=True)}
+    found = {
+        key: CorrectedEstimate(one, "seeds", p)
+        for (key, one), p in zip(estimates.items(), adjusted.values(), strict=True)
+    }
     single = {
         key: one.squeeze("seed") if "seed" in one.dims else one for key, one in values.items() if key not in found
     }
-    found |= {key: Sure(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
+    found |= {key: CorrectedEstimate(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
     found |= _over_prompts({key: one.values.astype(float) for key, one in single.items() if bool(one.notnull().all())})
     return {key: found[key] for key in values}
 
@@ -258,7 +257,7 @@ def _check_values(values: Mapping[Any, xr.DataArray], untested: Mapping[Any, Ver
         raise ValueError(f"values of {shown(sorted(prompts))} prompts: expected as many in all single networks")
 
 
-def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:
+def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, CorrectedEstimate]:
     """Bootstrap intervals and max-T."""
     if not values:
         return {}
@@ -267,6 +266,6 @@ def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, Sure]:
     numbers = [its.tolist() for its in (tests.mean, tests.low, tests.high, tests.p, tests.p_adjusted)]
     n = rows.shape[1]
     return {
-        key: Sure(Estimate(mean, low, high, n, p), "prompts", adjusted)
+        key: CorrectedEstimate(Estimate(mean, low, high, n, p), "prompts", adjusted)
         for key, mean, low, high, p, adjusted in zip(values, *numbers, strict=True)
     }
