@@ -268,7 +268,7 @@ def test_induction_by_length_its_causes_and_its_formation():
     rows = cells("induction_by_length", panel=LOCAL, head="2.1, seed 0", repeat_length=16)
     assert one(rows, "score") == near(head.item())
     (row,) = cells("scores_and_copying", series=LOCAL, panel="copy accuracy", repeat_length=16).to_dict("records")
-    assert row["score, or share"] == near(found["accuracy"].sel(distance=15).mean())
+    assert row["value"] == near(found["accuracy"].sel(distance=15).mean())
     its = found.sel(distance=15, **HEAD)
     rows = cells("induction_causes", panel=LOCAL, head="2.1, seed 0", series="global layer, inside the window")
     assert one(rows, "nats") == near(its["more"].item())

@@ -462,10 +462,11 @@ def test_the_headline_of_formation_is_the_most_frequent_order_beyond_the_window(
     late = trained(rising(2), rising(2), [np.nan, np.nan, 2, 2], rising(2), name="lab/gpt2")
     also = trained(rising(1), rising(2), [np.nan, np.nan, 2, 2], LOW, name="lab/nope")
     assert headlines(found_in(early, late, also))[2] == (
-        "In 2 of 3 models the previous-token head forms first; others differ or are uncertain."
+        "In 2 of 3 models the previous-token head forms first at n = 17; not in others."
     )
     assert headlines(found_in(late))[2] == (
-        "In 1 of 1 model the previous-token head, the induction pattern, the causal effect and copying form together."
+        "In 1 of 1 model the previous-token head, the induction pattern, the causal effect and copying form together "
+        "at n = 17."
     )
 
 

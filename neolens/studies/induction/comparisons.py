@@ -18,20 +18,20 @@ from neolens.checks import check_records
 from neolens.stats import verdicts
 from neolens.stats.verdicts import Levels, Verdict
 from neolens.studies.induction.formation import COPIES
-from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.measure import PATTERN_SCORE
 from neolens.studies.induction.summary import MEASURES, CorrectedEstimate, Induction, best, estimate_all
 
 CROSSING = ("local", "global", "accuracy", "together")
 """Measures of which it is tested whether they change across the window. Not `needed`: with the number of heads its
 random heads are others."""
 
-LEVELS: Mapping[str, float] = MappingProxyType({"pattern": HOLDS, "copies": COPIES})
+LEVELS: Mapping[str, float] = MappingProxyType({"pattern": PATTERN_SCORE, "copies": COPIES})
 """What is tested against a threshold at the first repeat length beyond the window: the best induction score, and the
 copy accuracy."""
 
 CLAIMS: Mapping[str, str] = MappingProxyType(
     {
-        "pattern": f"the best head has an induction score of {HOLDS:g} or more at n = {{n}}",
+        "pattern": f"the best head has an induction score of {PATTERN_SCORE:g} or more at n = {{n}}",
         "copies": f"{COPIES:.0%} or more of the second copy is predicted at n = {{n}}",
         "fixed": "no local layer attends to the answer at n = {n}",
         "change": "the {title} changes from n = {inside} to n = {n}",

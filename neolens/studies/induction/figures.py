@@ -19,7 +19,7 @@ from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 from neolens.near_far import of_results
 from neolens.stats import ALPHA
-from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.measure import PATTERN_SCORE
 from neolens.studies.induction.summary import best, nearest
 
 _BY_HEAD, _BY_PROMPT = "seed distance layer head", "seed distance prompt"
@@ -109,7 +109,7 @@ def induction_causes(results: Results) -> go.Figure:
                 points = heads[["more", "p_adjusted"]].assign(score=heads["induction"].mean("prompt"))
                 points = points.stack(point=("seed", "layer", "head")).dropna("point", subset=["more"])
                 figure.add_trace(_scatter(points, name, f"{kind} layer, {where[side]}", kind, symbol), **place)
-    figure.update_xaxes(range=[HOLDS - 0.03, 1.03])
+    figure.update_xaxes(range=[PATTERN_SCORE - 0.03, 1.03])
     figure.update_xaxes(title_text="induction score", row=places[-1]["row"])
     figure.update_yaxes(zeroline=True, zerolinecolor=GREY)
     figure.update_yaxes(title_text="nats per token more", col=1)

@@ -29,6 +29,9 @@ BY_LENGTH, CAUSE, FORMED = "By repeat length", "Pattern and cause", "What forms 
 BOTH_SIDES = "{} differs between n = {} and n = {} at step {}"
 """What is claimed of a milestone."""
 
+UNTRAINED = Finding(claim="something forms first", subject="model", verdict="not measured", reason="no checkpoints")
+"""The finding of a model without checkpoints next to models that have some."""
+
 _UNITS = {"pattern": "score", "copies": "share", "induction": "score", "copying": "share"}
 
 Tests = Mapping[Comparison, CorrectedEstimate]
@@ -81,18 +84,16 @@ def _forming(models: Sequence[Induction], formed: Sequence[Formation]) -> list[F
     """What forms first in each model, beyond the window first, and whether it forms alike on both sides of it."""
     ranked = sorted(formed, key=lambda one: -one.n)
     beyond = [one for one in ranked if one.n == one.model.nearest[1]]
-    firsts = Counter(_first(one).claim.partition(" at n = ")[0] for one in beyond if one.certain)
+    firsts = Counter(_first(one).claim for one in beyond if one.certain)
     headline = f"No order is certain at these checkpoints in {count(len(beyond), 'model')}."
     if firsts:
-        (claim, times), others = firsts.most_common(1)[0], "; others differ or are uncertain"
-        headline = f"In {times} of {count(len(beyond), 'model')} {claim}{others if times < len(beyond) else ''}."
-    without = [
-        Finding(claim="something forms first", subject=one.name, verdict="not measured", reason="no checkpoints")
-        for one in models
-        if one.training is None
-    ]
-    answers = [*map(_first, ranked), *_both_sides(models), *without]
-    return _answer("What forms first in training?", headline, answers, FORMED)
+        claim, times = firsts.most_common(1)[0]
+        of = count(len(beyond), "model")
+        headline = f"In {times} of {of} {claim}{'; not in others' if times < len(beyond) else ''}."
+    without = [replace(UNTRAINED, subject=one.name) for one in models if one.training is None]
+    return _answer(
+        "What forms first in training?", headline, [*map(_first, ranked), *_both_sides(models), *without], FORMED
+    )
 
 
 def _first(one: Formation) -> Finding:

@@ -2,7 +2,7 @@
 
 Olsson et al. 2022 (arXiv 2209.11895) saw induction heads and the ability form together, within a few checkpoints. Each
 of the four passes a threshold of its own here, so an order is one of thresholds, and no finer than the checkpoints. The
-cause of the heads that hold the pattern cannot pass before the pattern does, for there are none before; so the heads
+cause of the heads that have the pattern cannot pass before the pattern does, for there are none before; so the heads
 that hold it at the end are ablated at every step too. Only one network of a model has checkpoints: intervals are over
 its prompts, and p is corrected for all steps, repeat lengths and models at once (max-T, Westfall and Young 1993).
 """
@@ -19,7 +19,7 @@ import xarray as xr
 from neolens.checks import check_choice
 from neolens.checks.annotations import check_annotated, checked
 from neolens.stats.verdicts import limit
-from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.measure import PATTERN_SCORE
 from neolens.studies.induction.summary import MEASURES, CorrectedEstimate, Induction, best, estimate_all
 
 COPIES = 0.5
@@ -41,7 +41,13 @@ MILESTONES: Mapping[str, str] = MappingProxyType(
 """Name -> title."""
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
-    {"previous_token": HOLDS, "induction": HOLDS, "cause": CAUSE, "copying": COPIES, "later_cause": CAUSE}
+    {
+        "previous_token": PATTERN_SCORE,
+        "induction": PATTERN_SCORE,
+        "cause": CAUSE,
+        "copying": COPIES,
+        "later_cause": CAUSE,
+    }
 )
 
 ORDERED = ("previous_token", "induction", "cause", "copying")

@@ -18,7 +18,7 @@ from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
 from neolens.studies.induction.figures import SOURCE
 from neolens.studies.induction.formation import CAUSE, COPIES
-from neolens.studies.induction.measure import HOLDS
+from neolens.studies.induction.measure import PATTERN_SCORE
 from neolens.studies.induction.summary import MEASURES, best, estimate_all
 
 _BY_PROMPT = "step distance prompt"
@@ -61,7 +61,7 @@ def formation_by_step(results: Results) -> go.Figure:
     below = [np.asarray(trace.y, float) for at in range(len(lengths), 2 * len(lengths)) for trace in _row(figure, at)]
     lowest, highest = np.nanmin(np.concatenate([[0, CAUSE], *below])), np.nanmax(np.concatenate([[0, CAUSE], *below]))
     for number in range(1, len(lengths) + 1):
-        for level in (HOLDS, COPIES):
+        for level in (PATTERN_SCORE, COPIES):
             figure.add_hline(level, line=_THRESHOLD, row=number, col="all")
         figure.update_yaxes(range=[-0.05, 1.06], row=number)
         figure.update_yaxes(title={"text": "score, or share", "font": {"size": 11}}, row=number, col=1)

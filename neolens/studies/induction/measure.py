@@ -31,14 +31,14 @@ from neolens.results import check_result
 from neolens.scores import THRESHOLDS, attention, repeat_accuracy
 from neolens.scores.causes import ablate_jointly, effects_beside_controls
 
-HOLDS = THRESHOLDS["induction"]
-"""The score from which on a head holds the pattern."""
+PATTERN_SCORE = THRESHOLDS["induction"]
+"""The score from which on a head has the pattern."""
 
 LEAST = 3
 """The shortest r: with two tokens what followed the earlier copy is the previous token."""
 
 DRAWS = 3
-"""Control heads of each induction head: heads of its layer that do not hold the pattern, as in `neolens.roles`."""
+"""Control heads of each induction head: heads of its layer that do not have the pattern, as in `neolens.roles`."""
 
 RESAMPLES = 1000
 
@@ -69,12 +69,12 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
         By distance (n - 1; the coordinate `n` has n):
 
         - `previous_token`, `induction` by prompt, layer and head: the scores of `neolens.attention`; heads whose mean
-          is at least `HOLDS` hold the pattern;
+          is at least `PATTERN_SCORE` have the pattern;
         - `accuracy`, `loss` by prompt: of predicting r_2..r_n of the second copy, a share and nats per token;
         - `alone`, `beside`, `more`, `low`, `high`, `p_adjusted` by layer and head, NaN for heads that do not hold it:
-          what ablating the head adds to that loss, what ablating others of its layer that do not hold the pattern does
+          what ablating the head adds to that loss, what ablating others of its layer that do not have the pattern does
           on average, the difference, its 95 % interval, and its p, corrected for all such heads of the network at this
-          n; all but `alone` are NaN where every head of the layer holds the pattern, so that there is no control;
+          n; all but `alone` are NaN where every head of the layer has the pattern, so that there is no control;
         - `together`, `others` by prompt: what ablating all of them at once adds, and as many random others; NaN where
           there are none.
 
@@ -104,13 +104,13 @@ def copying(model: Any, repeats: Repeats) -> xr.Dataset:
 
 @checked
 def holders(result: xr.Dataset) -> list[Head]:
-    """The heads of one network at one distance whose induction score, averaged over prompts, is at least `HOLDS`."""
+    """The heads of one network at one distance whose mean induction score is at least `PATTERN_SCORE`."""
     check_result(result, "result", ["induction"], ["prompt", "layer", "head"], "neolens.attention")
     if {*result["induction"].dims} != {"prompt", "layer", "head"}:
         axes = ", ".join(map(str, result["induction"].dims))
         raise ValueError(f"result: induction by {axes}: expected prompt, layer, head; choose one of the others")
     mean = result["induction"].mean("prompt").transpose("layer", "head").values
-    return [(int(layer), int(head)) for layer, head in np.argwhere(mean >= HOLDS)]
+    return [(int(layer), int(head)) for layer, head in np.argwhere(mean >= PATTERN_SCORE)]
 
 
 @checked
@@ -153,7 +153,7 @@ def at_checkpoint(model: Any, repeats: Repeats, later: Mapping[Size, Sequence[He
     """One step of `over_training`.
 
     Args:
-        later: n -> the heads that hold the pattern at the last step; None at that step.
+        later: n -> the heads that have the pattern at the last step; None at that step.
     """
     repeats, parts = _checked_repeats(model, repeats), []
     for n, prompts in repeats.items():
@@ -166,7 +166,7 @@ def at_checkpoint(model: Any, repeats: Repeats, later: Mapping[Size, Sequence[He
 
 @checked
 def holders_by_length(result: xr.Dataset) -> dict[int, list[Head]]:
-    """n -> the heads of one network that hold the pattern there."""
+    """n -> the heads of one network that have the pattern there."""
     return {int(n): holders(result.sel(distance=n - 1)) for n in result["n"].values}
 
 

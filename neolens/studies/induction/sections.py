@@ -21,10 +21,10 @@ LENGTHS = (
     "ends at chance level, where more than measured can be lost."
 )
 HEADS = (
-    "Heads that have the pattern just inside or just beyond the window. Ablated alone: what mean ablation of the head "
-    "adds to the loss where copies are predicted (nats per token), next to up to three heads of its layer without the "
-    "pattern; no control where every head of the layer has it. p: sign flips of prompts, corrected for all heads of "
-    "the network at this n (max-T)."
+    "Heads that have the pattern at one of the two n next to the dashed line. Ablated alone: what mean ablation of the "
+    "head adds to the loss where copies are predicted (nats per token), next to up to three heads of its layer without "
+    "the pattern; no control where every head of the layer has it. p: sign flips of prompts, corrected for all heads "
+    "of the network at this n (max-T)."
 )
 STEPS = (
     "The first checkpoint at which the best score is at least 0.4, half of the second copy is predicted, or ablating "

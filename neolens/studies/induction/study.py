@@ -1,26 +1,23 @@
-"""Which heads are induction heads, by pattern and by cause; what becomes of them as the answer moves away, out of reach
-of local layers; and in training, what forms first?
+"""Which heads are induction heads, by pattern and by cause; whether they copy from beyond the window of local layers;
+and in training, what forms first?
 
-An induction head looks at what followed an earlier copy of its token (Elhage et al. 2021; Olsson et al. 2022, arXiv
-2209.11895). On [BOS, r, r], r of n random tokens, the answer to every prediction stands n - 1 tokens back: a layer of
-window w sees it up to n = w and from n = w + 1 not at all. At repeat lengths on both sides, every head is scored, those
-that look there are ablated, each alone beside heads of its layer that do not and all at once beside as many heads that
-do not (heads back each other up: one alone often costs little), and how much of the second copy is predicted is
-measured.
+An induction head attends to what followed an earlier copy of its token (Elhage et al. 2021; Olsson et al. 2022, arXiv
+2209.11895). On [BOS, r, r], r of n random tokens, the answer to every prediction is n - 1 tokens back: a layer of
+window w sees it up to n = w, and from n = w + 1 not at all. At repeat lengths on both sides every head is scored, and
+the heads with the pattern are ablated: each alone, compared with heads of its layer without the pattern, and all at
+once, compared with as many random heads (heads back each other up: one alone often costs little).
 
-A lab model is asked with all its seeds, which are the sample: intervals are Student's, p is corrected for all that is
-tested (Benjamini and Hochberg 1995). Of a single network the sample are its prompts (bootstrap; max-T, Westfall and
-Young 1993). Where no model has local layers, w is an eighth of the shortest context or a third of the tokens to draw
-from, whichever is smaller.
+The sample of a lab model is its seeds: intervals are Student's, p is corrected for all that is tested (Benjamini and
+Hochberg 1995). The sample of a single network is its prompts (bootstrap; max-T, Westfall and Young 1993). Where no
+model has local layers, w is an eighth of the shortest context or a third of the tokens to draw from, whichever is
+smaller.
 
-Where checkpoints of the training are at hand, each is asked at the shortest n, at n = w and at n = w + 1:
-at which step does the best previous-token head score 0.4, the best induction head 0.4, do the heads that look like it
-cost half a nat a token more than as many random heads, is half of the second copy predicted? One network of a model
-has checkpoints, so the order is that of a network; it is no finer than the checkpoints and belongs to these thresholds.
+Training checkpoints are measured at the shortest n, at n = w and at n = w + 1: at which step does the best
+previous-token head score 0.4, the best induction head 0.4, do the heads with the pattern cost half a nat per token more
+than as many random heads, is half of the second copy predicted? One network of a model has checkpoints, so the order is
+that of a network; it is no finer than the checkpoints and belongs to these thresholds.
 
-The lab models take about a minute of one core. Expect induction heads in global layers of every network, few in local
-layers and those with a score of exactly 0 from n = w + 1 on; single heads that cost a part of what all of them cost
-together; and the pattern, its cause and copying within a checkpoint or two of each other, in lab/pythia first.
+The lab models take about two minutes of one core.
 """
 
 from __future__ import annotations
@@ -207,7 +204,7 @@ CONTEXT = (
     "Prompts repeat random tokens: [BOS, r, r], r of n tokens, so that the token to copy is n - 1 positions back. An "
     "induction head attends to it with a mean probability (induction score) of 0.4 or more in the second copy."
 )
-FIGURE = "Means over seeds. Right of the dashed line the token to copy is out of reach of a layer with that window."
+FIGURE = "Means over seeds. Right of the dashed line the token to copy is at least as far back as it marks."
 CONTROLS = (
     "Control heads are random heads without the pattern; a previous-token head among them costs much, so differences "
     "from them are on the low side."

@@ -24,7 +24,7 @@ from neolens.stats import ALPHA, seeds
 from neolens.stats.paired import paired_tests
 from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import Verdict
-from neolens.studies.induction.measure import HOLDS, check_copying
+from neolens.studies.induction.measure import PATTERN_SCORE, check_copying
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -140,7 +140,7 @@ class Induction:
 
     def has_role(self, n: int) -> xr.DataArray:
         """By seed, layer and head, whether a head has the induction pattern."""
-        return self.result["induction"].sel(distance=self._distance(n)).mean("prompt") >= HOLDS
+        return self.result["induction"].sel(distance=self._distance(n)).mean("prompt") >= PATTERN_SCORE
 
     def _distance(self, n: int) -> int:
         if check_whole(n, "n") not in self.lengths:
