@@ -1,9 +1,10 @@
 """How many lines of neolens word results: `python tests/wording_lines.py` prints them by module.
 
-Counted is, in the modules that see results (studies, statistics, what both share), every function that returns text,
-findings, warnings or verdicts and holds prose, that is two words in a row: whole functions, with signature and
-docstring. Not counted are docstrings, the messages of exceptions and arguments of checks as prose, figures, and fixed
-captions.
+Prose is text with two words in a row, without docstrings, the messages of exceptions, and arguments of checks. Counted
+are, in the modules that see results (studies, statistics, what both share): of every function that returns text, all
+lines if it or a constant that it uses holds prose; of functions that return findings, warnings or verdicts, which are
+data, the lines with prose; and the constants with prose that either use. Tables, figures and fixed captions are not
+counted, nor are the modules that read and write files and settings.
 """
 
 from __future__ import annotations
@@ -15,18 +16,40 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOMES = ("studies", "stats", "wording.py", "near_far.py", "report/appendix.py")
+FILES = ("command", "digest", "record", "runner", "settings", "store")
 PROSE = re.compile(r"[a-z]{2,}[,.:;]? [a-z(]{2,}")
-RETURNS = re.compile(r"\bstr\b|Finding|StudyWarning|Verdict|Arrival")
+TEXT, DATA = re.compile(r"\bstr\b"), re.compile(r"Finding|StudyWarning|Verdict|Arrival")
 
 
 def prose_lines(tree: ast.Module) -> int:
-    """Lines of the functions that word results."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and _returns_text(node)]
-    return sum(_length(one) for one in functions if any(map(PROSE.search, _texts(one))))
+    """Lines of the functions that word results, and of the constants that they use."""
+    constants = {
+        name.id: node
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and next(_prose(node), None)
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    lines = 0
+    words: set[str] = set()
+    for one in functions:
+        used = {name.id for name in ast.walk(one) if isinstance(name, ast.Name)} & set(constants)
+        kind = _returned(one)
+        prose = {line for node in _prose(one) for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+        if kind and (used or prose):
+            lines += _length(one) if kind == "text" else len(prose)
+            words |= used
+    return lines + sum(_length(node) for node in {id(constants[name]): constants[name] for name in words}.values())
 
 
-def _returns_text(function: ast.FunctionDef) -> bool:
-    return function.returns is not None and bool(RETURNS.search(ast.unparse(function.returns)))
+def _returned(function: ast.FunctionDef) -> str:
+    """`text`, `data`, or nothing for a function that words no results."""
+    returns = "" if function.returns is None else ast.unparse(function.returns)
+    if DATA.search(returns):
+        return "data"
+    table = "Row" in returns or returns.startswith("tuple[list[str]")
+    return "text" if TEXT.search(returns) and not table else ""
 
 
 def count() -> dict[str, int]:
@@ -36,20 +59,22 @@ def count() -> dict[str, int]:
     return {
         str(path.relative_to(ROOT)): lines
         for path in sorted(paths)
-        if (lines := prose_lines(ast.parse(path.read_text(encoding="utf-8"))))
+        if path.stem not in FILES and (lines := prose_lines(ast.parse(path.read_text(encoding="utf-8"))))
     }
 
 
-def _texts(node: ast.AST) -> Iterator[str]:
-    """The text in a statement, without what is for those who call it."""
+def _prose(node: ast.AST) -> Iterator[ast.expr]:
+    """The prose in a statement."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Raise) or _is_docstring(child) or _is_check(child):
             continue
         if isinstance(child, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else "x" for part in child.values)
-        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
-            yield child.value
-        yield from _texts(child)
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in child.values)
+        else:
+            text = child.value if isinstance(child, ast.Constant) and isinstance(child.value, str) else ""
+        if isinstance(child, ast.expr) and PROSE.search(text):
+            yield child
+        yield from _prose(child)
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -62,7 +87,7 @@ def _is_check(node: ast.AST) -> bool:
     return name.startswith(("check_", "setting", "ValueError", "TypeError"))
 
 
-def _length(node: ast.FunctionDef) -> int:
+def _length(node: ast.FunctionDef | ast.Assign | ast.AnnAssign) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 

@@ -84,10 +84,34 @@ CONTROLS = {
     "less, significantly": (4, 0.5, -1.0, 0.01, 12, "contradicted", "-1.00 more than control heads"),
     "less, not significantly": (4, 0.5, -1.0, 0.2, 12, "not significant", "corrected p = 0.2"),
     "no head has the role": (0, NAN, NAN, NAN, 16, "not measured", "no head has the role"),
-    "every head has the role": (4, 5.0, NAN, NAN, 0, "not measured", "no control: 4 with the role and 0 without it in layer 2"),
+    "every head has the role": (
+        4,
+        5.0,
+        NAN,
+        NAN,
+        0,
+        "not measured",
+        "no control: 4 with the role and 0 without it in layer 2",
+    ),
     "as many without it": (2, 5.0, 1.0, 0.01, 2, "supported", "corrected p = 0.01"),
-    "one fewer without it": (3, 5.0, NAN, NAN, 2, "not measured", "no control: 3 with the role and 2 without it in layer 2"),
-    "a single one without it": (3, 5.0, NAN, NAN, 1, "not measured", "no control: 3 with the role and 1 without it in layer 2"),
+    "one fewer without it": (
+        3,
+        5.0,
+        NAN,
+        NAN,
+        2,
+        "not measured",
+        "no control: 3 with the role and 2 without it in layer 2",
+    ),
+    "a single one without it": (
+        3,
+        5.0,
+        NAN,
+        NAN,
+        1,
+        "not measured",
+        "no control: 3 with the role and 1 without it in layer 2",
+    ),
     "one seed, so no p": (4, 5.0, 1.0, NAN, 12, "not measured", "without a p"),
 }
 
@@ -211,4 +235,3 @@ def test_a_shift_changes_the_output_by_its_kl_divergence(kl, exact, relative, st
     assert found.status == status
     assert "shifting every position index by 63" in found.claim
     assert ("unchanged" in found.claim) == (status in ("exact", "contradicted"))
-

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from neolens.patching.effects import ranked
 from neolens.stats import seeds
 from neolens.stats.contrasts import Contrast, kind
-from neolens.stats.verdicts import significance
 from neolens.studies.compare.found import TASK, Found
-from neolens.studies.contrast_findings import of_contrasts
+from neolens.studies.contrast_findings import above_zero, of_contrasts
 from neolens.studies.finding import Finding, StudyWarning, of_estimate
 from neolens.studies.head_ablation.findings import warnings as ablation_warnings
 from neolens.studies.ioi.findings import warnings as object_warnings
@@ -89,35 +89,27 @@ def _needed(found: Sequence[Found]) -> list[Finding]:
 
 def _without_a_kind(found: Sequence[Found]) -> list[Finding]:
     """What ablating all layers of a kind adds to the loss, on text and where the answer lies beyond the window."""
-    about = {"text": "on text", "beyond": f"on answers {found[0].near_far.beyond}"} if found else {}
+    places = {"text": "on text", "beyond": f"on answers {found[0].near_far.beyond}"} if found else {}
     rows = {
         (one.name, group, place): [
             row for need in one.needs for row in need.compared if (row.group, row.condition) == (group, condition)
         ]
         for one in _alternating(found)
-        for condition, place in about.items()
+        for condition, place in places.items()
         for group in ("local", "global")
     }
     estimates = {key: seeds.mean_ci(np.array([row.effect for row in each])) for key, each in rows.items() if each}
-    limited = {key for key in estimates if any(row.limit == "chance level" for row in rows[key])}
-    adjusted = seeds.adjust_p_values({str(key): one for key, one in estimates.items() if key not in limited})
-    return [
-        of_estimate(
-            claim := f"ablating all {key[1]} layers raises the loss {key[2]}",
-            key[0],
-            estimate,
-            significance(claim, p := adjusted.get(str(key), np.nan), untested=_untested(estimate.n, key in limited)),
-            p=p,
-            comparisons=len(adjusted),
-            unit="nats per token",
-            figure=ABLATED,
-        )
+    claims = {
+        key: (f"ablating all {key[1]} layers raises the loss {key[2]}", key[0], estimate)
         for key, estimate in estimates.items()
+    }
+    about: dict[str, Any] = {"unit": "nats per token", "figure": ABLATED}
+    limited = [claims.pop(key) for key in estimates if any(row.limit == "chance level" for row in rows[key])]
+    untested: dict[str, Any] = {"verdict": "not measured", "p": np.nan, "reason": "ends at chance level"}
+    return [
+        *above_zero(list(claims.values()), **about),
+        *(of_estimate(*claim, **untested, **about) for claim in limited),
     ]
-
-
-def _untested(n: int, limited: bool) -> str:
-    return "ends at chance level" if limited else "fewer than two seeds" if n < 2 else ""
 
 
 def _shifts(found: Sequence[Found], compared: Sequence[Contrast]) -> list[Finding]:
@@ -163,17 +155,14 @@ def _about_local_layers(found: Sequence[Found]) -> str:
         return "Not measured: no model here has both local and global layers."
     one = alternating[0]
     if _attention(one)[0].verdict == "contradicted":
-        return (
-            "Local layers attend beyond their window, which their architecture excludes: see the failed exact checks."
-        )
+        return "Local layers attend beyond their window, which is impossible: see the failed exact checks."
     start = f"Local layers read only the last {one.window} tokens"
     if one.carriers is None or restricted(one.carriers, TASK).verdict != "supported":
         return f"{start}; that answers from farther back need the global layers is not shown for this model."
     sides = [side for side in one.carriers.beyond[TASK] if side.answers]
-    trained, restricted = (
-        np.mean([getattr(side, name) for side in sides]) for name in ("likeliest", "likeliest_all_local")
-    )
-    accuracy = f"accuracy {two_digits(float(trained))}; {two_digits(float(restricted))} if every layer is restricted"
+    trained = two_digits(float(np.mean([side.likeliest for side in sides])))
+    without = two_digits(float(np.mean([side.likeliest_all_local for side in sides])))
+    accuracy = f"accuracy {trained}; {without} if every layer is restricted"
     return f"{start}: answers from farther back come through global layers ({accuracy})."
 
 

@@ -99,12 +99,15 @@ def without_a_kind(found: Sequence[Found]) -> Iterator[report.Block]:
     titles = {"beyond": f"Answers {split.beyond}", "cut": f"Attention masked beyond {split.short}", "text": "Text"}
     for at, one in enumerate(alternating_first(found)):
         need = one.needs[0]
-        drawn = [
+        bars = [
             report.Figure(figures.ablation_groups(need.groups[name]), f"{one.name}: {title}. {RANDOM}")
             for name, title in titles.items()
         ]
-        yield from drawn[: at == 0]
-        blocks = [*drawn[at == 0 :], report.Table(*need_tables.kind_table(need), caption=need_tables.KINDS)]
+        yield from bars[: at == 0]
+        blocks: list[report.Block] = [
+            *bars[at == 0 :],
+            report.Table(*need_tables.kind_table(need), caption=need_tables.KINDS),
+        ]
         yield report.Folded(f"{one.name}: its layers and kinds of layers, the first network", blocks)
 
 
