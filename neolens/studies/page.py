@@ -93,10 +93,12 @@ def answers(study: Study, summary: Summary, saved: Mapping[str, Any]) -> Iterato
 
 
 def leading(findings: Sequence[Finding]) -> list[Finding]:
-    """The first findings of each question in turn, `FIRST` in all, in the order of the questions."""
+    """The first findings of each question with a headline in turn, `FIRST` in all, in the order of the questions."""
+    answered = {one.question for one in findings if one.headline}
     by_question: dict[str, list[Finding]] = {}
     for one in findings:
-        by_question.setdefault(one.question, []).append(one)
+        if one.question in answered or not answered:
+            by_question.setdefault(one.question, []).append(one)
     ranked = [one for place in range(FIRST) for each in by_question.values() for one in each[place : place + 1]]
     chosen = ranked[:FIRST]
     return [one for each in by_question.values() for one in each if one in chosen]

@@ -12,7 +12,9 @@ from plotly.subplots import make_subplots
 from neolens.figures.distances import WindowAxis
 from neolens.figures.style import escape
 
-COLOURS = (*qualitative.Safe,)
+COLOURS = tuple(qualitative.Safe[at] for at in (1, 3, 0, 9))
+APART = 0.07
+"""Between models at one distance, whose points would cover each other."""
 MOST = 4
 """Models at most: each has two lines, and more than eight in one panel cannot be told from each other."""
 
@@ -28,12 +30,13 @@ def accuracy_by_distance(results: Mapping[str, xr.Dataset], order: Sequence[str]
     names = list(dict.fromkeys([*(name for name in order if name in results), *results]))[:MOST]
     figure = make_subplots(1, 1)
     axis = WindowAxis([results[name] for name in names])
-    for name, colour in zip(names, COLOURS, strict=False):
+    for at, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
         result = results[name]
+        x = [place + APART * (at - (len(names) - 1) / 2) for place in axis.x(result)]
         for variable, dash, label in (("rank", "solid", ""), ("rank_all_local", "dot", ", restricted")):
             share = (result[variable] == 0).mean(("seed", "prompt"))
             line = {"color": colour, "dash": dash, "width": 2.5}
-            figure.add_scatter(x=axis.x(result), y=share.values, name=f"{escape(name)}{label}", line=line)
+            figure.add_scatter(x=x, y=share.values, name=f"{escape(name)}{label}", line=line)
     axis.draw(figure, {"row": 1, "col": 1})
     figure.update_yaxes(range=[-0.04, 1.06], title_text="accuracy")
     figure.update_xaxes(title_text="distance of the answer (tokens)")

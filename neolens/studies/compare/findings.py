@@ -45,10 +45,23 @@ Contrasts = tuple[Sequence[Contrast], Sequence[Contrast]]
 def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
     """All findings, those of the first screen first within each question."""
     on_attention, on_positions = contrasts
-    about = {LOCAL: [*_beyond_the_window(found), *of_contrasts(on_attention, first=("copied_beyond",))]}
-    about[LOCAL] += [*_needed(found), *_without_a_kind(found)]
-    about[ROTARY] = [*_shifts(found, on_positions), *of_contrasts(on_positions, first=("toeplitz_first",))]
-    about[ROTARY] += _positions(found)
+    alternating = _alternating(found)
+    others = [one for one in found if one not in alternating]
+    about = {
+        LOCAL: [
+            *(finding for one in alternating for finding in (*_attention(one)[:1], *_restricted(one))),
+            *of_contrasts(on_attention, first=("copied_beyond",)),
+            *(finding for one in alternating for finding in _attention(one)[1:]),
+            *(finding for one in others for finding in _restricted(one)),
+            *_needed([*alternating, *others]),
+            *_without_a_kind(found),
+        ],
+        ROTARY: [
+            *_shifts(found, on_positions),
+            *of_contrasts(on_positions, first=("toeplitz_first",)),
+            *_positions(found),
+        ],
+    }
     headlines = {LOCAL: _about_local_layers(found), ROTARY: _about_rotary(found, on_positions)}
     for question, headline in headlines.items():
         first = about[question] or [Finding(claim="the two differ", subject="all models", verdict="not measured")]
@@ -59,12 +72,6 @@ def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
 
 def _alternating(found: Sequence[Found]) -> list[Found]:
     return [one for one in found if kind(one.anatomy, "attention") == "global and local"]
-
-
-def _beyond_the_window(found: Sequence[Found]) -> list[Finding]:
-    """What is left when every layer is restricted to the window, then where layers attend."""
-    ordered = sorted(found, key=lambda one: one not in _alternating(found))
-    return [finding for one in ordered for finding in [*_attention(one)[:1], *_restricted(one), *_attention(one)[1:]]]
 
 
 def _attention(one: Found) -> list[Finding]:
@@ -105,10 +112,10 @@ def _without_a_kind(found: Sequence[Found]) -> list[Finding]:
     }
     about: dict[str, Any] = {"unit": "nats per token", "figure": ABLATED}
     limited = [claims.pop(key) for key in estimates if any(row.limit == "chance level" for row in rows[key])]
-    untested: dict[str, Any] = {"verdict": "not measured", "p": np.nan, "reason": "ends at chance level"}
+    untested: dict[str, Any] = {"p": np.nan, "reason": "ends at chance level"}
     return [
         *above_zero(list(claims.values()), **about),
-        *(of_estimate(*claim, **untested, **about) for claim in limited),
+        *(of_estimate(claim, name, mean, "not measured", **untested, **about) for claim, name, mean in limited),
     ]
 
 

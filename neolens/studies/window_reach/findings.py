@@ -33,8 +33,8 @@ FEW = 16
 
 ANSWERED = "{task}: {share:.0%} of prompts or more are answered at every distance {beyond}"
 NEEDS = "{task}, {distances} tokens back: needs {layers}"
-RESTRICTED = "{task}: restricting every layer to {short} removes {share:.0%} of the effect or more"
-ONE_HOP = "{task}: one hop, {share:.0%} of the effect or more is never between source and query"
+RESTRICTED = "{task}: restricting every layer to {short} removes {share:.0%} or more of the source token's effect"
+ONE_HOP = "{task}: {share:.0%} or more of the effect takes one hop from source to query"
 ANY_LAYER, NO_NETWORK = "at least one layer", "no network answers"
 """Claims, and the reason for what is not measured."""
 
