@@ -50,7 +50,7 @@ def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
     about = {
         LOCAL: [
             *(finding for one in alternating for finding in (*_attention(one)[:1], *_restricted(one))),
-            *of_contrasts(on_attention, first=("copied_beyond",)),
+            *of_contrasts(on_attention, first=("copied_beyond",), figure=MEASURES),
             *(finding for one in alternating for finding in _attention(one)[1:]),
             *(finding for one in others for finding in _restricted(one)),
             *_needed([*alternating, *others]),
@@ -58,7 +58,7 @@ def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
         ],
         ROTARY: [
             *_shifts(found, on_positions),
-            *of_contrasts(on_positions, first=("toeplitz_first",)),
+            *of_contrasts(on_positions, first=("toeplitz_first",), figure=MEASURES),
             *_positions(found),
         ],
     }
@@ -90,7 +90,7 @@ def _restricted(one: Found) -> list[Finding]:
 
 
 def _needed(found: Sequence[Found]) -> list[Finding]:
-    """Through which layers answers arrive at each distance."""
+    """Which layers answers need at each distance."""
     return [replace(each, figure=WINDOW) for one in found if one.carriers for each in layers_needed(one.carriers)]
 
 

@@ -26,7 +26,7 @@ _READ: dict[str, tuple[str, str]] = {
     "copied_inside": ("copied, answer {inside}", "share of the second copy"),
     "copied_beyond": ("copied, answer {beyond}", "share of the second copy"),
     "left": ("effect of the source token left, every layer restricted to {short}", "share, induction"),
-    "loss_text": ("loss on text", "nats a token"),
+    "loss_text": ("loss on text", "nats per token"),
 }
 """Name -> title and unit of what is the same for any set of models; the title with the names of the distance that
 separates near from far."""
@@ -66,9 +66,12 @@ def measures(alternating: Anatomy | None, split: NearFar | None = None) -> dict[
     if alternating is not None:
         for its in KINDS:
             layers = f"layers {', '.join(map(str, alternating.layers_of_kind(its)))}"
-            names[f"cut_{its}"] = (f"cutting {layers} at the window adds to the loss beyond it", "nats a token")
-            names[f"text_{its}"] = (f"ablating {layers} adds to the loss on text", "nats a token")
-            names[f"beyond_{its}"] = (f"ablating {layers} adds to the loss beyond the window", "nats a token")
+            names[f"cut_{its}"] = (
+                f"loss added beyond the window by masking attention there in {layers}",
+                "nats per token",
+            )
+            names[f"text_{its}"] = (f"loss added on text by ablating {layers}", "nats per token")
+            names[f"beyond_{its}"] = (f"loss added beyond the window by ablating {layers}", "nats per token")
     return {name: _measure(name, title, unit, alternating) for name, (title, unit) in names.items()}
 
 
