@@ -199,21 +199,25 @@ def test_networks_that_do_not_answer_are_left_out_of_the_claim():
 # (i) The shift test -----------------------------------------------------------------------------------------------
 
 SHIFTS = {
-    "just above": (NATS * UP, 0.42, 0.42, "supported"),
-    "exactly": (NATS, 0.42, 0.42, "supported"),
-    "just below": (NATS * DOWN, 0.42, 0.42, "not significant"),
-    "rounding, just below 1e-9 of the range": (1e-12, 1e-6, 1e-9 * DOWN, "exact"),
-    "exactly 1e-9 of the range is a change": (1e-12, 1e-6, 1e-9, "not significant"),
-    "float64 not computed": (0.5, 0.42, NAN, "supported"),
-    "no positions": (NAN, NAN, NAN, "not measured"),
+    "just above": (NATS * UP, 0.42, False, "supported"),
+    "exactly": (NATS, 0.42, False, "supported"),
+    "just below": (NATS * DOWN, 0.42, False, "not significant"),
+    "rounding, just below 1e-9 of the range": (1e-12, 1e-9 * DOWN, False, "exact"),
+    "exactly 1e-9 of the range is a change": (1e-12, 1e-9, False, "not significant"),
+    "float64 not computed": (0.5, NAN, False, "supported"),
+    "no positions": (NAN, NAN, False, "not measured"),
+    "relative, rounding": (1e-12, 1e-9 * DOWN, True, "exact"),
+    "relative, and yet a change": (1e-12, 1e-9, True, "contradicted"),
+    "relative, float64 not computed": (1e-12, NAN, True, "not significant"),
 }
 
 
-@pytest.mark.parametrize(("kl", "logits", "exact", "status"), SHIFTS.values(), ids=SHIFTS)
-def test_a_shift_changes_the_output_by_its_kl_divergence(kl, logits, exact, status):
-    found = shift_changes_output("lab/gpt2", kl, logits, exact, 1e-6, 63, "n = 3")
+@pytest.mark.parametrize(("kl", "exact", "relative", "status"), SHIFTS.values(), ids=SHIFTS)
+def test_a_shift_changes_the_output_by_its_kl_divergence(kl, exact, relative, status):
+    found = shift_changes_output(kl, exact, 63, relative=relative)
     assert found.status == status
     assert "63" in found.claim
-    if status != "not measured":
-        assert found.reason.startswith("KL divergence")
-        assert found.reason.index("nats per token") < found.reason.index("range")
+    assert ("unchanged" in found.claim) == (status in ("exact", "contradicted"))
+    assert (f"{exact:.1g} of the range of the logits in float64" in found.reason) == (
+        status in ("exact", "contradicted")
+    )
