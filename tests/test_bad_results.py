@@ -16,8 +16,8 @@ from neolens.studies.compare.measures import compared, mixed
 from neolens.studies.induction.comparisons import comparisons
 from neolens.studies.induction.formation import formations
 from neolens.studies.ioi.summary import circuit, joined, of_site
+from neolens.studies.rotary_vs_absolute.findings import findings
 from neolens.studies.rotary_vs_absolute.measure import Texts, over_seeds, probe
-from neolens.studies.rotary_vs_absolute.text import findings
 from neolens.studies.window_reach.measure import at_distances, distances, of_all_tasks, planted
 from neolens.studies.window_reach.summary import carriers, side
 
@@ -113,7 +113,7 @@ def _refused_records() -> dict[str, tuple[Callable[[], Any], str]]:
             "neolens.stats.contrasts.Measure",
         ),
         "a question": (lambda: contrasts.kind(facts, "positions"), "did you mean position"),
-        "contrasts that are none": (lambda: contrasts.told_apart([3]), "neolens.stats.contrasts.contrasts"),
+        "contrasts that are none": (lambda: contrasts.contrast_table([3]), "neolens.stats.contrasts.contrasts"),
         "bounds": (lambda: contrasts.Measure("a", "b", len, (2, 1)), "(2, 1): expected the lowest and the highest"),
         "a variant of text": (lambda: contrasts.Variant("lab/gpt2", xr.Dataset()), "neolens.anatomy"),
         "encodings that are none": (lambda: findings([3], []), "expected an Encoding"),

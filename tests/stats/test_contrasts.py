@@ -12,6 +12,8 @@ from neolens.figures.style import GLOBAL_COLOUR, LOCAL_COLOUR
 from neolens.models import anatomy
 from neolens.stats import contrasts
 from neolens.stats.contrasts import Measure, Variant
+from neolens.stats.seeds import Estimate
+from neolens.studies.contrast_findings import above_zero, of_contrasts
 
 MEASURES = {
     "far": Measure("attention from afar", "share", lambda result: result.get("far")),
@@ -58,37 +60,6 @@ def test_where_no_pair_differs_in_one_thing_alone_all_that_differ_are_compared_w
 def test_an_unknown_question_is_refused(three):
     with pytest.raises(ValueError, match="no question 'size': expected attention or position"):
         contrasts.contrasts(three, MEASURES, "size")
-
-
-def test_what_tells_apart_is_said_with_its_interval_and_how_many_were_tried():
-    found = contrasts.contrasts(
-        [variant(NEO, far=[0.10, 0.11, 0.12], loss=[1, 2, 3]), variant(PLAIN, far=[0.5, 0.52, 0.51], loss=[3, 1, 2])],
-        MEASURES,
-        "attention",
-    )
-    (said,) = contrasts.in_short(found)
-    assert said.startswith(
-        f"{NEO} (global and local) minus {PLAIN} (global), which differ in attention alone: told apart in 1 of 2 "
-        "measures (p below 0.05, corrected for 2 comparisons): attention from afar (share) -0.40 (95 %: "
-    )
-    (full,) = contrasts.told_apart(found)
-    assert "Not told apart in loss." in full
-
-
-def test_a_small_difference_is_not_told_as_0():
-    found = contrasts.contrasts(
-        [variant(NEO, far=[0.0010, 0.0011, 0.0012]), variant(PLAIN, far=[0.0030, 0.0031, 0.0031])],
-        MEASURES,
-        "attention",
-    )
-    assert "attention from afar (share) -0.002 (95 %: -0.0021 to -0.0018, n = 3)" in contrasts.in_short(found)[0]
-
-
-def test_a_pair_that_cannot_be_tested_is_not_told_in_short_and_without_p_at_length():
-    found = contrasts.contrasts([variant(NEO, far=[0.1]), variant(PLAIN, far=[0.4])], MEASURES, "attention")
-    assert contrasts.in_short(found) == []
-    (said,) = contrasts.told_apart(found)
-    assert said.endswith("without interval or p, for there are not two seeds of each: attention from afar -0.30.")
 
 
 def test_the_table_of_measures_has_every_arm_and_blanks_where_one_has_none(three):
@@ -144,11 +115,10 @@ def test_losses_at_chance_level_are_not_told_apart_and_do_not_count_for_the_corr
     assert (loss.tested, loss.significant, loss.verdict.status) == (False, False, "not measured")
     assert np.isnan([loss.p_adjusted, loss.difference.p]).all()
     assert far.p_adjusted == pytest.approx(far.difference.p)  # one comparison
-    (short,), (full,) = contrasts.in_short(found), contrasts.told_apart(found)
-    assert "told apart in 1 of 1 measure (p below 0.05, corrected for 1 comparison)" in short
-    assert "Not tested, for they end at a limit: added loss (at chance level)." in short
-    assert "Not tested, for they end at a limit: added loss (at chance level)." in full
-    assert "chance level in lab/gpt-neo (3 of 3 seeds)" in contrasts.contrast_table(found)[1][1][8]
+    cell = contrasts.contrast_table(found)[1][1][8]
+    assert cell.startswith("not measured: ends at chance level")
+    assert NEO in cell
+    assert PLAIN in cell
     noted = contrasts.recorded(loss)
     assert (noted["status"], noted["values"]) == ("not measured", pytest.approx((-0.06, -0.07, -0.06)))
 
@@ -164,16 +134,15 @@ def test_chance_level_in_one_arm_alone_is_not_tested_but_its_sign_is_told_where_
     variants = [known(NEO, loss=[5.2, 5.3, 5.2]), known(PLAIN, loss=[1.0, 1.5, 0.5])]
     (found,) = contrasts.contrasts(variants, {"loss": LIMITED["loss"]}, "attention")
     assert not found.tested
-    assert f"{NEO} is at least this much higher" in found.verdict.reason
-    assert f"added loss ({NEO} at chance level)" in contrasts.in_short([found])[0]
+    assert found.verdict.reason.startswith("ends at chance level")
+    assert "higher" in found.verdict.reason  # beyond chance level a loss could only be higher
+    row = contrasts.measure_table(variants, {"loss": LIMITED["loss"]}, "attention")[1][0]
+    assert [cell.endswith("at chance level") for cell in row[1:]] == [True, False]
 
 
 def test_results_that_do_not_say_how_many_tokens_a_guess_is_among_are_taken_to_draw_from_their_vocabulary():
     old, new = variant(NEO, loss=[5.2]), known(NEO, loss=[5.2])
     assert (old.candidates, new.candidates) == (204, 193)
-    (said,) = contrasts.without_candidates([old, new])
-    assert f"{NEO} was measured by an earlier version" in said
-    assert "a guess among 204 tokens" in said
 
 
 def test_a_value_that_an_architecture_fixes_is_exact_and_not_tested():
@@ -181,9 +150,9 @@ def test_a_value_that_an_architecture_fixes_is_exact_and_not_tested():
     (found,) = contrasts.contrasts(variants, FIXED, "attention")
     assert (found.verdict.status, found.tested, found.significant) == ("exact", False, False)
     assert f"exactly 0 in {NEO}" in found.verdict.claim
-    (said,) = contrasts.in_short([found])
-    assert "told apart in 0 of 0 measures" in said
-    assert f"so not tested: score beyond (exactly 0 in {NEO}; 0.90, 0.91, 0.92 in {PLAIN})." in said
+    (one,) = of_contrasts([found])
+    assert (one.claim, one.verdict, one.comparisons) == (f"score beyond: exactly 0 in {NEO}", "exact", 0)
+    assert one.estimate == pytest.approx(-0.91)
     assert contrasts.measure_table(variants, FIXED, "attention")[1][0][1] == "exactly 0"
 
 
@@ -191,10 +160,17 @@ def test_a_fixed_value_that_is_not_there_is_contradicted():
     variants = [known(NEO, far=[0.0, 1e-9, 0.0]), known(PLAIN, far=[0.9, 0.91, 0.92])]
     (found,) = contrasts.contrasts(variants, FIXED, "attention")
     assert (found.verdict.status, found.tested) == ("contradicted", False)
-    assert (
-        f"Not what the architecture fixes: score beyond (the architecture of {NEO} fixes another value"
-        in (contrasts.told_apart([found])[0])
-    )
+    assert NEO in found.verdict.reason
+    (one,) = of_contrasts([found])
+    assert (one.claim, one.verdict) == (f"score beyond: exactly 0 in {NEO}", "contradicted")
+
+
+def test_two_variants_with_the_same_fixed_value_are_not_claimed_to_differ():
+    other = dataclasses.replace(known(NEO, far=[0.0, 0.0]), anatomy=dataclasses.replace(anatomy(NEO), name="m"))
+    plain = known(PLAIN, far=[0.0, 0.0])
+    both = {"far": dataclasses.replace(FIXED["far"], deviation=lambda one: one.result["far"])}
+    (one,) = of_contrasts(contrasts.contrasts([other, plain], both, "attention"))
+    assert (one.verdict, one.claim) == ("exact", f"score beyond: exactly 0 in m and {PLAIN}")
 
 
 def test_arms_without_a_fixed_value_are_tested():
@@ -210,7 +186,70 @@ def test_intervals_stay_within_bounds_and_three_seeds_are_shown():
     assert row[1:] == ["0.10 (0.00 to 0.35), seeds 0.00, 0.10, 0.20", "0.90 (0.65 to 1.00), seeds 0.80, 0.90, 1.00"]
     (found,) = contrasts.contrasts(variants, measures, "attention")
     assert contrasts.contrast_table([found])[1][0][6] == "-0.80, -0.80, -0.80"
-    assert contrasts.in_short([found])[0].endswith("seed by seed -0.80, -0.80, -0.80.")
+
+
+def test_findings_have_the_significant_ones_first_and_a_measure_before_all_on_request():
+    values = {"near": [0.1, 0.2, 0.1], "far": [0.10, 0.11, 0.12], "loss": [1.0, 2.0, 3.0]}
+    against = {"near": [0.1, 0.1, 0.2], "far": [0.5, 0.52, 0.51], "loss": [3.0, 1.0, 2.0]}
+    measures = {name: Measure(name, "share", lambda its, name=name: its[name]) for name in values}
+    found = contrasts.contrasts([variant(NEO, **values), variant(PLAIN, **against)], measures, "attention")
+    listed = of_contrasts(found)
+    assert [(one.claim, one.verdict) for one in listed[:1]] == [("far differs", "supported")]
+    assert [one.p for one in listed] == sorted(one.p for one in listed)
+    assert [one.comparisons for one in listed] == [3, 3, 3]
+    assert of_contrasts(found, first=("loss",))[0].claim == "loss differs"
+
+
+def test_a_pair_without_two_seeds_is_a_finding_that_was_not_measured():
+    (one,) = of_contrasts(
+        contrasts.contrasts([variant(NEO, far=[0.1]), variant(PLAIN, far=[0.4])], MEASURES, "attention")
+    )
+    assert (one.verdict, one.reason, one.n) == ("not measured", "fewer than two seeds", 1)
+    assert one.estimate == pytest.approx(-0.3)
+    assert np.isnan([one.low, one.high, one.p]).all()
+
+
+def test_a_limit_is_the_reason_of_a_finding_without_a_test():
+    pair = [known(NEO, loss=[5.20, 5.19, 5.20]), known(PLAIN, loss=[5.26] * 3)]
+    (one,) = of_contrasts(contrasts.contrasts(pair, {"loss": LIMITED["loss"]}, "attention"))
+    assert (one.verdict, one.comparisons) == ("not measured", 0)
+    assert one.reason.startswith("ends at chance level")
+
+
+def test_what_a_pair_differs_in_besides_is_in_the_claim(three):
+    (one,) = of_contrasts(contrasts.contrasts([three[0], three[2]], MEASURES, "position"))
+    assert (
+        one.claim
+        == "attention from afar differs (they differ besides in score scale, attention and MLP, biases in q, k, v)"
+    )
+
+
+def estimate(*values):
+    return Estimate(float(np.mean(values)), 0.0, 1.0, 3, float(stats.ttest_1samp(values, 0).pvalue))
+
+
+CLAIMS = {
+    "above 0": (estimate(0.5, 0.51, 0.52), "supported"),
+    "below 0": (Estimate(-0.51, -0.6, -0.4, 3, 0.001), "contradicted"),
+    "neither": (estimate(0.5, -0.51, 0.52), "not significant"),
+    "one seed": (Estimate(0.5, np.nan, np.nan, 1), "not measured"),
+}
+
+
+@pytest.mark.parametrize(("one", "verdict"), CLAIMS.values(), ids=CLAIMS)
+def test_a_mean_is_claimed_to_be_above_0_where_it_is_significantly(one, verdict):
+    (finding,) = above_zero([("it rises", "lab/gpt2", one)], unit="share")
+    assert (finding.verdict, finding.claim, finding.unit) == (verdict, "it rises", "share")
+    assert finding.comparisons == (verdict != "not measured")
+
+
+def test_claims_are_corrected_together_and_those_without_a_p_do_not_count():
+    listed = [Estimate(0.5, 0.1, 0.9, 3, p) for p in (0.03, 0.04, np.nan, 0.2)]
+    found = above_zero([("it rises", f"m{at}", one) for at, one in enumerate(listed)])
+    adjusted = stats.false_discovery_control([0.03, 0.04, 0.2])
+    assert [one.p for one in found if one.comparisons] == pytest.approx(adjusted)
+    assert [one.comparisons for one in found] == [3, 3, 0, 3]
+    assert {one.verdict for one in found[:2]} == {"not significant"}
 
 
 # Figures ------------------------------------------------------------------------------------------------------

@@ -221,11 +221,13 @@ SHIFTS = {
     "just above": (NATS * UP, 0.42, False, "supported"),
     "exactly": (NATS, 0.42, False, "supported"),
     "just below": (NATS * DOWN, 0.42, False, "not significant"),
-    "rounding, just below 1e-9 of the range": (1e-12, 1e-9 * DOWN, True, "exact"),
-    "exactly 1e-9 of the range, with relative positions": (1e-12, 1e-9, True, "contradicted"),
-    "exactly 1e-9 of the range, with absolute positions": (1e-12, 1e-9, False, "not significant"),
+    "rounding, just below 1e-9 of the range": (1e-12, 1e-9 * DOWN, False, "exact"),
+    "exactly 1e-9 of the range is a change": (1e-12, 1e-9, False, "not significant"),
     "float64 not computed": (0.5, NAN, False, "supported"),
     "no positions": (NAN, NAN, False, "not measured"),
+    "relative, rounding": (1e-12, 1e-9 * DOWN, True, "exact"),
+    "relative, and yet a change": (1e-12, 1e-9, True, "contradicted"),
+    "relative, float64 not computed": (1e-12, NAN, True, "not significant"),
 }
 
 
@@ -233,5 +235,8 @@ SHIFTS = {
 def test_a_shift_changes_the_output_by_its_kl_divergence(kl, exact, relative, status):
     found = shift_changes_output(kl, exact, 63, relative=relative)
     assert found.status == status
-    assert "shifting every position index by 63" in found.claim
+    assert "63" in found.claim
     assert ("unchanged" in found.claim) == (status in ("exact", "contradicted"))
+    assert (f"{exact:.1g} of the range of the logits in float64" in found.reason) == (
+        status in ("exact", "contradicted")
+    )

@@ -31,7 +31,7 @@ DISTANCE, HEADS, BEYOND = "Scores by distance", "Heads", "Beyond the context"
 def findings(encodings: Sequence[Encoding], compared: Sequence[Contrast]) -> list[Finding]:
     """The shift of every model with the headline, differences between variants, rotary bands, and texts beyond the
     context."""
-    shifts = [shift_changes_predictions(one) for one in encodings if "shift_logits" in one.result]
+    shifts = [shift_changes_predictions(one) for one in check_encodings(encodings) if "shift_logits" in one.result]
     rest = [
         *of_contrasts([one for one in compared if one.measure != "shift"], figure=DIFFERENCES),  # shifts have it
         *rotary_bands(encodings),
@@ -76,7 +76,7 @@ def rotary_bands(encodings: Sequence[Encoding]) -> list[Finding]:
     """Whether previous-token heads depend more on one rotary band than on the next: the difference of the shares of
     their score that are lost without the band, of the two bands with the largest share."""
     claims = []
-    for one in [one for one in check_encodings(encodings) if one.kind == "rotary"]:
+    for one in [one for one in check_encodings(encodings) if "taken_away" in one.result]:
         shares = band_shares(one)
         means = shares.mean("seed").dropna("band")
         if means.size > 1:
