@@ -14,10 +14,20 @@ from neolens import results, views
 from neolens.models import anatomy, load
 from neolens.network import patterns
 from neolens.scores import exact_checks as laws
+from neolens.studies import findings as read_findings
 from neolens.studies import models
 from neolens.studies.inputs import source
 from neolens.studies.local_vs_global import study as job
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global import tables as attention_tables
+from neolens.studies.local_vs_global.findings import (
+    ATTEND,
+    COPIED,
+    findings,
+    warnings,
+    what_is_copied,
+    where_layers_attend,
+)
+from neolens.wording import percent
 
 
 def call(*arguments):
@@ -38,7 +48,8 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
+    files = ["findings.csv", "networks", "record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == files
 
 
 def test_the_result_holds_every_model_on_one_axis(done):
@@ -52,43 +63,206 @@ def test_the_result_holds_every_model_on_one_axis(done):
     assert (far.isel(layer=[0, 2]) > 0).any()
 
 
-def test_the_finding_is_what_the_numbers_say(done):
+def test_the_findings_are_what_the_numbers_say(done):
     result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
     record = json.loads((done / "record.json").read_text())
-    local = float(result["mean_distance"].isel(layer=[1, 3]).mean())
-    everywhere = float(result["mean_distance"].isel(layer=[0, 2]).mean())
-    assert (
-        f"a local layer looks {local:.1f} tokens back on average and a global one {everywhere:.1f}"
-        in record["findings"][0]
+    by_claim = {one.claim: one for one in read_findings(done) if one.subject == "lab/gpt-neo"}
+    back = result["mean_distance"].values
+    farther = by_claim["global layers attend farther back than local layers on average"]
+    assert farther.estimate == pytest.approx(np.mean(back[:, [0, 2]]) - np.mean(back[:, [1, 3]]))
+    cells = np.clip(128 - result["distance"].values, 0, None)
+    far = (result["mass_by_distance"].values * cells)[..., 16:].sum(-1) / 128
+    most = by_claim["most attention of global layers lies beyond the window"]
+    assert most.estimate == pytest.approx(np.mean(far[:, [0, 2]]))
+    assert (most.n, most.sample, most.verdict) == (2, "prompts", "supported")
+    none = by_claim["no attention of local layers lies beyond the window"]
+    assert (none.verdict, none.estimate) == ("exact", 0)
+    assert none.headline == (
+        f"In lab/gpt-neo, local layers put 0% and global layers {percent(float(np.mean(far[:, [0, 2]])))} of attention "
+        f"beyond the window of 16 tokens (mean distance: {np.mean(back[:, [1, 3]]):.1f} and "
+        f"{np.mean(back[:, [0, 2]]):.1f} tokens)."
     )
-    best = result["induction_beyond"].mean("prompt")
-    layer, head = np.unravel_index(best.values.argmax(), best.shape)
-    assert f"the best global head is {layer}.{head} (global, {float(best.max()):.2f})" in record["findings"][1]
-    assert layer % 2 == 0
-    assert "it copies 0%" in record["findings"][1]
+    copied = float(result["copied_beyond"].mean())
+    share = by_claim["copies 90% or more of a sequence repeated after 32 tokens, beyond the window"]
+    assert share.estimate == pytest.approx(copied)
+    assert share.headline == (
+        f"lab/gpt-neo copies {percent(copied)} of a sequence repeated after 32 tokens, beyond the window; 0% with "
+        "every layer restricted to the window of 16 tokens."
+    )
+    assert by_claim["no local head attends to the token to copy beyond the window"].verdict == "exact"
     assert record["checks_pass"] is True
     assert record["fingerprints"].keys() == {"lab/gpt2", "lab/gpt-neo", "lab/pythia"}
 
 
-def test_the_report_carries_findings_laws_confounds_and_what_to_repeat(done):
+def test_the_best_induction_heads_are_in_a_table(done):
+    scores = {name: results.load(done / "result.nc").sel(model=name, drop=True) for name in ("lab/gpt2", "lab/gpt-neo")}
+    header, rows = attention_tables.copy_table(scores, (8, 32))
+    assert header[:4] == ["copied", "after 8 tokens", "after 32 tokens", "after 32 tokens, every layer restricted"]
+    best = scores["lab/gpt-neo"]["induction_beyond"].mean("prompt")
+    layer, head = np.unravel_index(best.values.argmax(), best.shape)
+    assert rows[1][5] == f"{layer}.{head} (global, {float(best.max()):.2f})"
+
+
+def test_the_report_carries_findings_checks_confounds_and_what_to_repeat(done):
     page = (done / "report.html").read_text()
-    record = json.loads((done / "record.json").read_text())
-    for sentence in record["findings"]:
-        assert sentence in page
-    assert page.count(">holds<") == 4
+    for finding in read_findings(done):
+        assert finding.claim in page
+        assert finding.headline in page
+    assert "4 of 4 exact checks passed" in page
     assert "position: absolute (lab/gpt2, lab/gpt-neo); rotary" in page
     assert "layer 1 (local 16)" in page or "layer 3 (local 16)" in page
     assert "1.0 local 16" in page or "3.0 local 16" in page
 
 
+# Findings of made results -----------------------------------------------------------------------------------------
+
+
+def made(name="lab/gpt-neo", *, local_far=0.0, global_far=0.7, back=(5.0, 30.0), copied=0.95, alone=0.0, prompts=8,
+         length=40, reach=0.0):  # fmt: skip
+    """Scores of a model: the share of attention beyond 16 tokens of each kind, the mean distances of local and global
+    layers, and the shares copied. Prompts differ by up to 0.02 around global share and copied share."""
+    facts, heads = anatomy(name), 4
+    local = np.array([span.kind == "local" for span in facts.attention])
+    jitter = np.linspace(-0.02, 0.02, prompts) if prompts > 1 else np.zeros(1)
+    share = np.where(local[None, :], local_far, global_far + jitter[:, None])
+    mass = np.zeros((prompts, facts.layers, heads, length))
+    mass[..., min(20, length - 1)] = (share * length / (length - min(20, length - 1)))[..., None]
+    mean = np.where(local[None, :], back[0], back[1] + jitter[:, None])
+    variables = {
+        "mass_by_distance": (("prompt", "layer", "head", "distance"), mass),
+        "mean_distance": (("prompt", "layer", "head"), np.repeat(mean[..., None], heads, 2)),
+        "induction_beyond": (
+            ("prompt", "layer", "head"),
+            np.broadcast_to(np.where(local, reach, 0.5)[None, :, None], (prompts, facts.layers, heads)).copy(),
+        ),
+        "copied_beyond": ("prompt", copied + jitter),
+    }
+    if local.any():
+        variables["copied_beyond_all_local"] = "prompt", np.full(prompts, alone)
+    coords = {"distance": range(length), "length": ("prompt", [length] * prompts)}
+    return results.build(variables, facts, coords=coords)
+
+
+def told(finding):
+    return finding.verdict, finding.reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "claim", "verdict"),
+    [
+        ({}, "no attention of local layers lies beyond the window", "exact"),
+        ({"local_far": 1e-9}, "no attention of local layers lies beyond the window", "contradicted"),
+        ({"global_far": 0.53}, "most attention of global layers lies beyond the window", "supported"),
+        ({"global_far": 0.5}, "most attention of global layers lies beyond the window", "not significant"),
+        ({"global_far": 0.47}, "most attention of global layers lies beyond the window", "contradicted"),
+        ({}, "global layers attend farther back than local layers on average", "supported"),
+        ({"back": (30.0, 5.0)}, "global layers attend farther back than local layers on average", "contradicted"),
+        ({"back": (5.0, 5.0)}, "global layers attend farther back than local layers on average", "not significant"),
+        ({"prompts": 1}, "global layers attend farther back than local layers on average", "not measured"),
+        ({"prompts": 1}, "most attention of global layers lies beyond the window", "not measured"),
+        ({"copied": 0.93}, "copies 90% or more of a sequence repeated after 32 tokens, beyond the window", "supported"),
+        (
+            {"copied": 0.9},
+            "copies 90% or more of a sequence repeated after 32 tokens, beyond the window",
+            "not significant",
+        ),
+        (
+            {"copied": 0.87},
+            "copies 90% or more of a sequence repeated after 32 tokens, beyond the window",
+            "contradicted",
+        ),
+        ({}, "copies less with every layer restricted to the window", "supported"),
+        ({"alone": 0.95}, "copies less with every layer restricted to the window", "not significant"),
+        ({"alone": 1.0}, "copies less with every layer restricted to the window", "contradicted"),
+        ({}, "no local head attends to the token to copy beyond the window", "exact"),
+        ({"reach": 1e-6}, "no local head attends to the token to copy beyond the window", "contradicted"),
+    ],
+)
+def test_a_verdict_follows_from_the_numbers(settings, claim, verdict):
+    listed = findings({"lab/gpt-neo": made(**settings)}, 16, (8, 32))
+    (one,) = (one for one in listed if one.claim == claim)
+    assert one.verdict == verdict
+
+
+def test_models_with_local_layers_come_first_and_each_question_has_one_headline():
+    listed = findings({"lab/gpt2": made("lab/gpt2"), "lab/gpt-neo": made()}, 16, (8, 32))
+    assert [(one.question, one.subject) for one in listed if one.headline] == [
+        (ATTEND, "lab/gpt-neo"),
+        (COPIED, "lab/gpt-neo"),
+    ]
+    assert [one.subject for one in listed if one.question == ATTEND] == ["lab/gpt-neo"] * 3 + ["lab/gpt2"]
+    assert all(len(one.headline.split()) <= 25 for one in listed)
+    assert [one.claim for one in listed if one.subject == "lab/gpt2"] == [
+        "most attention of global layers lies beyond the window of lab/gpt-neo",
+        "copies 90% or more of a sequence repeated after 32 tokens, beyond the window of lab/gpt-neo",
+    ]
+
+
+def test_p_is_corrected_for_all_tests_of_the_report():
+    alone = findings({"a": made()}, 16, (8, 32))
+    tested = [one for one in alone if np.isfinite(one.p)]
+    assert [(one.p, one.comparisons) for one in tested] == [(2 / 2**8, 2)] * 2
+    unequal = findings({"a": made(alone=0.95)}, 16, (8, 32))
+    farther, less = (one for one in unequal if np.isfinite(one.p))
+    assert farther.p == pytest.approx(2 * 2 / 2**8)  # the smaller of two p is doubled
+    assert less.p == 1
+
+
+def test_without_local_layers_no_window_and_no_restriction_is_spoken_of():
+    attend, copied = findings({"lab/gpt2": made("lab/gpt2")}, 16, (8, 32))
+    assert (
+        attend.headline
+        == "In lab/gpt2, global layers put 70.0% of attention 16 or more tokens back (mean distance: 30.0 tokens)."
+    )
+    assert copied.headline == "lab/gpt2 copies 95.0% of a sequence repeated after 32 tokens, 16 or more tokens back."
+    assert not any("window" in text for one in (attend, copied) for text in (one.claim, one.headline))
+
+
+def test_on_a_text_that_does_not_cross_the_window_nothing_is_claimed_about_what_lies_beyond():
+    short = made(length=16)
+    listed = [one for one in findings({"lab/gpt-neo": short}, 16, (8, 32)) if one.question == ATTEND]
+    assert {told(one) for one in listed} == {("not measured", "no text is longer than the window")}
+    assert all(np.isnan(one.estimate) and np.isnan(one.p) for one in listed)
+    assert listed[0].headline == "Not measured: no text of lab/gpt-neo is longer than the window of 16 tokens."
+    (warning,) = warnings({"lab/gpt-neo": short}, 16)
+    assert (warning.subject, warning.kind) == ("lab/gpt-neo", "short text")
+    assert warnings({"lab/gpt-neo": made()}, 16) == []
+
+
+def test_a_broken_law_is_the_headline():
+    first = findings({"lab/gpt-neo": made(local_far=0.25)}, 16, (8, 32))[0]
+    assert first.headline == (
+        "An exact check failed: local layers of lab/gpt-neo put 25.0% of attention beyond the window of 16 tokens, "
+        "expected exactly 0."
+    )
+
+
+def test_local_layers_that_see_farther_than_the_window_are_not_said_to_see_nothing_there():
+    listed = findings({"lab/gpt-neo": made()}, 8, (4, 12))
+    assert not any("local" in one.claim and one.verdict == "exact" for one in listed)
+
+
+def test_of_several_networks_seeds_are_the_sample():
+    networks = [made(global_far=share, copied=share) for share in (0.7, 0.72, 0.74)]
+    split = attention_tables.split_of({"lab/gpt-neo": networks[0]}, 16)
+    none, farther, most = where_layers_attend("lab/gpt-neo", networks, 16, split)
+    assert (none.verdict, none.sample, none.n) == ("exact", "seeds", 3)
+    assert (most.estimate, most.n, most.sample) == (pytest.approx(0.72), 3, "seeds")
+    # Student's t(0.975, 2) = 4.303, standard error 0.02 / sqrt(3)
+    assert most.high - most.estimate == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
+    assert farther.verdict == "supported"
+    copied = what_is_copied("lab/gpt-neo", networks, 32, split)[0]
+    assert (copied.verdict, copied.estimate, copied.n) == ("contradicted", pytest.approx(0.72), 3)
+
+
 def test_a_law_that_is_broken_is_said_and_ends_with_exit_code_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(laws, "mass_out_of_reach", lambda result: 1e-9)
     assert call("--models", "lab/gpt-neo", "--prompts", "1", "--out", tmp_path) == 1
-    broken = "lab/gpt-neo: out of reach: largest mass of a local head at the window or beyond: 1e-09, expected 0"
+    broken = "lab/gpt-neo: largest attention of a local head at the window or beyond: 1e-09, expected 0"
     assert broken in capsys.readouterr().err
     page = (tmp_path / "report.html").read_text()
-    assert page.index(broken) < page.index("GPT-Neo (Black et al. 2021)")
-    assert "BROKEN" in page
+    assert page.index(broken) < page.index("Attention of every head on text")
+    assert "FAILED" in page
     assert json.loads((tmp_path / "record.json").read_text())["checks_pass"] is False
 
 
@@ -155,8 +329,8 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, tmp
 
 
 def test_findings_are_silent_about_what_was_not_measured():
-    assert attention_text.local_and_global({}, 16, (8, 32)) == []
-    assert attention_text.laws_hold({})
+    assert findings({}, 16, (8, 32)) == []
+    assert attention_tables.exact_checks({}) == []
 
 
 def test_a_context_that_does_not_cross_the_window_is_refused_before_anything_is_loaded(capsys, tmp_path):
@@ -169,8 +343,8 @@ def test_a_text_that_does_not_cross_the_window_is_warned_about(tmp_path):
     text.write_text("farmer sells corn near river today .")
     assert call("--models", "lab/gpt-neo", "--text", text, "--prompts", "1", "--out", tmp_path / "out") == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "was given text of 8 tokens a prompt, which does not cross the window of 16" in page
-    assert page.count(">holds<") == 3
+    assert "lab/gpt-neo has text of 8 tokens per prompt, which does not cross the window of 16 tokens" in page
+    assert "3 of 3 exact checks passed" in page
 
 
 def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):

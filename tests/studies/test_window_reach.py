@@ -15,15 +15,25 @@ import tiny
 from browser import Parsed
 from neolens import figures, report, results
 from neolens.prompts.pairs import PromptPairs
+from neolens.studies import findings as read_findings
 from neolens.studies.models import read_models, seed_of
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach import study as job
 from neolens.studies.window_reach import tables as reach_tables
-from neolens.studies.window_reach import text as words
 from neolens.studies.window_reach.arrivals import arrivals
+from neolens.studies.window_reach.findings import (
+    ARRIVES,
+    LAYERS,
+    answered,
+    findings,
+    hops,
+    layers_needed,
+    warnings,
+)
 from neolens.studies.window_reach.measure import TASKS, crossing, of_all_tasks, planted
 from neolens.studies.window_reach.own_prompts import own_pairs
 from neolens.studies.window_reach.summary import ALL_LOCAL, carriers, each_distance, side
+from neolens.wording import percent
 
 every_family = pytest.mark.parametrize("name", tiny.NAMES)
 every_task = pytest.mark.parametrize("task", TASKS)
@@ -183,6 +193,7 @@ def test_a_share_is_what_a_change_takes_of_what_the_source_makes():
     assert beyond.narrowed == pytest.approx({0: 0.05, 2: 0.75})
     assert beyond.needed == [2]
     assert beyond.left == 0
+    assert (beyond.removed.mean, beyond.prompts) == (1, 20)
     one = beyond.changes.sel(group="layer 2 local")
     assert [float(one[name]) for name in ("share", "low", "high")] == pytest.approx([0.75, 0.75, 0.75])
     assert float(beyond.changes["share"].sel(group=ALL_LOCAL)) == 1
@@ -218,13 +229,11 @@ def test_a_layer_that_takes_much_of_a_few_prompts_only_is_not_needed_surely():
     assert beyond.needed == []
 
 
-def test_where_the_answer_stands_and_where_it_arrives():
+def test_what_bypasses_the_positions_between_is_the_rest_of_what_they_hold():
     beyond = side(made().isel(seed=0), 16, beyond=True)
-    assert beyond.between[0] == 0
-    assert beyond.arrives == 2
-    hopping = side(made(places={(0, 2, 0): 0.0, (0, 2, 1): 0.9, (0, 3, 2): 0.4}).isel(seed=0), 16, beyond=True)
-    assert hopping.between == (pytest.approx(0.9), 2)
-    assert hopping.arrives == 3
+    assert beyond.bypass.mean == beyond.bypass.low == 1
+    hopping = side(made(places={(0, 2, 1): 0.9, (0, 1, 1): 0.3}).isel(seed=0), 16, beyond=True)
+    assert [hopping.bypass.mean, hopping.bypass.low, hopping.bypass.high] == pytest.approx([0.1] * 3)
 
 
 def test_a_side_without_distances_is_refused():
@@ -236,30 +245,41 @@ def found(name="lab/gpt-neo", **settings):
     return carriers(name, {"recall": made(name, **settings)})
 
 
-def test_a_finding_names_needed_layers_by_seed_and_the_number_of_hops():
-    hop = {(1, 2, 0): 0.2, (1, 2, 1): 0.8}
-    said = words.findings(found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5, (1, 0): 0.25}, places=hop, left=0.02))
-    assert said == [
-        "lab/gpt-neo, recall: 16 and 40 tokens back, the answer is likeliest in 100% of prompts (inside the window in "
-        "100%), and the source token makes 4.0 logits of difference. It arrives 16 and 40 tokens back through global "
-        "layer 2 in seed 0 and global layers 2 and 0 in seed 1 (layer 2: 1.00 in seed 0; layer 2: 0.50, layer 0: 0.25 "
-        "in seed 1). In brackets: the share of the effect of the source token removed by restricting that layer to "
-        "the window of 16 tokens. With every layer restricted to the window, this share of the effect is left: 2%. "
-        "The answer comes to the query in layer 2 in seeds 0 and 1. It comes in one hop in seed 0 and in several hops "
-        "in seed 1 (before layer 2): all positions between source and query move 0% to 80%."
-    ]
+def numbers(finding):
+    return pytest.approx([finding.estimate, finding.low, finding.high])
+
+
+def test_needed_layers_are_named_by_seed_with_the_numbers_of_the_one_that_removes_least():
+    taken = {(0, 2): 1.0, (1, 2): 0.5, (1, 0): 0.25}
+    (finding,) = layers_needed(found(seeds=2, taken=taken))
+    assert finding.claim == (
+        "recall, 16 and 40 tokens back: needs global layer 2 (seed 0) and global layers 2 and 0 (seed 1)"
+    )
+    assert (finding.subject, finding.verdict, finding.reason) == ("lab/gpt-neo", "supported", "")
+    assert numbers(finding) == [0.25] * 3
+    assert (finding.n, finding.sample, finding.p < 0.05) == (10, "prompts", True)
+    # two distances, and of the changes: layers 0 and 2 restricted, 1 and 3 widened, all local, all global
+    assert finding.comparisons == 2 * 6
+    assert (finding.question, finding.figure) == (LAYERS, "Recall")
+
+
+def test_seeds_in_which_no_layer_is_needed_are_not_named():
+    (finding,) = layers_needed(found(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.09}))
+    assert finding.claim == "recall, 16 and 40 tokens back: needs global layer 2 (seed 0)"
+    assert numbers(finding) == [1.0] * 3
 
 
 def test_distances_at_which_other_layers_are_needed_are_findings_of_their_own():
     result = made(taken={(0, 2): 1.0})
     result["localised"].loc[{"layer": 0, "distance": 40}] = 4 * (1 - 0.7)
     one = carriers("lab/gpt-neo", {"recall": result})
-    (said,) = words.findings(one)
-    assert "It arrives 16 tokens back through global layer 2 (layer 2: 1.00); 40 tokens back through" in said
-    assert "40 tokens back through global layers 2 and 0 (layer 2: 1.00, layer 0: 0.70)." in said
-    (summary,) = words.compared([one])
-    assert "16 tokens back layer 2 (1 of 1); 40 tokens back layer 2 (1 of 1) and layer 0 (1 of 1)." in summary
+    near, far = layers_needed(one)
+    assert near.claim == "recall, 16 tokens back: needs global layer 2"
+    assert far.claim == "recall, 40 tokens back: needs global layers 2 and 0"
+    assert (near.estimate, far.estimate) == (1, pytest.approx(0.7))
     assert [its.distances for its in arrivals(one, "recall")] == [(16,), (40,)]
+    headline = findings([one])[1].headline
+    assert "needs global layer 2 in 2 of 2 cases (task, distance, seed) and global layer 0 in 1;" in headline
     _, rows = reach_tables.change_table([one], "recall")
     changed = {row[0]: row[1:] for row in rows}
     assert changed["lab/gpt-neo, layer 0 local"] == [0, "0.00 (0.00 to 0.00)", "0.70 (0.70 to 0.70)*"]
@@ -277,58 +297,138 @@ def test_p_is_corrected_for_all_distances_together():
     assert float(both[16].changes["share"].sel(group=name)) == float(alone.changes["share"].sel(group=name))
 
 
-def test_a_finding_says_when_no_layer_is_needed_and_of_one_seed_names_none():
-    (said,) = words.findings(found(taken={(0, 2): 0.09}, left=0.5, places={(0, 1, 1): 0.3}))
-    assert "through no single layer (restricting a single layer to the window of 16 tokens removes 10% of" in said
-    assert "significantly (largest share: 0.09))." in said
-    assert "With every layer restricted to the window, this share of the effect is left: 50%." in said
-    assert "It comes partly in several hops (before layer 1): all positions between source and query move 30%." in said
-    assert "seed" not in said
+@pytest.mark.parametrize(("share", "verdict"), [(0.09, "not significant"), (0.11, "supported")])
+def test_a_layer_below_a_tenth_is_not_said_to_be_needed(share, verdict):
+    one = found(taken={(0, 2): share})
+    (finding,) = layers_needed(one)
+    assert finding.verdict == verdict
+    assert numbers(finding) == [share] * 3
+    needs = "needs global layer 2" if verdict == "supported" else "needs at least one layer"
+    assert finding.claim.endswith(needs)
+    assert "seed" not in finding.claim
+    headline = findings([one])[1].headline
+    none = "In none of 2 cases (task, distance, seed) does restricting a single layer of lab/gpt-neo remove 10%"
+    assert headline.startswith(none) == (verdict == "not significant")
 
 
-def test_models_are_compared_by_the_layers_that_are_needed():
-    taken = {(0, 2): 1.0, (1, 2): 0.6, (1, 0): 0.5}
-    mixed = words.compared([found(seeds=2, taken=taken, left=0.03)])
-    assert mixed == [
-        "In lab/gpt-neo, whose global layers are 0 and 2, these layers are needed, for restricting one to the window "
-        "of 16 tokens removes 10% or more of the effect of the source token (1 task, 2 seeds): 16 and 40 tokens back "
-        "layer 2 (2 of 2) and layer 0 (1 of 2). With every layer restricted to the window at most 3% is left (95 % "
-        "intervals up to 3%): the effect comes through global layers."
-    ]
-    plain = words.compared([found("lab/gpt2", seeds=2, taken={(0, 1): 1.0}), found("lab/pythia", taken={(0, 3): 0.2})])
-    assert plain == [
-        "Where every layer is global, these layers are needed, for restricting one to 16 tokens (since no layer has a "
-        "window) removes 10% or more of the effect of the source token: in lab/gpt2 (1 task, 2 seeds) 16 and 40 "
-        "tokens back layer 1 (1 of 2); in lab/pythia (1 task, 1 seed) 16 and 40 tokens back layer 3 (1 of 1)."
-    ]
+def test_a_layer_that_removes_much_of_a_few_prompts_only_is_not_said_to_be_needed():
+    result = made(prompts=8)
+    result["localised"].loc[{"layer": 0}] = 4 * (1 - np.array([2.6, -2.0] * 4))
+    (finding,) = layers_needed(carriers("lab/gpt-neo", {"recall": result}))
+    assert (finding.verdict, finding.estimate) == ("not significant", pytest.approx(0.3))
+    assert finding.low < 0 < finding.high
 
 
-def test_what_still_comes_within_the_window_is_not_said_to_be_carried_by_global_layers():
-    (said,) = words.compared([found(taken={(0, 2): 0.5}, left=0.4)])
-    assert said.endswith(
-        "With every layer restricted to the window less than 10% is left, 95 % intervals included, in 0 of 2 cases; in "
-        "the others (16 and 40 tokens back) up to 40% (40% to 40%) still comes, in several hops."
+def verdicts(findings):
+    return [finding.verdict for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("left", "between", "expected"),
+    [
+        (0.09, 0.0, ["supported", "supported"]),
+        (0.11, 0.0, ["contradicted", "supported"]),
+        (0.0, 0.11, ["supported", "contradicted"]),
+        (0.5, 0.3, ["contradicted", "contradicted"]),
+    ],
+)
+def test_what_still_comes_within_the_window_or_is_between_is_not_said_to_come_in_one_hop(left, between, expected):
+    one = found(taken={(0, 2): 1.0}, left=left, places={(0, 1, 1): between})
+    restricted, hop = hops(one)
+    assert verdicts([restricted, hop]) == expected
+    assert numbers(restricted) == [1 - left] * 3
+    assert numbers(hop) == [1 - between] * 3
+    assert restricted.claim == "recall: restricting every layer to the window removes 90% of the effect or more"
+    assert findings([one])[1].headline.endswith(f"; in {2 * (between < 0.1)} it takes one hop.")
+
+
+def test_one_seed_with_several_hops_contradicts_the_claim_about_all_seeds():
+    hop = {(1, 2, 0): 0.2, (1, 2, 1): 0.8}
+    _, one_hop = hops(found(seeds=2, taken={(0, 2): 1.0, (1, 2): 1.0}, places=hop))
+    assert (one_hop.verdict, one_hop.estimate) == ("contradicted", pytest.approx(0.2))
+
+
+def test_what_is_left_is_of_the_distance_that_supports_the_claim_least():
+    result = made(prompts=40)
+    result["all_local"].loc[{"distance": 40}] = np.where(np.arange(40) % 8 == 0, 4.0, 0.0)
+    restricted, _ = hops(carriers("lab/gpt-neo", {"recall": result}))
+    # an eighth is left at 40 tokens, with a standard error of sqrt(7 / 64 / 40) = 0.05: from 0.02 to 0.23
+    assert (restricted.verdict, restricted.estimate) == ("not significant", 0.875)
+    assert restricted.low < 0.9 < restricted.high
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict", "answer"),
+    [(10, "not significant", "Uncertain"), (100, "supported", "Yes"), (0, "contradicted", "No")],
+)
+def test_whether_the_answer_arrives_follows_from_the_interval_over_prompts(right, verdict, answer):
+    result = made(prompts=max(right, 10), rank=int(right == 0))
+    one = carriers("lab/gpt-neo", {"recall": result})
+    (finding,) = answered(one)
+    assert finding.claim == "recall: 90% of prompts or more are answered at every distance beyond the window"
+    assert (finding.verdict, finding.sample, finding.n) == (verdict, "prompts", max(right, 10))
+    assert [finding.low, finding.high] == pytest.approx(
+        figures.window_reach.share_interval(float(right > 0), finding.n)
     )
-    two = {"recall": made(left=0.4), "induction": made(taken={(0, 2): 1.0})}
-    (said,) = words.compared([carriers("lab/gpt-neo", two)])
-    assert "16 and 40 tokens back layer 2 (1 of 2)." in said
-    assert "in 2 of 4 cases" in said
+    first = findings([one])[0]
+    share = "100%" if right else "0%"
+    assert first.headline == (
+        f"{answer}: lab/gpt-neo answers {share} of prompts beyond the window of 16 tokens, on average 0% with every "
+        "layer restricted."
+    )
 
 
-def test_a_network_that_does_not_answer_is_warned_about_and_nothing_is_found_in_it():
+def test_a_distance_at_which_the_answer_does_not_arrive_is_not_averaged_away():
+    result = made(seeds=3)
+    result["rank"].loc[{"distance": 40}] = np.where(np.arange(10) < 5, 3, 0)
+    one = carriers("lab/gpt-neo", {"recall": result, "induction": made(seeds=3)})
+    recall, induction = answered(one)
+    assert (recall.verdict, recall.estimate, recall.n, recall.sample) == ("contradicted", 0.5, 3, "seeds")
+    assert (induction.verdict, induction.estimate) == ("supported", 1)
+    assert findings([one])[0].headline.startswith("It varies: lab/gpt-neo answers 50.0% to 100% of prompts")
+
+
+def test_models_with_local_layers_come_first_and_each_question_has_one_headline():
+    plain = found("lab/gpt2", seeds=2, taken={(0, 1): 1.0, (1, 1): 1.0})
+    listed = findings([plain, found(taken={(0, 2): 1.0})])
+    subjects = {question: [one.subject for one in listed if one.question == question] for question in (ARRIVES, LAYERS)}
+    assert subjects == {ARRIVES: ["lab/gpt-neo", "lab/gpt2"], LAYERS: ["lab/gpt-neo"] * 3 + ["lab/gpt2"] * 3}
+    assert [one.subject for one in listed if one.headline] == ["lab/gpt-neo"] * 2
+    assert all(len(one.headline.split()) <= 25 for one in listed)
+    alone = findings([plain])
+    assert alone[0].headline == (
+        "Yes: lab/gpt2 answers 100% of prompts 16 or more tokens back, on average 0% with every layer restricted."
+    )
+    assert alone[1].headline == "lab/gpt2 needs layer 1 in 4 of 4 cases (task, distance, seed); in 4 it takes one hop."
+    assert "needs layer 1 (seeds 0 and 1)" in alone[1].claim
+    assert findings([]) == []
+
+
+def test_a_network_that_does_not_answer_is_warned_about_and_no_layer_is_named():
     failing = found(clean=-1.0, rank=3, taken={(0, 2): 1.0})
-    assert words.findings(failing) == [
-        "lab/gpt-neo, recall: 16 and 40 tokens back, the answer is likeliest in 0% of prompts (inside the window in "
-        "0%)."
-    ]
-    assert words.warnings(failing) == [
-        "lab/gpt-neo puts the answer above the distractor in 0% of the prompts of recall beyond the window, and the "
-        "source makes 4.0 logits of difference: it does not do this task, so there is no telling what carries it."
-    ]
-    assert words.compared([failing]) == []
-    able = words.compared([carriers("lab/gpt-neo", {**failing.results, "induction": made(taken={(0, 2): 1.0})})])
-    assert "layer 2 (1 of 1)" in able[0]
-    assert words.warnings(found()) == []
+    accuracy, *layers = findings([failing])
+    assert accuracy.verdict == "contradicted"
+    assert {(one.verdict, one.reason) for one in layers} == {("not measured", "no network answers")}
+    assert all(np.isnan(one.estimate) for one in layers)
+    assert layers[0].headline == "Not measured: lab/gpt-neo does not answer beyond the window."
+    assert not any("layer 2" in one.claim for one in layers)
+    (warning,) = warnings(failing)
+    assert (warning.subject, warning.kind) == ("lab/gpt-neo", "does not do the task")
+    assert warning.text.startswith("lab/gpt-neo puts the answer above the distractor in 0% of the prompts beyond the")
+    assert "effect of 4.0 logits" in warning.text
+    both = carriers("lab/gpt-neo", {**failing.results, "induction": made(taken={(0, 2): 1.0})})
+    assert "needs global layer 2 in 2 of 2 cases" in findings([both])[2].headline
+    assert warnings(found()) == []
+
+
+def test_of_seeds_only_those_that_answer_count():
+    result = made(seeds=2, taken={(0, 2): 1.0, (1, 2): 1.0})
+    result["clean"].loc[{"seed": 1}] = -1.0
+    result["corrupted"].loc[{"seed": 1}] = -5.0
+    one = carriers("lab/gpt-neo", {"recall": result})
+    assert layers_needed(one)[0].claim == "recall, 16 and 40 tokens back: needs global layer 2 (seed 0)"
+    assert "in 2 of 2 cases" in findings([one])[1].headline
+    assert [warning.text.partition(" puts")[0] for warning in warnings(one)] == ["lab/gpt-neo, seed 1,"]
 
 
 def test_tables_hold_what_was_found():
@@ -413,7 +513,8 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
+    files = ["findings.csv", "networks", "record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == files
 
 
 def test_the_result_holds_models_seeds_and_distances(done):
@@ -448,24 +549,40 @@ def test_the_findings_are_what_the_numbers_say(done):
     taken = 1 - neo["localised_induction"].mean("prompt") / source
     most = [int(taken["layer"][int(np.nanargmax(taken.sel(seed=seed).values))]) for seed in (0, 1, 2)]
     assert most == [2, 2, 2]
-    assert "(1 task, 3 seeds): 32 tokens back layer 2 (3 of 3)" in record["findings"][0]
-    assert "restricting one to the window of 16 tokens of lab/gpt-neo removes" in record["findings"][1]
-    assert f"the source token makes {source.min():.1f} to {source.max():.1f} logits" in record["findings"][2]
-    assert "It comes in one hop in seeds 0, 1 and 2" in record["findings"][2]
+    listed = read_findings(done)
+    (needed,) = (one for one in listed if one.subject == "lab/gpt-neo" and "tokens back" in one.claim)
+    assert needed.claim == "induction, 32 tokens back: needs global layer 2 (seeds 0, 1 and 2)"
+    assert needed.verdict == "supported"
+    assert needed.estimate == pytest.approx(float(taken.sel(layer=2).min()))
+    (removed,) = (one for one in listed if one.subject == "lab/gpt-neo" and "every layer" in one.claim)
+    shares = 1 - neo["all_local_induction"].mean("prompt") / source
+    assert removed.estimate in [pytest.approx(float(share)) for share in shares]
+    (hop,) = (one for one in listed if one.subject == "lab/gpt-neo" and "one hop" in one.claim)
+    moved = (neo["patched_induction"] - neo["corrupted_induction"]).mean("prompt") / source
+    shares = 1 - moved.sel(pos="source..query").max("layer")
+    assert hop.estimate in [pytest.approx(float(share)) for share in shares]
+    accuracy = float((neo["rank_induction"] == 0).mean())
+    assert (listed[0].subject, listed[0].estimate) == ("lab/gpt-neo", accuracy)
+    restricted = float((neo["rank_all_local_induction"] == 0).mean())
+    assert listed[0].headline == (
+        f"Yes: lab/gpt-neo answers {percent(accuracy)} of prompts beyond the window of 16 tokens, on average "
+        f"{percent(restricted)} with every layer restricted."
+    )
     assert record["asked"]["networks"]["lab/gpt2"] == ["lab/gpt2", "lab/gpt2@1", "lab/gpt2@2"]
     assert {f"lab/gpt2@{seed}" for seed in (0, 1, 2)} <= set(record["fingerprints"])
     assert len(set(record["fingerprints"].values())) == 6
-    assert record["warnings"] == [
-        f"{name} was asked only 8 prompts of induction beyond the window{of}: its intervals are rough."
+    assert [warning["text"] for warning in record["warnings"]] == [
+        f"{name} has only 8 prompts beyond the window{of} (induction): the intervals are rough."
         for name, of in (("lab/gpt-neo", ""), ("lab/gpt2", " of lab/gpt-neo"))
     ]
 
 
 def test_the_report_carries_findings_figures_tables_confounds_and_what_to_repeat(done):
     parsed = Parsed((done / "report.html").read_text())
-    for sentence in json.loads((done / "record.json").read_text())["findings"]:
-        assert sentence in parsed.text
-    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 3
+    for finding in read_findings(done):
+        assert finding.claim in parsed.text
+        assert finding.headline in parsed.text
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 4
     assert "lab/gpt-neo, random 8 heads 0" in parsed.text
     assert (
         "neolens run window_reach --models lab/gpt-neo lab/gpt2 --prompts 8 --seed 0 --tasks induction "
@@ -547,14 +664,14 @@ def test_the_report_on_own_pairs_says_whose_they_are(own):
     file, out = own
     parsed = Parsed((out / "report.html").read_text())
     assert "Beyond the window: the prompts of mine.jsonl" in parsed.text
-    assert f"The prompts are those of {file}: pairs of a clean and a corrupted prompt that differ in" in parsed.text
+    assert f"The prompts are those of {file}: pairs that differ in one token, the source" in parsed.text
     assert "the logit difference less that of the corrupted prompt" in parsed.text
     assert f"--models lab/gpt-neo@1 lab/pythia@0 --pairs {file} --out {out}" in parsed.text
     assert ">Your prompts</h2>" in (out / "report.html").read_text()
     for word in ("induction", "receiver", "indirect object", "recall", "another word", "prompts of your prompts"):
         assert word not in parsed.text.partition("The record: settings")[0], word
-    record = json.loads((out / "record.json").read_text())
-    assert any(text.startswith("lab/gpt-neo@1, your prompts: 32 tokens back") for text in record["findings"])
+    claims = [(one.subject, one.claim) for one in read_findings(out)]
+    assert any(name == "lab/gpt-neo@1" and text.startswith("your prompts, 32 tokens back: ") for name, text in claims)
 
 
 def test_the_report_on_own_pairs_is_drawn_again(own, tmp_path):
@@ -562,17 +679,10 @@ def test_the_report_on_own_pairs_is_drawn_again(own, tmp_path):
     assert (tmp_path / "report.html").read_bytes() == (own[1] / "report.html").read_bytes()
 
 
-def test_findings_of_own_pairs_speak_of_the_effect_of_the_source():
-    one = carriers("lab/gpt-neo", {"your_prompts": made(taken={(0, 2): 1.0})})
-    (said,) = words.findings(one)
-    assert "Its effect arrives 16 and 40 tokens back through global layer 2" in said
-    assert "The effect of the source token comes to the query in layer 2." in said
+def test_few_own_prompts_are_warned_about():
     failing = carriers("lab/gpt-neo", {"your_prompts": made(clean=-1.0, prompts=4)})
-    assert [text.partition(":")[0] for text in words.warnings(failing)] == [
-        "lab/gpt-neo puts the answer above the distractor in 0% of the prompts of the file beyond the window, and the "
-        "source makes 4.0 logits of difference",
-        "lab/gpt-neo was asked only 8 prompts of the file beyond the window",
-    ]
+    assert [warning.kind for warning in warnings(failing)] == ["does not do the task", "few prompts"]
+    assert warnings(failing)[1].text.startswith("lab/gpt-neo has only 8 prompts beyond the window (your prompts)")
 
 
 def test_own_pairs_of_a_distance_are_those_of_the_file_in_its_order(tmp_path):

@@ -100,7 +100,7 @@ def warnings(found: Carriers) -> list[StudyWarning]:
     """Networks that do not do a task, and tasks with few prompts."""
     listed = []
     for task in found.tasks:
-        prompts = f"prompts of {title(task)} {found.near_far.beyond}"
+        prompts = f"prompts {found.near_far.beyond} ({title(task)})"
         for seed, side in zip(found.seeds, found.beyond[task], strict=True):
             name = found.name if len(found.seeds) == 1 else f"{found.name}, seed {seed},"
             text = f"{name} puts the answer above the distractor in {side.above:.0%} of the {prompts}, and the source "
