@@ -49,6 +49,7 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
         "head",
         limit=maps.limit_above_0(None, beside["effect"]),
         unit=style.unit(metric),
+        colours=style.diverging(metric),
         customdata=_hovered(beside, columns),
         meta=["low", "high", "adjusted p", "head"],
         text=_written(beside, numbers=heads <= _NUMBERED),

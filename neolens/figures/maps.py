@@ -13,7 +13,7 @@ from neolens.figures.style import KIND_COLOURS, span
 
 
 def layer_map(
-    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, **cells: Any
+    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, colours: str, **cells: Any
 ) -> go.Figure:
     """A map that diverges around 0, by layer and one more axis: layers carry kind and window, and the kind's colour.
 
@@ -21,6 +21,7 @@ def layer_map(
         result: whose layers have their kind and window.
         values: by `layer` and `across`.
         limit: the value, by size, at which the colours end.
+        colours: of `neolens.figures.style.diverging`.
         cells: of the plotly heatmap besides.
     """
     layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]
@@ -30,7 +31,7 @@ def layer_map(
         y=layers,
         zmin=-limit,
         zmax=limit,
-        colorscale="RdBu",
+        colorscale=colours,
         colorbar={"title": {"text": unit}},
         hoverongaps=False,
         **cells,

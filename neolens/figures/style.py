@@ -84,10 +84,18 @@ UNITS = {
     "log_probability": "nats",
     "probability": "probability",
     "kl_divergence": "nats",
-    "loss": "nats a token",
+    "loss": "nats per token",
     "rank": "tokens",
 }
 """Metric -> its unit."""
+
+
+RISING_IS_WORSE = ("loss", "kl_divergence", "rank")
+
+
+def diverging(metric: str) -> str:
+    """The colours of effects on a metric: what makes the predictions worse is red, what makes them better blue."""
+    return "RdBu_r" if metric in RISING_IS_WORSE else "RdBu"
 
 
 def unit(metric: str) -> str:

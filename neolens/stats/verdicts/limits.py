@@ -76,7 +76,7 @@ def limited(claim: Text, one: Levels, other: Levels, differences: Sequence[float
     does in neither, so that a test is possible.
 
     At a limit the effect is only bounded from one side, and so is a mean over seeds that includes such an effect: one
-    seed is enough. The sign is stated where in every seed the bound implies it.
+    seed is enough. The reason gives the sign where the bound implies it in every seed.
 
     Args:
         differences: by seed, that of `one` minus that of `other`.
@@ -86,20 +86,15 @@ def limited(claim: Text, one: Levels, other: Levels, differences: Sequence[float
     at_limit = [levels for levels in (one, other) if any(levels.limits)]
     if not at_limit:
         return None
-    reason = "; ".join(map(_ends, at_limit))
-    if sign := _certain_sign(one, other, differences):
-        most = "at least" if sign > 0 else "at most"
-        reason += f"; {one.name} is {'higher' if sign > 0 else 'lower'} all the same, by {most} {_each(differences)}"
-    return Verdict(claim, "not measured", f"ends at {reason}")
+    sign = _certain_sign(one, other, differences)
+    bound = f"; {one.name} is at least this much {'higher' if sign > 0 else 'lower'}" if sign else ""
+    return Verdict(claim, "not measured", f"ends at {' and '.join(map(_ends, at_limit))}{bound}")
 
 
 @checked
 def unknown_candidates(name: str, vocabulary: Size) -> str:
     """A warning for results of earlier versions, whose chance level is that of the whole vocabulary."""
-    return (
-        f"{name} was measured by an earlier version, which does not say how many tokens its random sequences are drawn "
-        f"from: a guess is taken to be one of the {vocabulary} of its vocabulary."
-    )
+    return f"{name} was measured by an earlier version: chance level is taken to be a guess among {vocabulary} tokens."
 
 
 def _certain_sign(one: Levels, other: Levels, differences: Sequence[float]) -> int:
@@ -113,16 +108,7 @@ def _certain_sign(one: Levels, other: Levels, differences: Sequence[float]) -> i
 
 
 def _ends(levels: Levels) -> str:
-    """`chance level in 2 of 3 seeds of lab/gpt-neo (5.20, 5.19, 1.00; a guess among 202: 5.31)`."""
-    found = [one for one in levels.limits if one is not None]
-    kinds = " or ".join(dict.fromkeys(found))
-    seeds = f"{len(found)} of {len(levels.values)} seeds of " if len(levels.values) > 1 else ""
-    guess = ""
-    if levels.candidates is not None and "chance level" in found:
-        level = math.log(levels.candidates) if levels.scale == "loss" else 1 / levels.candidates
-        guess = f"; a guess among {levels.candidates}: {level:.2f}"
-    return f"{kinds} in {seeds}{levels.name} ({_each(levels.values)}{guess})"
-
-
-def _each(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+    """`chance level in lab/gpt-neo (2 of 3 seeds)`."""
+    limits = [one for one in levels.limits if one is not None]
+    seeds = f" ({len(limits)} of {len(levels.values)} seeds)" if len(levels.values) > 1 else ""
+    return f"{' or '.join(dict.fromkeys(limits))} in {levels.name}{seeds}"

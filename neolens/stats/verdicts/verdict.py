@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from neolens.checks.annotations import Probability, Text, check_annotated, check_as_many, checked
@@ -37,14 +37,12 @@ def exact_by_construction(claim: Text, deviations: Mapping[str, Sequence[float]]
     Args:
         deviations: model -> deviation from the fixed value, by seed; NaN where there is none.
     """
-    finite = {name: [one for one in values if math.isfinite(one)] for name, values in deviations.items()}
-    if not any(finite.values()):
+    values = {name: [one for one in each if math.isfinite(one)] for name, each in deviations.items()}
+    if not any(values.values()):
         return Verdict(claim, "not measured", "no value was measured")
-    names = " and ".join(name for name, values in finite.items() if values)
-    if wrong := {name: max(values, key=abs) for name, values in finite.items() if any(values)}:
-        found = "; ".join(f"{name} differs from it by up to {value:.2g}" for name, value in wrong.items())
-        return Verdict(claim, "contradicted", f"the architecture fixes the value, but {found}")
-    return Verdict(claim, "exact", f"the architecture of {names} fixes the value, so no test applies")
+    if wrong := [name for name, each in values.items() if any(each)]:
+        return Verdict(claim, "contradicted", f"the architecture of {' and '.join(wrong)} fixes another value")
+    return Verdict(claim, "exact", f"fixed by the architecture of {' and '.join(filter(values.get, values))}")
 
 
 @checked
@@ -62,11 +60,27 @@ def significance(claim: Text, p: Probability, effect: str = "", *, untested: str
 
 
 @checked
+def increase(claim: Text, effect: float, p: Probability, *, untested: str) -> Verdict:
+    """`significance` of a claim that an effect is above 0; `contradicted` where it is significantly below 0."""
+    verdict = significance(claim, p, untested=untested)
+    return replace(verdict, status="contradicted") if verdict.status == "supported" and effect < 0 else verdict
+
+
+@checked
 def largest_significant(effects: Sequence[float], p: Sequence[Probability]) -> int | None:
     """Which effect is the largest by size of those whose corrected p is below 0.05; None where there is none."""
+    return _largest(effects, p, ALPHA)
+
+
+@checked
+def largest_tested(effects: Sequence[float], p: Sequence[Probability]) -> int | None:
+    """Which effect is the largest by size of those that have a p; None where there is none."""
+    return _largest(effects, p, math.inf)
+
+
+def _largest(effects: Sequence[float], p: Sequence[float], below: float) -> int | None:
     check_as_many(effects=effects, p=p)
-    chosen = [at for at, value in enumerate(p) if value < ALPHA and math.isfinite(effects[at])]
-    chosen = [at for at, value in enumerate(p) if value < ALPHA and math.isfinite(effects[at])]
+    chosen = [at for at, value in enumerate(p) if value < below and math.isfinite(effects[at])]
     return max(chosen, key=lambda at: abs(effects[at]), default=None)
 
 
@@ -75,17 +89,13 @@ def strongest(what: Text, names: Sequence[str], effects: Sequence[float], p: Seq
     """Which of several effects is the largest significant one.
 
     Args:
-        what: of what it is the largest, such as "changes the loss on text, in nats per token".
+        what: of what it is the largest, such as "changes the loss on text".
         names: of the heads, or of other components.
         p: corrected for all of them; NaN where an effect was not tested.
     """
     check_as_many(names=names, effects=effects, p=p)
-    best = largest_significant(effects, p)
-    if best is not None:
-        return significance(f"{names[best]} is the one that most {what}", p[best], f"{effects[best]:.2g}")
-    tested = [at for at, value in enumerate(p) if math.isfinite(value) and math.isfinite(effects[at])]
-    claim = f"there is one that {what}"
-    if not tested:
-        return Verdict(claim, "not measured", "none was tested" if len(names) else "none was ablated")
-    largest = max(tested, key=lambda at: abs(effects[at]))
-    return significance(claim, p[largest], f"the largest effect is {effects[largest]:.2g} ({names[largest]})")
+    if (best := largest_significant(effects, p)) is not None:
+        return significance(f"{names[best]} {what}, most of the significant ones", p[best])
+    at, claim = largest_tested(effects, p), f"at least one {what}"
+    untested = "none was tested" if len(names) else "none was ablated"
+    return significance(claim, math.nan if at is None else p[at], untested=untested)

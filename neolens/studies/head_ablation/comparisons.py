@@ -20,15 +20,20 @@ from neolens.models import Anatomy
 from neolens.stats import verdicts
 from neolens.stats.verdicts import Levels, Limit, Verdict
 
+KINDS = ("global", "local")
+
 MASKED = "cut"
 """The condition in which heads only lose the keys beyond the window."""
 
-WITHOUT = {
-    "beyond": "the loss beyond the window",
-    "cut": "the loss beyond the window, heads only losing what they read there,",
-    "inside": "the loss inside the window",
-    "text": "the loss on text",
+CLAIMS = {
+    "cut": "masking {group} {window} or more tokens back raises the loss on copies from there",
+    "inside": "ablating {group} raises the loss on copies from fewer than {window} tokens back",
+    "text": "ablating {group} raises the loss on text",
+    "beyond": "ablating {group} raises the loss on copies from {window} or more tokens back",
+    "exact": "masking {group} {window} or more tokens back changes nothing",
 }
+"""Condition -> the claim about a group of heads, the most important first; `exact` where masking cannot change
+anything."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,15 @@ class Compared:
     limit: Limit | None
     """Whether the loss without the group is at chance level or at its ceiling."""
     verdict: Verdict
-    """On whether the group raises the loss by another amount than random heads do."""
+    """On whether the group raises the loss more than random heads do."""
 
     def __post_init__(self) -> None:
         check_annotated(self)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the architecture fixes the effect, so that it is not tested."""
+        return self.verdict.status in ("exact", "contradicted") and not np.isfinite(self.p)
 
 
 @checked
@@ -66,6 +76,12 @@ def beside_controls(
     rows = [_compared(name, result, group, facts, window) for group in groups for name, result in conditions.items()]
     times = sum(bool(np.isfinite(row.p)) for row in rows)
     return tuple(_corrected(row, times) if np.isfinite(row.p) else row for row in rows)
+
+
+@checked
+def claim(condition: str, group: str, window: int) -> str:
+    """What is claimed of a group of heads under a condition, one of `CLAIMS`."""
+    return CLAIMS[condition].format(group=f"all {group} heads" if group in KINDS else group, window=window)
 
 
 @checked
@@ -98,17 +114,6 @@ def candidates_of(result: xr.Dataset) -> int | None:
 
 
 @checked
-def masking_is_exact(name: str, effects: xr.Dataset, facts: Anatomy, window: int) -> Verdict:
-    """Whether heads that see no farther than the window lose exactly nothing where they are masked there.
-
-    Args:
-        effects: of every head, under the condition `cut`.
-    """
-    claim = f"masking what lies {window} or more tokens back changes nothing for the local heads of {name}"
-    return verdicts.exact_by_construction(claim, {name: masked_effects(effects, facts, window)})
-
-
-@checked
 def masked_effects(effects: xr.Dataset, facts: Anatomy, window: int) -> list[float]:
     """The effects of heads that see no farther than the window at which they are masked."""
     fixed = [reads_no_farther(str(heads), facts, window) for heads in effects["heads"].values]
@@ -128,20 +133,22 @@ def _compared(condition: str, result: xr.Dataset, group: str, facts: Anatomy, wi
     if draws:
         beside = difference(result, group, draws)
         more, more_low, more_high, p = (float(beside[name]) for name in ("difference", "low", "high", "p"))
-    claim = f"ablating {group} changes {WITHOUT[condition]} by another amount than ablating as many random heads"
+    more_than_random = f"{claim(condition, group, window)} more than as many random heads do"
     verdict: Verdict | None = None
     if condition == MASKED and reads_no_farther(heads, facts, window):
-        verdict = verdicts.exact_by_construction(f"masking {group} at the window changes nothing", {group: [alone]})
+        verdict = verdicts.exact_by_construction(claim("exact", group, window), {facts.name: [alone]})
     elif draws:
-        ours = Levels(group, [baseline + alone], "loss", candidates)
-        theirs = Levels("as many random heads", [baseline + alone - more], "loss", candidates)
-        verdict = verdicts.limited(claim, ours, theirs, [more])
+        ours = Levels("the group", [baseline + alone], "loss", candidates)
+        theirs = Levels("the random heads", [baseline + alone - more], "loss", candidates)
+        verdict = verdicts.limited(more_than_random, ours, theirs, [more])
     if verdict is not None:
         p = np.nan
-    verdict = verdict or verdicts.significance(claim, p, untested="as many random heads would be the same heads")
+    verdict = verdict or verdicts.increase(
+        more_than_random, more, p, untested="as many random heads would be the same heads"
+    )
     return Compared(condition, group, alone, low, high, each, more, more_low, more_high, p, limit, verdict)
 
 
 def _corrected(row: Compared, times: int) -> Compared:
     p = min(1.0, times * row.p)
-    return replace(row, p=p, verdict=verdicts.significance(row.verdict.claim, p, f"{row.more:+.2g} nats per token"))
+    return replace(row, p=p, verdict=verdicts.increase(row.verdict.claim, row.more, p, untested=""))

@@ -1,59 +1,77 @@
-"""The sections of the report on what heads are needed for: one per model, with how the model writes without them."""
+"""The sections of the report on what heads are needed for: kinds of layers, single heads, distances, continuations."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import xarray as xr
 
 from neolens import figures, report
 from neolens.figures.ablation_beside import heads_beside
-from neolens.near_far import of_anatomies
+from neolens.near_far import NearFar, of_anatomies
 from neolens.studies import inputs
-from neolens.studies.head_ablation import tables as need_tables
-from neolens.studies.head_ablation import text as need_text
+from neolens.studies.head_ablation import tables
+from neolens.studies.head_ablation.figures import kinds_beside_random
+from neolens.studies.head_ablation.findings import HEAD_SECTION, KIND_SECTION
 from neolens.studies.head_ablation.summary import Needs
 from neolens.studies.study import Measured, Summary
 
-CHANCE = "Of {} draws and a group that is no different, the group is the largest once in {} times."
+RANDOM = "Filled: all heads of a kind; hollow: the same layers where all layers are global. Far: {far}."
 
 
-def sections(measured: Measured, summary: Summary) -> list[report.Block]:
-    """Each model: what it needs its heads for, and how it writes without them."""
-    draws, split = measured.config.draws, of_anatomies(measured.scope["window"], measured.anatomies)
-    blocks: list[report.Block] = [
-        report.Paragraph(CHANCE.format(draws, draws + 1)),
-        report.Paragraph(f"Text: {inputs.described(measured.inputs)}."),
-    ]
-    for name, found in summary.content.items():
-        blocks += section(found)
+def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
+    """Kinds of layers beside random heads, every head, and the loss by distance; details of each model are folded."""
+    needs: dict[str, Needs] = summary.content
+    split = of_anatomies(measured.scope["window"], measured.anatomies)
+    yield report.Heading(KIND_SECTION)
+    yield report.Figure(kinds_beside_random(needs), RANDOM.format(far=split.beyond))
+    numbers: list[report.Block] = [report.Table(*tables.loss_table(list(needs.values())), caption=tables.LOSSES)]
+    numbers += [report.Table(*tables.kind_table(one), caption=f"{name}. {tables.KINDS}") for name, one in needs.items()]
+    yield report.Folded("The same as numbers, and the loss of each model", numbers)
+    yield report.Heading(HEAD_SECTION)
+    yield from _first_open({name: _heads(one) for name, one in needs.items()}, "every head")
+    yield report.Heading("How far back copies reach")
+    yield from _first_open({name: _by_distance(one) for name, one in needs.items()}, "loss by distance, single layers")
+    yield report.Heading("How a model writes without them")
+    yield report.Paragraph(f"Text: {inputs.described(measured.inputs)}.")
+    for name in needs:
         if (written := measured.first[name].get("continuations")) is not None:
-            blocks += continued(written, measured.config.how, split.short)
-    return blocks
+            yield report.Folded(f"{name}: continuations", continued(written, measured.config.how, split.short))
 
 
-def section(found: Needs) -> list[report.Block]:
-    """One model: its heads, its kinds beside random heads, and how far back it finds an answer without them."""
+def _first_open(by_model: dict[str, list[report.Block]], what: str) -> Iterator[report.Block]:
+    """The first figure of the first model open; the rest folded, model by model."""
+    first, *rest = by_model.values()
+    yield first[0]
+    for name, blocks in zip(by_model, [first[1:], *rest], strict=True):
+        yield report.Folded(f"{name}: {what}", blocks)
+
+
+def _titles(split: NearFar) -> dict[str, str]:
+    """Condition -> the title of its map."""
+    titles = {"beyond": split.beyond, "cut": f"{split.beyond}, masked", "inside": split.inside, "text": "on text"}
+    return {name: title[0].upper() + title[1:] for name, title in titles.items()}
+
+
+def _heads(found: Needs) -> list[report.Block]:
+    """Every head of one model."""
+    maps = heads_beside({title: found.heads[name] for name, title in _titles(found.near_far).items()})
+    return [report.Figure(maps), report.Table(*tables.head_table(found), caption=tables.HEADS)]
+
+
+def _by_distance(found: Needs) -> list[report.Block]:
+    """How far back one model finds an answer, heads ablated and masked, then its layers and groups."""
     split = found.near_far
-    titles = {"beyond": split.beyond, "cut": f"{split.beyond}, cut there", "inside": split.inside, "text": "on text"}
-    titles = {name: title[0].upper() + title[1:] for name, title in titles.items()}
-    by_distance: Any = {"groups": need_tables.drawn(found), "window": found.window, "label": split.mark}
+    options: Any = {"groups": tables.drawn(found), "window": found.window, "label": split.mark}
+    masked = f"The same; heads only lose the keys {split.beyond}."
     return [
-        report.Heading(found.facts.name),
-        *(report.Note(text, "finding") for text in need_text.findings(found)),
-        report.Figure(heads_beside({title: found.heads[name] for name, title in titles.items()})),
-        report.Table(*need_tables.head_table(found), caption=need_tables.HEADS.format(beyond=split.beyond)),
-        report.Table(*need_tables.kind_table(found), caption=need_tables.KINDS),
-        report.Figure(
-            figures.ablation_by_distance(found.repeats, **by_distance), "Sequences of random tokens, repeated."
-        ),
-        report.Figure(
-            figures.ablation_by_distance(found.cut, **by_distance), f"The same, heads only cut at {split.short}."
-        ),
+        report.Figure(figures.ablation_by_distance(found.repeats, **options), "Random sequences, repeated."),
+        report.Figure(figures.ablation_by_distance(found.cut, **options), masked),
         *(
             report.Figure(figures.ablation_groups(found.groups[name]), f"{title}. Random heads: the mean of the draws.")
-            for name, title in titles.items()
+            for name, title in _titles(split).items()
         ),
     ]
 
@@ -61,9 +79,8 @@ def section(found: Needs) -> list[report.Block]:
 def continued(written: xr.Dataset, how: str, split: str) -> list[report.Block]:
     """How the model goes on without each group: in text, and in a sequence repeated beyond the window."""
     titles = {
-        "text": f"How it goes on in text, as it is and without each group ({how} ablation):",
-        "repeat": f"And in a random sequence that began again after {written.attrs['n']} tokens, heads only cut at "
-        f"{split}:",
+        "text": f"Text, continued without ablation and without each group ({how} ablation):",
+        "repeat": f"A random sequence that begins again after {written.attrs['n']} tokens, heads masked at {split}:",
     }
     blocks: list[report.Block] = []
     for part, title in titles.items():

@@ -1,21 +1,18 @@
 """What are local and global heads needed for, near and far?
 
-Where a head looks does not tell whether the network needs it. Here every head, every layer and every kind of layer is
-taken out of a model, and the loss is measured on text and on random sequences repeated after n tokens (Olsson et al.
-2022), whose answers stand n - 1 tokens back: where local layers see w tokens, they see it up to n = w. Where no model
-has local layers, w is an eighth of the shortest context, or less. Ablated heads say their mean over the prompts at each
-position (Wang et al. 2022 on why not zero). For n above w they are also only cut off from the keys that lie w or more
-tokens back (attention knockout, Geva et al. 2023).
+Every head, every layer and every kind of layer is ablated, and the loss is measured on text and on random sequences
+repeated after n tokens (Olsson et al. 2022), whose answers are n - 1 tokens back: where local layers see w tokens, they
+see the answer up to n = w. Where no model has local layers, w is an eighth of the shortest context, or less. Ablated
+heads output their mean over the prompts at each position (Wang et al. 2022 on why not zero). For n above w heads are
+also only masked at keys w or more tokens back (attention knockout, Geva et al. 2023).
 
-What many heads do together says little before one knows what as many others do: beside each kind stand as many random
-heads, spread evenly over all layers. And layers of a kind have their places: a model that is global throughout is asked
-for the same layers. Effects come with intervals over prompts, which know of no other weights, so lab/gpt-neo comes with
-all its seeds; p of heads are corrected for all heads of a model (max-T, Westfall and Young 1993).
+An effect of many heads means little without that of as many others: each kind is compared with as many random heads,
+drawn evenly from all layers. Layers of a kind also have a position in the network: in a model that is global
+throughout, the same layers are ablated. Effects have intervals over prompts, which do not cover other weights, so
+lab/gpt-neo is measured with all its seeds; p of heads are corrected for all heads of a model (max-T, Westfall and Young
+1993).
 
-The six lab models take about a minute of one core; a public model of 12 layers and w = 256, by the arithmetic, hours.
-Expect that in lab/gpt-neo copying from w or more tokens back needs what global layers read there; that what local
-layers do is needed too in some seeds (a head that looks one token back needs no more); and that in the others layers
-read so far that are local in lab/gpt-neo.
+The six lab models take about a minute of one core; a public model of 12 layers and w = 256 takes hours (estimated).
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 
-from neolens import results
+from neolens import report, results
 from neolens.ablation import HOWS, Beyond, ablate, continuations
 from neolens.ablation.groups import Groups
 from neolens.checks import check_choice
@@ -39,9 +36,11 @@ from neolens.models import Anatomy
 from neolens.near_far import of_anatomies
 from neolens.prompts import bos_token, random_repeats, second_copy, token_pool
 from neolens.studies import inputs
+from neolens.studies.finding import StudyWarning
+from neolens.studies.head_ablation import findings as need_findings
 from neolens.studies.head_ablation import summary as need_summary
-from neolens.studies.head_ablation import text as need_text
 from neolens.studies.head_ablation.comparisons import masked_effects
+from neolens.studies.head_ablation.figures import kinds_beside_random
 from neolens.studies.head_ablation.sections import sections
 from neolens.studies.models import Models
 from neolens.studies.settings import MODELS, OUT, setting
@@ -49,6 +48,14 @@ from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
 
 WRITTEN = "continuations"
 """The part that only a model with a tokenizer has."""
+
+FAR = "Far: the answer is beyond the window; masked: heads only lose the keys there. Random heads: mean and range."
+
+LIMITS = (
+    "Intervals and p values are over prompts: they do not cover variation between trained models.",
+    "Where a loss ends at chance level nothing is copied any more: such effects are lower bounds and do not rank.",
+    "Ablating a kind of layer does not separate its attention span from its position in the network.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,18 +204,33 @@ def described(measured: Measured, facts: Anatomy) -> need_summary.Needs:
 
 
 def summarise(measured: Measured) -> Summary:
-    """Each model by itself, and what models with the same layers need side by side."""
-    found = {facts.name: described(measured, facts) for facts in measured.anatomies}
-    saved = [parts[WRITTEN] for parts in measured.first.values() if WRITTEN in parts]
-    failures = [json.loads(text) for each in saved for text in each["failure"].values]
+    """What each model needs its heads for; the figure is that of the first model with local layers."""
+    needs = {facts.name: described(measured, facts) for facts in measured.anatomies}
+    failures = [
+        StudyWarning(name, "no continuations", failure)
+        for name, saved in measured.first.items()
+        if WRITTEN in saved
+        for failure in map(json.loads, saved[WRITTEN]["failure"].values.tolist())
+        if failure
+    ]
+    first = min(needs.values(), key=lambda one: not one.facts.layers_of_kind("local"))
     return Summary(
-        findings=need_text.side_by_side(list(found.values())),
-        in_sections=[text for one in found.values() for text in need_text.findings(one)],
-        warnings=[*filter(None, failures), *(text for one in found.values() for text in need_text.warnings(one))],
-        results={name: need_summary.labelled(one) for name, one in found.items()},
-        record={"compared": {name: [asdict(row) for row in one.compared] for name, one in found.items()}},
-        content=found,
-        note=of_anatomies(measured.scope["window"], measured.anatomies).note,
+        findings=need_findings.findings(list(needs.values())),
+        figure=report.Figure(kinds_beside_random({first.facts.name: first}), f"{first.facts.name}. {FAR}"),
+        warnings=[*failures, *(warning for one in needs.values() for warning in need_findings.warnings(one))],
+        results={name: need_summary.labelled(one) for name, one in needs.items()},
+        record={"compared": {name: [asdict(row) for row in one.compared] for name, one in needs.items()}},
+        content=needs,
+    )
+
+
+def context(measured: Measured) -> str:
+    """What was ablated, and on what the loss was measured."""
+    lengths, split = measured.scope["repeated after"], of_anatomies(measured.scope["window"], measured.anatomies)
+    measured_on = f"text and copies (random tokens, repeated after {lengths[0]} to {lengths[-1]})"
+    return (
+        f"The heads of each kind of layer, and as many random heads, are ablated ({measured.config.how}) or masked at far "
+        f"keys; the loss is measured on {measured_on}. Near and far are split at {split.name}."
     )
 
 
@@ -216,9 +238,9 @@ def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:
     """Masking changes nothing for heads that see no farther than the window."""
     checks = []
     for name, one in summary.content.items():
-        claim = f"the largest effect on {name} of masking what lies {one.window} or more tokens back for a local head"
         if effects := masked_effects(one.heads["cut"], one.facts, one.window):
-            checks.append(ExactCheck(claim, float(np.abs(effects).max())))
+            claim = f"the largest effect of masking a local head at keys {one.window} or more tokens back"
+            checks.append(ExactCheck(claim, float(np.abs(effects).max()), subject=name))
     return checks
 
 
@@ -226,7 +248,8 @@ STUDY = Study(
     name="head_ablation",
     question="What are local and global heads needed for, near and far?",
     title="What heads are needed for",
-    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    context=context,
+    limits=LIMITS,
     config=Config,
     prepare=prepare,
     parts=parts,

@@ -29,11 +29,9 @@ from neolens.checks.labels import check_axes
 from neolens.models import Anatomy
 from neolens.near_far import NearFar, of_anatomies
 from neolens.results import check_result, check_results
-from neolens.studies.head_ablation.comparisons import Compared, beside_controls, without_untested
+from neolens.studies.head_ablation.comparisons import KINDS, Compared, beside_controls, without_untested
 
 CONDITIONS = ("beyond", "cut", "inside", "text")
-KINDS = ("global", "local")
-
 ROUNDING = 1e-6
 """Nats a token: less than that between two losses in float32 is rounding, and counts as no effect."""
 
