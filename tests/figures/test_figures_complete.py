@@ -127,14 +127,14 @@ def test_ablation_of_heads_and_of_groups():
     found = effect(measured("ablation_heads"))
     its = found.isel(group=list(found["heads"].values).index("2.1"))
     (row,) = cells("ablation_heads", layer="2 global", head=1).to_dict("records")
-    drawn_as = {"nats a token": "effect", "low": "low", "high": "high", "adjusted p": "p_adjusted"}
+    drawn_as = {"nats per token": "effect", "low": "low", "high": "high", "adjusted p": "p_adjusted"}
     assert {name: row[name] for name in drawn_as} == {name: near(its[of]) for name, of in drawn_as.items()}
     beside = cells("heads_beside", head="once, head 1", layer="2 global")
     assert one(beside, "nats") == near(its["effect"])
     groups = effect(measured("ablation_groups"))
     (row,) = cells("ablation_groups", group="global").to_dict("records")
     its = groups.sel(group="global")
-    assert (row["effect on the loss, nats a token"], row["low"]) == (near(its["effect"]), near(its["low"]))
+    assert (row["effect on the loss, nats per token"], row["low"]) == (near(its["effect"]), near(its["low"]))
     assert row["series"] == "global layers"
     ranks = effect(measured("by_metric of groups"), metric="rank").sel(group="global")
     rows = cells("by_metric of groups", panel="effect on the rank, tokens", group="global")

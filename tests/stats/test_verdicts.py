@@ -56,61 +56,61 @@ LIMITED = {
         losses("a", 5.20, 5.19, 5.20),
         losses("b", 5.26, 5.26, 5.26),
         (-0.06, -0.07, -0.06),
-        ["chance level in 3 of 3 seeds of a (5.20, 5.19, 5.20; a guess among 193: 5.26)", "in 3 of 3 seeds of b"],
+        ["ends at chance level in a (3 of 3 seeds) and chance level in b (3 of 3 seeds)"],
     ),
     "one just above, the other far below, with a sign that the bound implies": (
         losses("a", CHANCE + NEAR_ZERO, CHANCE + NEAR_ZERO),
         losses("b", 1.0, 2.0),
         (4.0, 3.0),
-        ["chance level in 2 of 2 seeds of a (5.00, 5.00", "a is higher all the same, by at least 4.00, 3.00"],
+        ["chance level in a (2 of 2 seeds)", "a is at least this much higher"],
     ),
     "the other at chance level: the difference is at most what is measured": (
         losses("a", 1.0, 2.0),
         losses("b", 5.2, 5.3),
         (-4.2, -3.3),
-        ["chance level in 2 of 2 seeds of b", "a is lower all the same, by at most -4.20, -3.30"],
+        ["chance level in b (2 of 2 seeds)", "a is at least this much lower"],
     ),
     "one seed of three is enough": (
         losses("a", 1.0, 5.2, 1.0),
         losses("b", 1.0, 1.0, 1.0),
         (0.0, 4.2, 0.0),
-        ["chance level in 1 of 3 seeds of a (1.00, 5.20, 1.00"],
+        ["chance level in a (1 of 3 seeds)"],
     ),
     "a smaller effect at chance level has no sign": (
         losses("a", 5.2),
         losses("b", 3.0),
         (-0.5,),
-        ["chance level in a (5.20"],
+        ["chance level in a"],
     ),
     "losses at their ceiling": (
         losses("a", 0.0),
         losses("b", PERFECT),
         (-0.01,),
-        ["ceiling in a (0.00)", "ceiling in b (0.01)"],
+        ["ceiling in a and ceiling in b"],
     ),
     "a loss at its ceiling can only be lower": (
         losses("a", 0.0),
         losses("b", 2.0),
         (-2.0,),
-        ["a is lower all the same"],
+        ["ceiling in a", "a is at least this much lower"],
     ),
     "an accuracy at its ceiling can only be higher": (
         losses("a", 0.99, scale="accuracy"),
         losses("b", 0.5, scale="accuracy"),
         (0.49,),
-        ["ceiling in a (0.99)", "a is higher all the same, by at least 0.49"],
+        ["ceiling in a", "a is at least this much higher"],
     ),
     "an accuracy of a guess": (
         losses("a", 0.01, scale="accuracy"),
         losses("b", 0.5, scale="accuracy"),
         (-0.49,),
-        ["chance level in a (0.01; a guess among 193: 0.01)", "a is lower all the same"],
+        ["chance level in a", "a is at least this much lower"],
     ),
     "one at either limit": (
         losses("a", 5.26),
         losses("b", 0.0),
         (5.2,),
-        ["chance level in a", "ceiling in b", "a is higher"],
+        ["chance level in a and ceiling in b", "a is at least this much higher"],
     ),
 }
 
@@ -120,8 +120,7 @@ def test_an_effect_that_ends_at_a_limit_is_not_measured_and_the_reason_says_wher
     verdict = verdicts.limited("they differ", one, other, differences)
     assert (verdict.claim, verdict.status) == ("they differ", "not measured")
     assert [part for part in parts if part not in verdict.reason] == []
-    implied = any("all the same" in part for part in parts) or "a is higher" in parts
-    assert ("all the same" in verdict.reason) == implied
+    assert ("at least this much" in verdict.reason) == any("at least this much" in part for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +143,10 @@ def test_an_effect_that_ends_within_the_limits_can_be_tested(one, other):
 EXACT = {
     "0 in every seed": ({"a": [0.0, 0.0, 0.0]}, "exact", ["the architecture of a"]),
     "0 in both models": ({"a": [0.0], "b": [0.0]}, "exact", ["the architecture of a and b"]),
-    "the least deviation in one seed": ({"a": [0.0, 5e-324]}, "contradicted", ["a differs from it by up to 4.9e-324"]),
-    "a negative deviation": ({"a": [0.0, -0.25, 0.125]}, "contradicted", ["a differs from it by up to -0.25"]),
-    "one model of two": ({"a": [0.0], "b": [1e-6]}, "contradicted", ["b differs from it by up to 1e-06"]),
-    "a seed without a value": ({"a": [0.0, NAN]}, "exact", ["no test applies"]),
+    "the least deviation in one seed": ({"a": [0.0, 5e-324]}, "contradicted", ["of a fixes another value"]),
+    "a negative deviation": ({"a": [0.0, -0.25, 0.125]}, "contradicted", ["of a fixes another value"]),
+    "one model of two": ({"a": [0.0], "b": [1e-6]}, "contradicted", ["of b fixes another value"]),
+    "a seed without a value": ({"a": [0.0, NAN]}, "exact", ["fixed by the architecture of a"]),
     "no value": ({"a": [NAN]}, "not measured", ["no value was measured"]),
     "no seed": ({"a": []}, "not measured", ["no value was measured"]),
     "no model": ({}, "not measured", ["no value was measured"]),
@@ -190,7 +189,7 @@ STRONGEST = {
         [0.086, 0.094, 0.008],
         "0.5",
         "supported",
-        "0.047, corrected p = 0.008",
+        "corrected p = 0.008",
     ),
     "the largest of several significant ones": (
         ["0.0", "0.1", "0.2"],
@@ -198,16 +197,16 @@ STRONGEST = {
         [0.01, 0.02, 0.2],
         "0.1",
         "supported",
-        "0.3, corrected p = 0.02",
+        "corrected p = 0.02",
     ),
-    "by size": (["0.0", "0.1"], [0.1, -0.3], [0.01, 0.01], "0.1", "supported", "-0.3, corrected p = 0.01"),
+    "by size": (["0.0", "0.1"], [0.1, -0.3], [0.01, 0.01], "0.1", "supported", "corrected p = 0.01"),
     "just below the threshold": (
         ["0.0"],
         [0.1],
         [ALPHA - NEAR_ZERO],
         "0.0",
         "supported",
-        "0.1, corrected p = 0.05",
+        "corrected p = 0.05",
     ),
     "at the threshold": (
         ["0.0"],
@@ -215,7 +214,7 @@ STRONGEST = {
         [ALPHA],
         None,
         "not significant",
-        "the largest effect is 0.1 (0.0), corrected p = 0.05",
+        "corrected p = 0.05",
     ),
     "none is significant": (
         ["0.0", "0.1"],
@@ -223,7 +222,7 @@ STRONGEST = {
         [0.3, 0.4],
         None,
         "not significant",
-        "the largest effect is -0.2 (0.1), corrected p = 0.4",
+        "corrected p = 0.4",
     ),
     "the largest was not tested": (
         ["0.0", "0.1"],
@@ -231,7 +230,7 @@ STRONGEST = {
         [NAN, 0.4],
         None,
         "not significant",
-        "the largest effect is 0.2 (0.1), corrected p = 0.4",
+        "corrected p = 0.4",
     ),
     "no effect": (["0.0"], [NAN], [0.01], None, "not measured", "none was tested"),
     "none was tested, as with a single prompt": (["0.0"], [0.1], [NAN], None, "not measured", "none was tested"),
@@ -246,5 +245,27 @@ def test_the_strongest_head_is_the_largest_significant_one(names, effects, p, be
     verdict = verdicts.strongest("changes the loss", names, effects, p)
     assert (verdict.status, verdict.reason) == (status, reason)
     assert verdict.claim == (
-        f"{best} is the one that most changes the loss" if best else "there is one that changes the loss"
+        f"{best} changes the loss, most of the significant ones" if best else "at least one changes the loss"
     )
+
+
+INCREASES = {
+    "a significant increase": (0.1, ALPHA - NEAR_ZERO, "supported"),
+    "one at the threshold": (0.1, ALPHA, "not significant"),
+    "a significant decrease": (-0.1, ALPHA - NEAR_ZERO, "contradicted"),
+    "a decrease at the threshold": (-0.1, ALPHA, "not significant"),
+    "no test": (0.1, NAN, "not measured"),
+    "a decrease without a test": (-0.1, NAN, "not measured"),
+}
+
+
+@pytest.mark.parametrize(("effect", "p", "status"), INCREASES.values(), ids=INCREASES)
+def test_an_increase_is_contradicted_by_a_significant_decrease_alone(effect, p, status):
+    verdict = verdicts.increase("it rises", effect, p, untested="one prompt")
+    assert (verdict.claim, verdict.status) == ("it rises", status)
+    assert verdict.reason == ("one prompt" if status == "not measured" else f"corrected p = {p:.2g}")
+
+
+def test_the_largest_tested_effect_need_not_be_significant_and_one_without_p_does_not_count():
+    assert verdicts.largest_tested([9.0, 0.2, -0.3], [NAN, 0.01, 0.4]) == 2
+    assert verdicts.largest_tested([9.0], [NAN]) is None

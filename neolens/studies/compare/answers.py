@@ -21,7 +21,7 @@ from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import exact_by_construction
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS
-from neolens.studies.ioi.text import SOLVED, solves
+from neolens.studies.ioi.summary import SOLVED, solves
 from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.rotary_vs_absolute.summary import MEASURES
 from neolens.studies.rotary_vs_absolute.text import last_quarters, shift

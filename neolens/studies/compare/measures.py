@@ -15,8 +15,8 @@ from neolens.scores import share_beyond
 from neolens.stats.contrasts import Contrast, Measure, Variant, contrasts, kind
 from neolens.stats.seeds import UNBOUNDED
 from neolens.studies.compare.found import TASK, Found, candidates_of
-from neolens.studies.head_ablation.comparisons import MASKED
-from neolens.studies.head_ablation.summary import KINDS, Needs, group_of
+from neolens.studies.head_ablation.comparisons import KINDS, MASKED
+from neolens.studies.head_ablation.summary import Needs, group_of
 from neolens.studies.local_vs_global.text import COLUMNS
 
 _READ: dict[str, tuple[str, str]] = {

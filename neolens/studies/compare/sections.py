@@ -13,10 +13,11 @@ from neolens.studies import inputs
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import measures, mixed, numbers, split_of
 from neolens.studies.compare.summary import Contrasts, alone, attentions, kind_table, strongest_table
+from neolens.studies.finding import sentence
 from neolens.studies.head_ablation import tables as need_tables
-from neolens.studies.ioi.study import HEADS, ROLES
+from neolens.studies.ioi.findings import of_model
 from neolens.studies.ioi.summary import Circuit, of_site
-from neolens.studies.ioi.text import finding, head_table, published_table, task_table
+from neolens.studies.ioi.tables import HEADS, ROLES, head_table, published_table, task_table
 from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.local_vs_global.study import TEXT_SCORES, on_repeats
 from neolens.studies.rotary_vs_absolute import text as position_text
@@ -159,7 +160,7 @@ def indirect_object(found: Sequence[Found]) -> Iterator[report.Block]:
     for one in able:
         its = one.circuits[0]
         blocks: list[report.Block] = [
-            report.Paragraph(finding(its)),
+            report.Paragraph(sentence(of_model(its)[0])),
             report.Table(*head_table(its), caption=HEADS),
             *([report.Table(*published_table(its), caption=ROLES)] if its.roles else []),
             *(report.Figure(figures.patch_heatmap(its_site)) for its_site in _maps(its)),

@@ -22,9 +22,9 @@ from neolens.stats.contrasts import Contrast, in_short, kind, recorded
 from neolens.studies.compare import answers
 from neolens.studies.compare.found import TASK, Found
 from neolens.studies.compare.measures import SCORE_BOUNDS, compared, split_of
-from neolens.studies.head_ablation import text as need_text
-from neolens.studies.ioi import text as ioi_text
-from neolens.studies.ioi.text import solves
+from neolens.studies.head_ablation import findings as need_findings
+from neolens.studies.ioi import findings as ioi_findings
+from neolens.studies.ioi.summary import solves
 from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.rotary_vs_absolute import summary as position_summary
 from neolens.studies.rotary_vs_absolute import text as position_text
@@ -175,6 +175,6 @@ def strongest_table(found: Sequence[Found]) -> tuple[list[str], list[Row]]:
 
 
 def _unable(one: Found) -> list[str]:
-    said = [text for its in one.circuits for text in ioi_text.warnings(its)]
+    said = [warning.text for its in one.circuits for warning in ioi_findings.warnings(its)]
     said += reach_text.warnings(one.carriers) if one.carriers is not None else []
-    return said + [text for need in one.needs for text in need_text.warnings(need)]
+    return said + [warning.text for need in one.needs for warning in need_findings.warnings(need)]

@@ -67,6 +67,11 @@ class Compared:
         """Whether the architecture fixes the effect, so that it is not tested."""
         return self.verdict.status in ("exact", "contradicted") and not np.isfinite(self.p)
 
+    @property
+    def end(self) -> str:
+        """`ends at chance level`; empty where the loss without the group is at no limit."""
+        return f"ends at {self.limit}" if self.limit else ""
+
 
 @checked
 def beside_controls(

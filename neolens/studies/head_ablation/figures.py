@@ -35,8 +35,8 @@ def kinds_beside_random(needs: Mapping[str, Needs]) -> go.Figure:
             figure.add_trace(trace, **place)
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     points.name_rows(figure, list(ROWS.values()))
-    figure.update_xaxes(zeroline=False, row=places[-1]["row"], title_text="less the loss without ablation")
-    title = "<b>Loss without a kind of layer</b> (nats per token)"
+    figure.update_xaxes(zeroline=False, row=places[-1]["row"], title_text="nats per token")
+    title = "<b>Increase of the loss without a kind of layer</b>"
     height = (ROW * len(ROWS) + 60 * (len(places) > 1)) * places[-1]["row"]
     style.style(figure, title, "Means over prompts, 95 % intervals.", height)
     figure.update_layout(title_xref="container", title_pad_l=20)

@@ -55,13 +55,16 @@ HEADLINES = {
 }
 """Verdict on masking a kind of layer -> the answer to the question of the study."""
 
-HARDLY = "{model} hardly copies {where}: its loss is {loss:.2f} nats per token, chance level {chance:.2f}."
 WARNINGS = {
+    "hardly copies near": "{model} hardly copies {near}: loss {inside:.2f} nats per token, chance level {chance:.2f}.",
+    "hardly copies far": "{model} hardly copies {far}: loss {beyond:.2f} nats per token, chance level {chance:.2f}.",
     "few prompts": f"{{model}} has fewer than {FEW} prompts ({{fewest}}): means and intervals are rough.",
     "short text": "{model} has text of {tokens} tokens per prompt, which does not cross {split}: give a longer one.",
     "unknown words": "{model} does not know {unknown} of the text's words and reads each as <unk>: use a public model.",
 }
 """Kind of warning -> its text."""
+
+EARLIER, UNTESTED, UNIT = "earlier version", "too few prompts", "nats per token"
 
 
 @checked
@@ -94,11 +97,11 @@ def loss_without_kind(found: Needs, group: Text) -> list[Finding]:
 def _alone(found: Needs, row: Compared) -> Finding:
     """What ablating a group adds to the loss; p is corrected for all groups of the model (max-T)."""
     p = found.groups[row.condition]["p_adjusted"]
-    own, end = float(p.sel(group=row.group)), f"ends at {row.limit}" if row.limit else ""
+    own = float(p.sel(group=row.group))
     raised = claim(row.condition, row.group, found.window)
-    verdict = row.verdict if row.fixed else increase(raised, row.effect, own, untested=end or "too few prompts")
+    verdict = row.verdict if row.fixed else increase(raised, row.effect, own, untested=row.end or UNTESTED)
     numbers = {"estimate": row.effect, "low": row.low, "high": row.high, "p": own}
-    reason = verdict.reason if row.fixed or verdict.status == "not measured" else end
+    reason = row.end if math.isfinite(own) else verdict.reason
     return _finding(
         found, row.condition, verdict, figure=KIND_SECTION, reason=reason, comparisons=_tested(p.values), **numbers
     )
@@ -137,7 +140,7 @@ def _finding(found: Needs, condition: str, verdict: Verdict, *, comparisons: int
         claim=verdict.claim,
         subject=found.facts.name,
         verdict=verdict.status,
-        unit="nats per token",
+        unit=UNIT,
         n=(found.text if condition == "text" else found.repeats).sizes["prompt"],
         sample="prompts",
         comparisons=comparisons if math.isfinite(numbers.get("p", math.nan)) else 0,
@@ -165,19 +168,24 @@ def headline(found: Needs, finding: Finding) -> str:
 @checked
 def warnings(found: Needs) -> list[StudyWarning]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
-    text, unknown, candidates = found.text.sizes, found.text.attrs.get("unknown", 0.0), candidates_of(found.repeats)
-    values: dict[str, Any] = {"model": found.facts.name, "split": found.near_far.name, "unknown": percent(unknown)}
-    values |= {"fewest": min(text["prompt"], found.repeats.sizes["prompt"]), "tokens": text["pos"]}
-    values["chance"] = math.log(candidates or found.facts.d_vocab)
-    losses = {at: float(found.groups[at]["baseline"]) for at in ("inside", "beyond")}
-    hardly = {getattr(found.near_far, at): loss for at, loss in losses.items() if loss > values["chance"] / 2}
-    kinds = {
-        "few prompts": values["fewest"] < FEW,
-        "short text": text["pos"] <= found.window,
-        "unknown words": unknown > UNKNOWN,
+    text, split, candidates = found.text.sizes, found.near_far, candidates_of(found.repeats)
+    unknown, fewest = found.text.attrs.get("unknown", 0.0), min(text["prompt"], found.repeats.sizes["prompt"])
+    chance, near, far = math.log(candidates or found.facts.d_vocab), *(_loss(found, at) for at in ("inside", "beyond"))
+    values = {
+        "model": found.facts.name,
+        "near": split.inside,
+        "far": split.beyond,
+        "split": split.name,
+        "fewest": fewest,
     }
-    texts = [("hardly copies", HARDLY.format(where=where, loss=loss, **values)) for where, loss in hardly.items()]
+    values |= {"inside": near, "beyond": far, "chance": chance, "tokens": text["pos"], "unknown": percent(unknown)}
+    applies = (near > chance / 2, far > chance / 2, fewest < FEW, text["pos"] <= found.window, unknown > UNKNOWN)
+    texts = {kind: WARNINGS[kind].format(**values) for kind, there in zip(WARNINGS, applies, strict=True) if there}
     if candidates is None:
-        texts.append(("earlier version", unknown_candidates(found.facts.name, found.facts.d_vocab)))
-    texts += [(kind, WARNINGS[kind].format(**values)) for kind, applies in kinds.items() if applies]
-    return [StudyWarning(found.facts.name, kind, text) for kind, text in texts]
+        texts[EARLIER] = unknown_candidates(found.facts.name, found.facts.d_vocab)
+    return [StudyWarning(found.facts.name, kind, text) for kind, text in texts.items()]
+
+
+def _loss(found: Needs, condition: str) -> float:
+    """Without ablation."""
+    return float(found.groups[condition]["baseline"])

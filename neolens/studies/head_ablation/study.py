@@ -49,8 +49,15 @@ from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
 WRITTEN = "continuations"
 """The part that only a model with a tokenizer has."""
 
+LENGTHS = "repeated after"
+"""What the scope of the record has of the random sequences."""
+
 FAR = "Far: the answer is beyond the window; masked: heads only lose the keys there. Random heads: mean and range."
 
+CONTEXT = (
+    "The heads of each kind of layer, and as many random heads, are ablated ({how}) or masked at far keys. The loss is "
+    "measured on text and on copies: random tokens repeated after {first} to {last}; far is beyond {split}."
+)
 LIMITS = (
     "Intervals and p values are over prompts: they do not cover variation between trained models.",
     "Where a loss ends at chance level nothing is copied any more: such effects are lower bounds and do not rank.",
@@ -116,7 +123,7 @@ def prepare(config: Config, models: Models) -> Prepared:
         left_out = {} if writes else {WRITTEN: "it has no tokenizer"}
         readings.append(inputs.summary(model, text=text, repeats=lengths, left_out=left_out))
         prompts[name] = Prompts(text.tokens, text.unknown, repeats, window, mixed, writes)
-    return Prepared(prompts, readings, {"window": window, "repeated after": lengths})
+    return Prepared(prompts, readings, {"window": window, LENGTHS: lengths})
 
 
 def read(model: Any, source: inputs.Source) -> inputs.Text:
@@ -196,7 +203,7 @@ def described(measured: Measured, facts: Anatomy) -> need_summary.Needs:
     """What one model needs its heads for."""
     saved, window = measured.first[facts.name], measured.scope["window"]
     repeats, masked = (
-        results.concat([saved[f"{name} {n}"] for n in measured.scope["repeated after"]], "distance")
+        results.concat([saved[f"{name} {n}"] for n in measured.scope[LENGTHS]], "distance")
         for name in ("ablated", "masked")
     )
     split = of_anatomies(window, measured.anatomies, facts.name)
@@ -226,12 +233,8 @@ def summarise(measured: Measured) -> Summary:
 
 def context(measured: Measured) -> str:
     """What was ablated, and on what the loss was measured."""
-    lengths, split = measured.scope["repeated after"], of_anatomies(measured.scope["window"], measured.anatomies)
-    measured_on = f"text and copies (random tokens, repeated after {lengths[0]} to {lengths[-1]})"
-    return (
-        f"The heads of each kind of layer, and as many random heads, are ablated ({measured.config.how}) or masked at far "
-        f"keys; the loss is measured on {measured_on}. Near and far are split at {split.name}."
-    )
+    lengths, split = measured.scope[LENGTHS], of_anatomies(measured.scope["window"], measured.anatomies)
+    return CONTEXT.format(how=measured.config.how, first=lengths[0], last=lengths[-1], split=split.name)
 
 
 def exact_checks(measured: Measured, summary: Summary) -> list[ExactCheck]:

@@ -1,24 +1,22 @@
 """Which heads find the indirect object, and through what?
 
 After "When Mary and John went to the market, John gave the ring to" comes Mary. In GPT-2 small, Wang et al. 2022
-(arXiv 2211.00593) found heads that notice at the second John (s2) that he was named before, heads that carry this to
+(arXiv 2211.00593) found heads that notice at the second John (s2) that he was named before, heads that move this to
 the end (S-inhibition), and heads that then copy Mary (name movers). Here one activation at a time is patched in any of
 the models: the residual stream, and z, q, k and v of every head, at both names (io, s1), at s2 and at the end. Heads
-are ranked by how much of the answer they move, and for gpt2 the published ones are marked.
+are ranked by how much of the answer they move, and for gpt2 the published heads are marked.
 
-In the corrupted prompt a third name stands at s2 ("other"), so that nobody is named twice. The published analysis
-corrupts alike, but exchanges the first two names besides (p_ABC). Here the two prompts are the same up to s2: patches
-before it have effect 0, and heads that act there (previous token) cannot show. With "swap" Mary stands at s2 and the
-answer becomes John. Denoising shows what suffices, noising what is needed (Heimersheim and Nanda 2024, arXiv
-2404.15255); in noising, backup name movers make good for a name mover that is lost. The lab models take about ten
-seconds of one core, gpt2 two minutes. Expect no name mover in the lab: the answer moves through values that a few
-heads read at s2, not through queries at the end.
+In the corrupted prompt a third name is at s2 ("other"), so that nobody is named twice. The published analysis does the
+same, but also exchanges the first two names (p_ABC). Here the two prompts are the same up to s2: patches before it have
+effect 0, and heads that act there (previous token) cannot show. With "swap" Mary is at s2 and the answer becomes John.
+Denoising shows what suffices, noising what is needed (Heimersheim and Nanda 2024, arXiv 2404.15255); in noising, backup
+name movers replace a name mover that is lost. The lab models take about ten seconds of one core, gpt2 two minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +30,11 @@ from neolens.patching.sweep import DIRECTIONS
 from neolens.prompts import PromptPairs, indirect_object
 from neolens.prompts.families.questions import CORRUPTIONS
 from neolens.studies import inputs, settings
+from neolens.studies.ioi import findings as ioi_findings
 from neolens.studies.ioi import summary as ioi_summary
-from neolens.studies.ioi import text as ioi_text
-from neolens.studies.ioi.summary import SITES, changed_position, joined, of_site
-from neolens.studies.ioi.text import finding, head_table, published_table, task_table
+from neolens.studies.ioi.figures import strongest_heads
+from neolens.studies.ioi.summary import SITES, Circuit, changed_position, joined, of_site
+from neolens.studies.ioi.tables import HEADS, ROLES, head_table, published_table, task_table
 from neolens.studies.models import Models
 from neolens.studies.own_pairs import check_file, pairs_setting, read_own
 from neolens.studies.settings import MODELS, OUT, setting
@@ -50,32 +49,29 @@ OWN_POSITIONS = ("changed", "end")
 DRAWN = (("z", "end"), ("q", "end"), ("z", "s2"), ("k", "s2"), ("v", "s2"))
 """The maps of heads: site and position; in pairs of a user's own `changed` in place of s2."""
 
-OWN_PROMPTS = """The prompts are those of {file}: pairs of a clean and a corrupted prompt, each with an answer and a
-distractor. One activation at a time is patched: the residual stream, and z, q, k and v of every head, at two named
-positions: "changed", the first token in which the two prompts of a pair differ, and "end", the last token, which
-predicts the answer. Heads are ranked by how much of the logit difference between answer and distractor they move.
-
-Before the first token that differs the two runs are equal, so nothing is patched there. Where the prompts of a pair
-differ in several tokens, only the first of them is patched. Denoising shows what suffices, noising what is needed
-(Heimersheim and Nanda 2024, arXiv 2404.15255)."""
-"""The introduction of the report on pairs of a user's own."""
-
-HEADS = (
-    "The heads that move most by any of these patches, ranked by the size of z at end. Every number is a share: how "
-    "much of what lies between the clean and the corrupted mean logit difference this one patch moves; positive where "
-    "the clean activation speaks for the answer. Shares of several heads need not add up. k and v: at the position "
-    "where they move most. Interval: bootstrap over the prompts, 1,000 samples; it knows of no other weights."
+CONTEXT = (
+    "One activation at a time is patched ({direction}): the residual stream, and z, q, k and v of every head, at "
+    "{positions}. A share is how much of the difference between the clean and the corrupted mean logit difference a "
+    "patch moves."
 )
-ROLES = (
-    "Wang et al. 2022, who patched direct paths only; here a patch moves all that follows from it. Each role is looked "
-    "for by the patches that should show it: its heads with their ranks, and how many are among the first, as many as "
-    "published heads should show there. Previous-token heads act before s2, backup name movers when name movers are "
-    "gone: neither can be looked for so."
+OWN_PROMPTS = "The prompts are those of {file}: pairs of a clean and a corrupted prompt. "
+ASKED = "the names (io, s1), at the second mention of the giver (s2) and at the end, which predicts the indirect object"
+OWN_PLACES = "the first token in which the prompts of a pair differ (changed) and at the end, which predicts the answer"
+
+LIMITS = (
+    "Intervals are over prompts: they do not cover variation between trained models.",
+    "A patch moves everything that follows from it: shares of several heads need not add up.",
+    "Denoising shows what suffices, noising what is needed; tokens before the first that differs cannot show.",
+)
+
+STRONGEST = (
+    "The heads of each model that move most by their output (z, with its 95 % interval), and what their inputs move: q "
+    "at the end, k and v at the position where they move most."
 )
 MAPS = {
-    "denoise": "The maps show the patched less the corrupted mean logit difference, heads all on one scale.",
-    "noise": "The maps show the patched less the clean mean logit difference, heads all on one scale: negative where a "
-    "head is needed, the sign turned against that in the table.",
+    "denoise": "Patched less corrupted mean logit difference; maps of heads are on one scale.",
+    "noise": "Patched less clean mean logit difference, negative where a head is needed (in the table the sign is "
+    "reversed); maps of heads are on one scale.",
 }
 
 
@@ -155,14 +151,23 @@ def summarise(measured: Measured) -> Summary:
         for name, by_site in measured.first.items()
     }
     published = {name: [asdict(row) for row in circuit.compared] for name, circuit in by_model.items()}
+    question = "" if config.pairs is None else title(measured)
+    able = [circuit for circuit in by_model.values() if ioi_summary.solves(circuit)]
     return Summary(
-        findings=[finding(circuit) for circuit in by_model.values()],
-        warnings=[text for circuit in by_model.values() for text in ioi_text.warnings(circuit)],
+        findings=[replace(one, question=question) for one in ioi_findings.findings(list(by_model.values()))],
+        figure=report.Figure(strongest_heads(able), STRONGEST) if able else None,
+        warnings=[warning for circuit in by_model.values() for warning in ioi_findings.warnings(circuit)],
         results={name: circuit.result for name, circuit in by_model.items()},
         record={"published": {name: rows for name, rows in published.items() if rows}},
         content=by_model,
-        introduction=None if config.pairs is None else OWN_PROMPTS.format(file=config.pairs),
     )
+
+
+def context(measured: Measured) -> str:
+    """What was patched, and where."""
+    config = measured.config
+    start, positions = ("", ASKED) if config.pairs is None else (OWN_PROMPTS.format(file=config.pairs), OWN_PLACES)
+    return start + CONTEXT.format(direction=config.direction, positions=positions)
 
 
 def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
@@ -173,21 +178,24 @@ def exact_checks(measured: Measured, summary: Summary) -> Iterator[ExactCheck]:
     for name, by_site in measured.first.items():
         unpatched = "corrupted" if measured.config.direction == "denoise" else "clean"
         before = [abs(site["patched"].sel(pos=["io", "s1"]) - site[unpatched]).max() for site in by_site.values()]
-        yield ExactCheck(f"{name}: the largest effect of a patch before s2", float(np.max(before)))
+        yield ExactCheck("the largest effect of a patch before s2", float(np.max(before)), subject=name)
 
 
 def sections(measured: Measured, summary: Summary) -> Iterator[report.Block]:
-    """How well the models do the task; of each the strongest heads, the published ones where there are some, maps."""
-    if summary.content:
+    """How well the models do the task; of each two maps, the published heads where there are some, the rest folded."""
+    circuits: dict[str, Circuit] = summary.content
+    if circuits:
         yield report.Heading("How well they do the task")
-        yield report.Table(*task_table(list(summary.content.values())))
-    for name, circuit in summary.content.items():
+        yield report.Table(*task_table(list(circuits.values())))
+    for name, circuit in circuits.items():
+        stream, first, *others = maps(circuit.result)
         yield report.Heading(name)
-        yield report.Table(*head_table(circuit), caption=HEADS)
+        yield from (stream, first)
+        yield report.Paragraph(MAPS[measured.config.direction])
         if circuit.roles:
             yield report.Table(*published_table(circuit), caption=ROLES)
-        yield report.Paragraph(MAPS[measured.config.direction])
-        yield from maps(circuit.result)
+        yield report.Folded("Its strongest heads as numbers", [report.Table(*head_table(circuit), caption=HEADS)])
+        yield report.Folded("Maps of q, k and v, and of z where the prompts begin to differ", others)
 
 
 def maps(result: xr.Dataset) -> list[report.Figure]:
@@ -213,7 +221,8 @@ STUDY = Study(
     name="ioi",
     question="Which heads find the indirect object, and through what?",
     title=title,
-    introduction="\n\n".join(str(__doc__).split("\n\n")[1:]),
+    context=context,
+    limits=LIMITS,
     config=Config,
     prepare=prepare,
     parts=parts,

@@ -9,7 +9,7 @@ import xarray as xr
 
 from neolens import results
 from neolens.checks import check_choice, check_type
-from neolens.checks.annotations import check_annotated
+from neolens.checks.annotations import check_annotated, checked
 from neolens.checks.labels import check_axes
 from neolens.models import Anatomy
 from neolens.patching.effects import effects
@@ -18,6 +18,9 @@ from neolens.studies.ioi.published import Compared, Role, compared, published
 
 SITES = ("resid_pre", "z", "q", "k", "v")
 """What is patched to find a circuit, each at every named position."""
+
+SOLVED = 0.9
+"""The share of clean prompts with the answer above the distractor from which on a model counts as doing the task."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,21 @@ def circuit(result: xr.Dataset, facts: Anatomy) -> Circuit:
     shares = {site: effects(of_site(result, site)) for site in SITES}
     roles = published(facts) if changed_position(result) == "s2" else ()
     return Circuit(result, shares, roles, tuple(compared(shares, roles)))
+
+
+@checked
+def solves(found: Circuit) -> bool:
+    """Whether a model does the task: the answer above the distractor in `SOLVED` of the clean prompts, and preferred in
+    them more than in the corrupted ones."""
+    clean, corrupted = means(found.result)
+    return accuracy(found.result) >= SOLVED and clean > corrupted
+
+
+def accuracy(result: xr.Dataset) -> float:
+    """The share of clean prompts with the answer above the distractor."""
+    return float((result["clean"] > 0).mean())
+
+
+def means(result: xr.Dataset) -> tuple[float, float]:
+    """The clean and the corrupted mean logit difference."""
+    return float(result["clean"].mean()), float(result["corrupted"].mean())
