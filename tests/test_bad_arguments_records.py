@@ -23,16 +23,17 @@ from neolens.studies import store
 from neolens.studies.compare import answers, summary
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import split_of
+from neolens.studies.head_ablation import findings as need_findings
 from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.head_ablation import tables as need_tables
-from neolens.studies.head_ablation import text as need_text
 from neolens.studies.induction import formation
 from neolens.studies.induction import measure as induction_measure
 from neolens.studies.induction import text as induction_text
 from neolens.studies.induction.summary import Induction, Sure, formation_lengths, nearest, sure
-from neolens.studies.ioi import text as ioi_text
+from neolens.studies.ioi import findings as ioi_findings
+from neolens.studies.ioi import tables as ioi_tables
 from neolens.studies.ioi.published import ROLES, Role, compared, published
-from neolens.studies.ioi.summary import Circuit
+from neolens.studies.ioi.summary import Circuit, solves
 from neolens.studies.local_vs_global import text as attention_text
 from neolens.studies.rotary_vs_absolute.measure import Texts, probe
 from neolens.studies.window_reach import arrivals
@@ -304,13 +305,13 @@ REFUSED = {
 }
 
 SENTENCES = [
-    *(reach_text.findings, reach_text.warnings, need_text.where, need_text.findings, need_text.warnings),
+    *(reach_text.findings, reach_text.warnings, need_findings.warnings),
     *(need_tables.head_table, need_tables.kind_table, need_tables.drawn, need_summary.labelled),
-    *(ioi_text.solves, ioi_text.finding, ioi_text.warnings, ioi_text.head_table, ioi_text.published_table),
+    *(solves, ioi_findings.of_model, ioi_findings.warnings, ioi_tables.head_table, ioi_tables.published_table),
     *(answers.where_they_look, answers.without_a_kind),
 ]
 LISTS = [
-    *(reach_text.compared, reach_tables.recall_table, ioi_text.task_table, need_text.side_by_side),
+    *(reach_text.compared, reach_tables.recall_table, ioi_tables.task_table),
     *(answers.carried, answers.moved, answers.by_distance_alone, answers.onward, answers.who_finds),
     *(summary.attentions, summary.kind_table, summary.contrasted, summary.strongest_table),
     *(split_of,),

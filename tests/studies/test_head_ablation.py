@@ -1,4 +1,4 @@
-"""What heads are needed for: effects and comparisons worked by hand, sentences, and the experiment end to end."""
+"""What heads are needed for: effects and comparisons worked by hand, findings, and the experiment end to end."""
 
 import json
 import math
@@ -23,12 +23,14 @@ from neolens.lab import folder
 from neolens.lab.language.documents import CONTENT
 from neolens.models.anatomy import AttentionSpan
 from neolens.prompts import random_repeats, repeated
+from neolens.studies import findings as saved_findings
 from neolens.studies import models
+from neolens.studies.head_ablation import findings as need_findings
 from neolens.studies.head_ablation import sections
 from neolens.studies.head_ablation import study as job
 from neolens.studies.head_ablation import summary as need_summary
 from neolens.studies.head_ablation import tables as need_tables
-from neolens.studies.head_ablation import text as need_text
+from neolens.studies.head_ablation.figures import RANDOM, kinds_beside_random
 from neolens.studies.study import Measured, Summary
 
 WINDOW = 4
@@ -158,7 +160,7 @@ def test_a_kind_is_compared_with_the_mean_of_the_random_heads_that_are_as_many()
     assert (row.more, row.more_low, row.more_high) == pytest.approx((0.5, 0.5, 0.5))
     # all ten prompts alike; two kinds under four conditions, but local layers masked at their window are exact
     assert row.p == pytest.approx(7 * 2 / 2**10)
-    assert need_text.smaller(row) == 1
+    assert need_tables.smaller(row) == 1
     assert [row.group for row in found.compared[:4]] == ["global"] * 4
 
 
@@ -198,106 +200,240 @@ def test_what_is_kept_of_a_model_holds_losses_and_effects_by_group():
     assert json.loads(kept.attrs["groups"])["global"] == "0.0 0.1"
 
 
-# Words -----------------------------------------------------------------------------------------------------------
+# Findings --------------------------------------------------------------------------------------------------------
+
+FAR = "copies from 4 or more tokens back"
+CLAIMS = {
+    "beyond": f"ablating all {{}} heads raises the loss on {FAR}",
+    "cut": "masking all {} heads 4 or more tokens back raises the loss on copies from there",
+    "inside": "ablating all {} heads raises the loss on copies from fewer than 4 tokens back",
+    "text": "ablating all {} heads raises the loss on text",
+}
 
 
-def test_a_sentence_says_higher_lower_unchanged_or_not_told():
-    found = planted(MIXED, EFFECTS | {("local", "text"): -0.5, ("local", "beyond"): 1e-9})
-    kinds, _ = need_text.findings(found)
-    said = "Without all 2 global heads it is 3.00 higher (3.00 to 3.00) beyond the window, unchanged inside it"
-    assert said in kinds
-    assert "with only what they read from beyond the window cut off, 1.50 higher (1.50 to 1.50) there." in kinds
-    assert "unchanged beyond the window, 0.75 higher (0.75 to 0.75) inside it and 0.50 lower (0.50 to 0.50)" in kinds
-    assert "With as many random heads the four are 2.50, 0.00, 0.00 and 0.00, means of 2 draws; 1, 0, 0 and 2" in kinds
-    noisy, _ = need_text.findings(planted(MIXED, {}, noise=0.1))
-    assert "not told from before (" in noisy
+def finding_of(found, group, condition, random=False):
+    """The finding on a kind of layer under a condition, on its own or beside random heads."""
+    claim = CLAIMS[condition].format(group) + " more than as many random heads do" * random
+    return next(one for one in need_findings.loss_without_kind(found, group) if one.claim == claim)
 
 
-def test_the_strongest_head_is_named_where_it_is_told_from_chance():
-    _, heads = need_text.findings(planted(MIXED, EFFECTS))
-    assert "the head that matters most is 0.1 (global; 2.00, 2.00 to 2.00) beyond the window, 1.0 (local; 0.50" in heads
-    assert "0.1 (global; -0.25, -0.25 to -0.25) on text" in heads
-    assert (
-        "of heads cut at the window, none that is told from chance (the largest effect is 0 (0.0), corrected p = 1)"
-        in (heads)
+LEAST_AT_CHANCE = 0.95 * math.log(MIXED.d_vocab) - 0.1  # added to the baseline of 0.1: 95 % of the loss of a guess
+ALONE = {
+    "an increase": ({("global", "beyond"): 3.0}, "global", "beyond", "supported", ""),
+    "a decrease": ({("local", "text"): -0.05}, "local", "text", "contradicted", ""),
+    "no effect": ({}, "global", "beyond", "not significant", ""),
+    "just below chance level": ({("global", "cut"): LEAST_AT_CHANCE - 1e-6}, "global", "cut", "supported", ""),
+    "just above it": (
+        {("global", "cut"): LEAST_AT_CHANCE + 1e-6},
+        *("global", "cut", "supported", "ends at chance level"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("effects", "group", "condition", "verdict", "reason"), ALONE.values(), ids=ALONE)
+def test_a_kind_of_layer_raises_the_loss_lowers_it_or_neither(effects, group, condition, verdict, reason):
+    one = finding_of(planted(MIXED, effects), group, condition)
+    value = effects.get((group, condition), 0.0)
+    assert (one.verdict, one.reason, one.subject, one.n, one.sample) == (verdict, reason, "mixed", 10, "prompts")
+    assert (one.estimate, one.low, one.high) == pytest.approx((value, value, value))
+
+
+def test_an_effect_that_noise_explains_is_not_significant():
+    one = finding_of(planted(MIXED, {}, noise=0.1), "global", "beyond")
+    assert (one.verdict, one.p > 0.05, one.estimate != 0) == ("not significant", True, True)
+
+
+def test_an_effect_is_not_tested_where_the_loss_is_at_chance_level_before_and_after_or_of_a_single_prompt():
+    at_chance = finding_of(planted(MIXED, {}, baseline=math.log(MIXED.d_vocab)), "global", "beyond")
+    assert (at_chance.verdict, at_chance.reason, at_chance.comparisons) == ("not measured", "ends at chance level", 0)
+    single = finding_of(planted(MIXED, {("global", "beyond"): 3.0}, prompts=1), "global", "beyond")
+    assert (single.verdict, single.reason) == ("not measured", "too few prompts")
+
+
+MORE = {
+    "more than random heads": (3.0, 1.0, "supported", ""),
+    "less than random heads": (1.0, 3.0, "contradicted", ""),
+    "as much as random heads": (2.0, 2.0, "not significant", ""),
+    "just below chance level": (LEAST_AT_CHANCE - 1e-6, 1.0, "supported", ""),
+    "just above it": (
+        *(LEAST_AT_CHANCE + 1e-6, 1.0, "not measured"),
+        "ends at chance level in the group; the group is at least this much higher",
+    ),
+    "random heads at chance level": (
+        *(1.0, LEAST_AT_CHANCE + 1e-6, "not measured"),
+        "ends at chance level in the random heads; the group is at least this much lower",
+    ),
+}
+
+
+@pytest.mark.parametrize(("effect", "random", "verdict", "reason"), MORE.values(), ids=MORE)
+def test_a_kind_is_compared_with_random_heads_where_neither_ends_at_chance_level(effect, random, verdict, reason):
+    draws = {(f"random 2 heads {draw}", "beyond"): random for draw in (0, 1)}
+    found = planted(MIXED, {("global", "beyond"): effect} | draws)
+    one = finding_of(found, "global", "beyond", random=True)
+    assert (one.verdict, one.reason) == (verdict, reason)
+    assert one.estimate == pytest.approx(effect - random)
+    row = row_of(found, "global", "beyond")
+    assert (row.verdict.status, math.isnan(row.p), row.limit is not None) == (
+        verdict,
+        verdict == "not measured",
+        reason.startswith("ends at chance level in the group"),
     )
-    assert "by 1 of 2 global and 0 of 2 local heads beyond the window, 0 of 2 global and 1 of 2 local heads" in heads
-    assert "cut, by 0 of 2 global and 0 of 2 local heads." in heads
-
-
-def test_a_group_that_ends_at_chance_level_is_marked_and_not_compared_with_random_heads():
-    least = 0.95 * math.log(MIXED.d_vocab) - 0.1  # added to the baseline of 0.1: 95 % of the loss of a guess
-    for effect, limit in ((least - 1e-6, None), (least + 1e-6, "chance level")):
-        found = planted(MIXED, {("global", "beyond"): effect, ("random 2 heads 0", "beyond"): 1.0})
-        row = row_of(found, "global", "beyond")
-        assert row.limit == limit
-        assert math.isnan(row.p) == (limit is not None)
-        assert row.verdict.status == ("supported" if limit is None else "not measured")
-        assert ("higher (4.95 to 4.95, at chance level) beyond" in need_text.findings(found)[0]) == (limit is not None)
+    assert math.isnan(one.p) == (verdict == "not measured")
 
 
 def test_local_heads_masked_at_their_window_are_exact_and_a_change_there_is_a_contradiction():
-    exact = row_of(planted(MIXED, EFFECTS), "local", "cut")
-    assert (exact.verdict.status, math.isnan(exact.p)) == ("exact", True)
-    wrong = planted(MIXED, {("local", "cut"): 0.5, ("1.0", "cut"): 0.5})
-    assert row_of(wrong, "local", "cut").verdict.status == "contradicted"
-    assert "mixed differs from it by up to 0.5" in need_text.findings(wrong)[1]
+    nothing = "masking all local heads 4 or more tokens back changes nothing"
+
+    def masked(found):
+        claims = {one.claim: one for one in need_findings.loss_without_kind(found, "local")}
+        assert CLAIMS["cut"].format("local") + " more than as many random heads do" not in claims
+        return claims[nothing]
+
+    exact = masked(planted(MIXED, EFFECTS))
+    assert (exact.verdict, exact.estimate, math.isnan(exact.p)) == ("exact", 0, True)
+    wrong = masked(planted(MIXED, {("local", "cut"): 0.5, ("1.0", "cut"): 0.5}))
+    assert (wrong.verdict, wrong.estimate) == ("contradicted", pytest.approx(0.5))
+    assert "architecture of mixed fixes another value" in wrong.reason
+
+
+def test_the_strongest_head_is_the_largest_significant_one():
+    found = planted(MIXED, EFFECTS)
+    beyond, inside, text, cut = (
+        need_findings.strongest_head(found, name) for name in ("beyond", "inside", "text", "cut")
+    )
+    most = "most of the significant ones"
+    assert (beyond.claim, beyond.estimate) == (f"head 0.1 (global) changes the loss on {FAR}, {most}", pytest.approx(2))
+    assert inside.claim.startswith("head 1.0 (local) changes the loss on copies from fewer than 4")
+    assert (text.claim, text.estimate) == (
+        f"head 0.1 (global) changes the loss on text, {most}",
+        pytest.approx(-0.25),
+    )
+    assert (beyond.verdict, inside.verdict, text.verdict) == ("supported",) * 3
+    assert (cut.verdict, cut.estimate, cut.p) == ("not significant", 0, 1)
+    assert cut.claim.startswith("at least one head changes")
+
+
+def test_a_strongest_head_at_chance_level_is_not_ranked():
+    for effect, ranked in ((LEAST_AT_CHANCE - 1e-6, True), (LEAST_AT_CHANCE + 1e-6, False)):
+        one = need_findings.strongest_head(planted(MIXED, {("0.1", "beyond"): effect}), "beyond")
+        assert (one.verdict, "most of" in one.claim) == ("supported", ranked)
+        assert one.reason == ("" if ranked else "ends at chance level")
 
 
 def test_a_model_that_is_at_chance_level_before_anything_is_ablated_has_no_strongest_head():
     found = planted(MIXED, {}, noise=0.01, baseline=math.log(MIXED.d_vocab))
-    assert "the head that matters most is not known (none was tested) beyond the window" in need_text.findings(found)[1]
+    one = need_findings.strongest_head(found, "beyond")
+    assert (one.verdict, one.reason, math.isnan(one.estimate)) == ("not measured", "none was tested", True)
 
 
-def test_heads_that_change_the_loss_by_less_than_a_hundredth_are_not_counted():
+def test_heads_that_change_the_loss_by_less_than_a_hundredth_are_not_listed():
     found = planted(MIXED, {("0.1", "beyond"): 0.009, ("1.1", "beyond"): 0.011})
-    assert "by 0 of 2 global and 1 of 2 local heads beyond" in need_text.findings(found)[1]
     assert [row[0] for row in need_tables.head_table(found)[1]] == ["1.1"]
 
 
-def test_one_kind_is_said_to_have_no_control():
-    kinds, _ = need_text.findings(planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED))
-    assert "All its layers are global: no others are as many, so nothing controls for ablating them all." in kinds
-    assert "Without all 4 global heads it is unchanged" in kinds
-    assert "Without layers 1 (local in mixed) it is" in kinds
+def test_a_model_of_one_kind_is_compared_by_the_layers_of_the_other_model_alone():
+    layers = "layers 1 (local in mixed)"
+    found = planted(PLAIN, {(layers, "cut"): 2.0}, mixed=MIXED)
+    listed = need_findings.findings([found])
+    random = [one.claim for one in listed if "random" in one.claim]
+    assert len(random) == 2 * 4
+    assert not any("all global heads" in claim for claim in random)
+    (masked,) = (one for one in listed if one.claim.startswith(f"masking {layers}") and "random" not in one.claim)
+    assert (masked.verdict, masked.estimate) == ("supported", pytest.approx(2))
 
 
-def test_models_side_by_side_are_told_by_what_is_cut_off_with_the_same_layers():
-    plain = planted(PLAIN, {("layers 1 (local in mixed)", "cut"): 2.0}, mixed=MIXED)
-    glob, local = need_text.side_by_side([planted(MIXED, EFFECTS), plain])
-    over = "(nats a token, 10 sequences, 95 % intervals)"
-    assert glob == (
-        f"With what layers 0 read from beyond the window cut off, the loss there {over} is 1.50 higher (1.50 to 1.50) "
-        "in mixed, where they are global; where all layers are global, unchanged in plain."
+HEADLINES = {
+    "an increase": (
+        {("global", "cut"): 1.5},
+        "Without attention 4 or more tokens back in its global layers, mixed loses 1.50 nats per token on copies from "
+        "there.",
+    ),
+    "to chance level": ({("global", "cut"): LEAST_AT_CHANCE + 1e-6}, "on copies from there, reaching chance level."),
+    "no effect": ({}, "global layers of mixed changes its loss there by 0 nats per token: not significant."),
+    "a decrease": ({("global", "cut"): -0.05}, "Against expectation, masking attention 4 or more tokens back"),
+}
+
+
+@pytest.mark.parametrize(("effects", "words"), HEADLINES.values(), ids=HEADLINES)
+def test_the_headline_states_no_more_than_the_verdict_on_what_global_layers_read_far_back(effects, words):
+    first, *others = need_findings.findings([planted(PLAIN, {}), planted(MIXED, effects)])
+    assert first.subject == "mixed"  # the model with local layers
+    assert words in first.headline
+    assert len(first.headline.split()) <= 25
+    assert not any(one.headline for one in others)
+
+
+def test_without_a_test_the_headline_says_so_and_without_global_layers_that_nothing_can_change():
+    (first, *_) = need_findings.findings([planted(MIXED, {}, baseline=math.log(MIXED.d_vocab))])
+    assert "was not measured: ends at chance level." in first.headline
+    local = replace(MIXED, name="near", attention=(LOCAL, LOCAL))
+    (first, *_) = need_findings.findings([planted(local, {})])
+    assert (first.verdict, first.headline) == (
+        "exact",
+        "The local layers of near see nothing 4 or more tokens back, so masking attention there changes nothing.",
     )
-    assert "unchanged in mixed, where they are local; where all layers are global, 2.00 higher (2.00 to 2.00)" in local
-    assert need_text.side_by_side([plain]) == []
-    assert need_text.side_by_side([planted(MIXED, EFFECTS)]) == []
+    assert need_findings.findings([]) == []
 
 
-def test_what_keeps_numbers_from_their_meaning_is_warned_about():
-    assert need_text.warnings(planted(MIXED, EFFECTS)) == []
-    assert "asked fewer than 8 prompts (3)" in need_text.warnings(planted(MIXED, EFFECTS, prompts=3))[0]
-    lost = need_text.warnings(planted(MIXED, EFFECTS, baseline=0.6 * math.log(MIXED.d_vocab)))
-    assert [text.split(" the window")[0] for text in lost] == [
-        "mixed hardly copies inside",
-        "mixed hardly copies beyond",
-    ]
-    assert "does not cross the window of 4" in need_text.warnings(planted(MIXED, EFFECTS, text_tokens=4))[0]
+WARNED = {
+    "none": ({}, []),
+    "few prompts": ({"prompts": 3}, ["few prompts"]),
+    "as many as are enough": ({"prompts": 8}, []),
+    "half the loss of a guess": ({"baseline": 0.5 * math.log(MIXED.d_vocab) - 1e-6}, []),
+    "above it": ({"baseline": 0.5 * math.log(MIXED.d_vocab) + 1e-6}, ["hardly copies near", "hardly copies far"]),
+    "text that fits the window": ({"text_tokens": 4}, ["short text"]),
+    "text that crosses it": ({"text_tokens": 5}, []),
+}
+
+
+@pytest.mark.parametrize(("settings", "kinds"), WARNED.values(), ids=WARNED)
+def test_what_keeps_numbers_from_their_meaning_is_warned_about(settings, kinds):
+    warnings = need_findings.warnings(planted(MIXED, EFFECTS, **settings))
+    assert [one.kind for one in warnings] == kinds
+    assert all(one.subject == "mixed" and one.text.startswith("mixed ") for one in warnings)
+
+
+def test_a_result_of_an_earlier_version_has_the_chance_level_of_its_vocabulary_and_a_warning():
+    found = planted(MIXED, EFFECTS)
+    old = {name: value for name, value in found.repeats.attrs.items() if name != "candidates"}
+    (warning,) = need_findings.warnings(
+        replace(found, repeats=found.repeats.assign_attrs().drop_attrs().assign_attrs(old))
+    )
+    assert (warning.kind, f"a guess among {MIXED.d_vocab} tokens" in warning.text) == ("earlier version", True)
+
+
+def test_the_figure_has_every_kind_and_the_mean_and_range_of_random_heads():
+    mixed, plain = planted(MIXED, EFFECTS), planted(PLAIN, {}, mixed=MIXED)
+    figure = kinds_beside_random({"mixed": mixed, "plain": plain})
+    first = [trace for trace in figure.data if trace.xaxis in (None, "x")]
+    by_name = {trace.name: trace for trace in first if trace.name != RANDOM}
+    assert dict(zip(["beyond", "cut", "inside", "text"], by_name["all global heads"].x)) == pytest.approx(
+        {"beyond": 3, "cut": 1.5, "inside": 0, "text": 0}
+    )
+    assert by_name["all local heads"].x[2] == pytest.approx(0.75)
+    beyond = next(trace for trace in first if trace.name == RANDOM and trace.x[0] > 0)
+    low, high = beyond.x[0] - beyond.error_x.arrayminus[0], beyond.x[0] + beyond.error_x.array[0]
+    assert (beyond.x[0], low, high) == pytest.approx((2.5, 1, 4))
+    second = [trace.name for trace in figure.data if trace.xaxis == "x2"]
+    assert "layers 1 (local in mixed)" in second
+    assert [note.text for note in figure.layout.annotations] == ["<b>mixed</b>", "<b>plain</b>"]
 
 
 def test_tables_hold_the_strongest_heads_and_each_kind_beside_its_controls():
     found = planted(MIXED, EFFECTS)
     header, rows = need_tables.head_table(found)
     assert [row[:3] for row in rows] == [
-        ["0.1", "global", "2.00 (2.00 to 2.00)"],
-        ["1.0", "local 4", "0.00 (0.00 to 0.00)"],
+        ["0.1", "global", "2.00 [2.00, 2.00]"],
+        ["1.0", "local 4", "0 [0, 0]"],
     ]
     assert len(header) == len(rows[0])
     header, rows = need_tables.kind_table(found)
     assert rows[0][:2] == ["global", "beyond"]
-    assert rows[0][4:7] == [pytest.approx(2.5), "1.00 to 4.00", "1 of 2"]
-    assert need_tables.head_table(planted(MIXED, {}))[1][0][0] == "no head"
+    assert rows[0][4:7] == [pytest.approx(2.5), "[1.00, 4.00]", "1/2"]
+    assert need_tables.head_table(planted(MIXED, {}))[1][0][0] == "none"
+    (row,) = need_tables.loss_table([found])[1]
+    assert row == ["mixed", *[pytest.approx(0.1)] * 3, 10, 10]
 
 
 def test_maps_side_by_side_hold_each_heads_effect_on_one_scale():
@@ -341,7 +477,9 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == [
+        *("findings.csv", "networks", "record.json", "report.html", "result.nc")
+    ]
 
 
 def test_the_result_is_what_a_naive_run_in_float64_gives(done):
@@ -376,26 +514,43 @@ def test_local_heads_lose_nothing_where_only_reading_beyond_the_window_is_cut_of
 def test_findings_are_what_the_numbers_say(done):
     result = results.load(done / "result.nc").sel(model="lab/gpt-neo")
     record = json.loads((done / "record.json").read_text())
-    by = float(result["ablated"].sel(group="global", distance=[16, 23, 31, 47]).mean("distance").mean()) - float(
-        result["baseline"].sel(distance=[16, 23, 31, 47]).mean()
-    )
-    assert f"Without all 8 global heads it is {by:.2f} higher" in record["findings"][2]
-    assert f"{float(result['effect_cut'].sel(group='global')):.2f} higher" in record["findings"][0]
-    told = f"{float(result['effect_text'].sel(group='local')):.2g}"
-    assert f"{told[:4]}" in record["findings"][2]
+    listed = {one.claim: one for one in saved_findings(done) if one.subject == "lab/gpt-neo"}
+    far, near = [16, 23, 31, 47], [7, 14, 15]
+    text = result["ablated_text"] - result["baseline_text"]
+
+    def increase(group, distances, ablated="ablated"):
+        both = result[ablated].sel(group=group), result["baseline"]
+        return float(np.subtract(*(one.sel(distance=distances).transpose("prompt", "distance") for one in both)).mean())
+
+    random = [name for name in result["group"].values if str(name).startswith("random 8 heads") and "mean" not in name]
+    for kind in ("global", "local"):
+        start = f"ablating all {kind} heads raises the loss on"
+        expected = {
+            f"{start} copies from 16 or more tokens back": increase(kind, far),
+            f"{start} copies from fewer than 16 tokens back": increase(kind, near),
+            f"{start} text": float(text.sel(group=kind).mean()),
+        }
+        assert {claim: listed[claim].estimate for claim in expected} == pytest.approx(expected, abs=2e-6)
+        more = expected[f"{start} text"] - float(text.sel(group=random).mean())
+        assert listed[f"{start} text more than as many random heads do"].estimate == pytest.approx(more, abs=2e-6)
+    masked = listed["masking all global heads 16 or more tokens back raises the loss on copies from there"]
+    assert masked.estimate == pytest.approx(increase("global", far, "ablated_cut"), abs=2e-6)
+    assert masked.verdict == "not significant"  # p of three prompts is at least 2 / 2^3
+    assert f"of lab/gpt-neo changes its loss there by {masked.estimate:.2f} nats per token" in masked.headline
+    assert listed["masking all local heads 16 or more tokens back changes nothing"].verdict == "exact"
     networks = {name: [name] for name in ("lab/gpt-neo", "lab/gpt-neo-global")}
     assert record["asked"] == {"networks": networks, "window": 16, "repeated after": [8, 15, 16, 17, 24, 32, 48]}
     assert record["fingerprints"].keys() == {"lab/gpt-neo", "lab/gpt-neo-global"}
-    assert any("fewer than 8 prompts (3)" in text for text in record["warnings"])
+    assert any("fewer than 8 prompts (3)" in one["text"] for one in record["warnings"])
 
 
 def test_the_report_holds_findings_tables_figures_samples_and_what_to_repeat(done):
     page = Parsed((done / "report.html").read_text())
-    for sentence in json.loads((done / "record.json").read_text())["findings"]:
-        assert sentence in page.text
-    assert len(page.tags("table")) == 2 * 2 + 1
+    listed = saved_findings(done)
+    assert listed[0].headline in page.text
+    assert all(f"{one.subject}: {one.claim}" in page.text or one.claim in page.text for one in listed)
     drawn = [tag for tag in page.tags("div") if tag.get("class") == "plot"]
-    assert len(drawn) == 2 * (1 + 2 + 4)
+    assert len(drawn) == 2 + 2 * (1 + 2 + 4)
     assert "neolens run head_ablation --models lab/gpt-neo lab/gpt-neo-global --prompts 3" in page.text
     assert "--how mean" in page.text
     assert "parts after" in page.text
@@ -404,7 +559,8 @@ def test_the_report_holds_findings_tables_figures_samples_and_what_to_repeat(don
 def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
-    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+    for name in ("report.html", "findings.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes()
 
 
 def test_a_run_that_goes_on_measures_only_the_networks_that_are_missing(done, tmp_path, monkeypatch):
@@ -447,7 +603,7 @@ def test_continuations_are_saved_to_the_character_and_a_failure_is_a_warning(tmp
     title, code, other, note = sections.continued(saved, "mean", "the window")
     assert code == report.Code("NUL \0 and <b> \ud800")
     assert "(mean ablation)" in title.text
-    assert "began again after 24 tokens, heads only cut at the window:" in other.text
+    assert "begins again after 24 tokens, heads masked at the window:" in other.text
     assert (note.kind, note.text[:49]) == ("warning", "lab/gpt-neo was not asked for the continuations o")
     assert note.text.endswith(": not again")
 
@@ -459,13 +615,13 @@ def test_masking_at_the_window_has_to_change_nothing_in_local_heads():
     checks = [job.exact_checks(nothing, Summary(content={"mixed": one})) for one in (exact, broken, plain)]
     assert [[check.passes for check in each] for each in checks] == [[True], [False], []]
     assert checks[1][0].value == pytest.approx(0.5)
-    assert "masking what lies 4 or more tokens back" in checks[1][0].claim
+    assert "masking a local head at keys 4 or more tokens back" in checks[1][0].claim
+    assert checks[1][0].subject == "mixed"
 
 
 def test_heads_can_be_ablated_in_other_ways(tmp_path):
     assert call("--models", "lab/gpt-neo", "--how", "resample", *SMALL, "--out", tmp_path) == 0
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert "resample ablation" in record["findings"][0]
+    assert "are ablated (resample)" in Parsed((tmp_path / "report.html").read_text()).text
 
 
 BAD = {
@@ -509,7 +665,7 @@ def test_a_text_of_unknown_words_is_warned_about(tmp_path):
     assert call("--models", "lab/gpt-neo", "--text", text, "--how", "zero", *SMALL, "--out", out) == 0
     # 31 words and BOS: 31 of 32 tokens are unknown
     warnings = json.loads((out / "record.json").read_text())["warnings"]
-    assert any("lab/gpt-neo does not know 96.9% of the text's words" in text for text in warnings)
+    assert any("lab/gpt-neo does not know 96.9% of the text's words" in one["text"] for one in warnings)
 
 
 @browser.needed

@@ -20,12 +20,15 @@ from neolens.models.config_facts import from_config
 from neolens.patching import effects
 from neolens.patching.effects import ranked
 from neolens.prompts import PromptPairs, indirect_object
+from neolens.studies import findings as saved_findings
 from neolens.studies import models
 from neolens.studies.ioi import published
 from neolens.studies.ioi import study as job
+from neolens.studies.ioi.figures import strongest_heads
+from neolens.studies.ioi.findings import TASK, findings, of_model, strongest_head, strongest_input, warnings
 from neolens.studies.ioi.published import ROLES
-from neolens.studies.ioi.summary import SITES, circuit, joined
-from neolens.studies.ioi.text import finding, head_table, published_table, task_table, warnings
+from neolens.studies.ioi.summary import SITES, circuit, joined, solves
+from neolens.studies.ioi.tables import head_table, published_table, task_table
 
 POSITIONS = ("io", "s1", "s2", "end")
 
@@ -192,7 +195,12 @@ def test_a_report_of_gpt2_has_the_published_columns():
     }
     assert ["name mover", "q at end", "9.9 (1), 10.0 (4), 9.6 (2)", "2 of 3 in 3"] in published_table(found)[1]
     assert task_table([found])[1][-1] == ["gpt2, Wang et al. 2022", None, 0.993, 3.56, None]
-    assert "2 of 3 name mover heads (by q at end, first 3)" in finding(found)
+    roles = {one.claim: one for one in of_model(found) if "published" in one.claim}
+    movers = roles["half or more of the 3 published name mover heads are among the first 3 by q at end"]
+    assert (movers.verdict, movers.estimate, movers.unit) == ("supported", 2, "heads")
+    thwarted = roles["half or more of the 4 published S-inhibition heads are among the first 4 by v at s2"]
+    rank = next(row for row in found.compared if (row.role, row.site) == ("S-inhibition", "v"))
+    assert (thwarted.estimate, thwarted.verdict) == (rank.found, "supported" if rank.found >= 2 else "contradicted")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "GPT2", "openai-community/gpt2"])
@@ -222,7 +230,7 @@ def test_without_published_roles_the_table_is_the_same_less_a_column():
     assert shorter == header[:-1]
     assert cut == [row[:-1] for row in rows]
     assert len(task_table([theirs])[1]) == 1
-    assert "published" not in finding(theirs)
+    assert not any("published" in one.claim for one in of_model(theirs))
 
 
 def test_a_table_holds_the_rank_the_kind_and_the_strongest_places_of_a_head():
@@ -231,60 +239,129 @@ def test_a_table_holds_the_rank_the_kind_and_the_strongest_places_of_a_head():
     header, rows = head_table(found)
     assert header == ["", "head", "layer", "z at end", "95 % interval", "z at s2", "q at end", "k", "at", "v", "at"]
     rank, head, span, z, interval, z_s2, q, k, k_at, v, v_at = rows[0]
-    assert (rank, head, span, interval, k_at, v_at) == (1, "1.3", "local 16", "-0.500 to -0.500", "end", "s2")
+    assert (rank, head, span, interval, k_at, v_at) == (1, "1.3", "local 16", "[-0.50, -0.50]", "end", "s2")
     assert [z, z_s2, q, k, v] == pytest.approx([-0.5, 0, 0, -0.2, 0.3])
     # 0.2 moves nothing at the end, and stands there for its z at s2; those that move nothing at all do not
     assert [row[1] for row in rows] == ["1.3", "0.2"]
 
 
-def test_a_finding_names_heads_kinds_inputs_and_layers():
+def test_findings_are_the_strongest_head_its_input_the_task_and_the_strongest_head_of_the_other_kind():
     stream = {("resid_pre", "s2", layer): 1.0 for layer in (0, 1, 2)} | {("resid_pre", "end", 3): 0.8}
     heads = {("z", "end", "2.0"): 0.84, ("v", "s2", "2.0"): 0.83, ("z", "end", "3.2"): 0.09, ("q", "end", "3.2"): 0.07}
     found = circuit(planted(MIXED, stream | heads | {("z", "end", "1.1"): 0.01}), MIXED)
-    assert finding(found) == (
-        "mixed puts the answer above the distractor in 10 of 10 prompts (mean logit difference 4.00, corrupted 0.00). "
-        "Of what lies between the two, patching the residual stream moves half or more at s2 before layers 0 to 2 and "
-        "at end before layer 3. The heads that move most of it at end are 2.0 (global; z 0.84, v at s2 0.83) and 3.2 "
-        "(local 16; z 0.09, q at end 0.07). The strongest there in a global layer: 2.0 (0.84); in a local one: 3.2 "
-        "(0.09)."
-    )
+    listed = findings([found])
+    assert [(one.claim, one.verdict) for one in listed] == [
+        ("patching the output of head 2.0 (global) at the last token moves the logit difference", "supported"),
+        (
+            "patching the values of head 2.0 at the second mention of the giver moves the logit difference",
+            "supported",
+        ),
+        (TASK, "supported"),
+        ("patching the output of head 3.2 (local 16) at the last token moves the logit difference", "supported"),
+    ]
+    assert [one.estimate for one in listed] == pytest.approx([0.84, 0.83, 1, 0.09])
+    assert [one.headline for one in listed] == [
+        "Patching head 2.0 of mixed alone moves 0.84 of the logit difference, 0.83 through its values at the second "
+        "mention of the giver.",
+        *[""] * 3,
+    ]
+    assert {(one.subject, one.n, one.sample) for one in listed} == {("mixed", 10, "prompts")}
     assert warnings(found) == []
 
 
-def test_a_finding_says_when_no_head_moves_anything():
-    said = finding(circuit(planted(MIXED, {}), MIXED))
-    assert "No single head moves 2% of it at end" in said
-    assert "in a global layer: none that moves 2%; in a local one: none that moves 2%" in said
+SHARES = {
+    "just below the least": (0.0199, "not significant"),
+    "the least": (0.0201, "supported"),
+    "a negative share": (-0.0201, "supported"),
+    "a small negative share": (-0.0199, "not significant"),
+    "nothing": (0.0, "not significant"),
+}
 
 
-def test_a_head_whose_interval_holds_0_is_in_no_sentence():
-    result = planted(MIXED, {("z", "end", "2.0"): 0.1})
-    # by turns +0.5 and -0.3 of the difference: 0.1 on average
+@pytest.mark.parametrize(("share", "verdict"), SHARES.values(), ids=SHARES)
+def test_a_head_that_moves_less_than_two_hundredths_is_not_significant(share, verdict):
+    found = circuit(planted(MIXED, {("z", "end", "2.0"): share}), MIXED)
+    one = strongest_head(found)
+    assert (one.verdict, one.estimate) == (verdict, pytest.approx(share, abs=1e-6))
+    (first, *others) = findings([found])
+    assert ("No single head of mixed moves 0.02" in first.headline) == (verdict != "supported")
+    assert any("values" in one.claim or "keys" in one.claim or "queries" in one.claim for one in others) == (
+        verdict == "supported"
+    )
+
+
+def swinging(share, *others):
+    """A head whose shares in ten prompts are +0.5 and -0.3 by turns, 0.1 on average."""
+    result = planted(MIXED, {("z", "end", "2.0"): share, **dict(others)})
     swings = np.where(np.arange(10) % 2, 2.0, -1.2).astype(np.float32)
     result["patched_z"].loc[{"layer": 2, "head": 0, "pos": "end"}] = swings
-    assert "2.0 (global; z" not in finding(circuit(result, MIXED))
+    return circuit(result, MIXED)
 
 
-def test_a_model_that_does_not_do_the_task_is_warned_about_and_nothing_is_found_in_it():
-    found = circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=8), MIXED)
-    assert finding(found).endswith("in 8 of 10 prompts (mean logit difference 3.10, corrupted 0.00).")
-    assert warnings(found) == [
-        "mixed puts the answer above the distractor in only 8 of 10 prompts, less than 90%: it does not do this task, "
-        "so its heads are no circuit for it."
-    ]
+def test_a_head_whose_interval_includes_0_is_not_significant_and_a_smaller_one_without_0_leads():
+    alone = strongest_head(swinging(0.1))
+    assert (alone.verdict, alone.reason) == ("not significant", "the interval includes 0")
+    assert alone.low < 0 < alone.high
+    first = strongest_head(swinging(0.1, (("z", "end", "1.1"), 0.05)))
+    assert ("head 1.1" in first.claim, first.verdict) == (True, "supported")
+
+
+def test_an_input_that_moves_nothing_is_in_no_headline():
+    found = circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}), MIXED)
+    assert strongest_input(found, "2.0").verdict == "not significant"
+    assert findings([found])[0].headline == "Patching head 2.0 of mixed alone moves 0.84 of the logit difference."
+
+
+def test_models_that_do_the_task_lead_and_their_findings_take_turns():
+    able, unable = (circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=right), MIXED) for right in (None, 8))
+    assert (solves(able), solves(unable)) == (True, False)
+    listed = findings([unable, able])
+    assert ["output" in one.claim for one in listed[:2]] == [True, False]
+    assert sum(one.claim == TASK for one in listed) == 2
+
+
+@pytest.mark.parametrize(("right", "status"), [(9, "supported"), (8, "contradicted")])
+def test_a_model_does_the_task_from_nine_tenths_of_the_prompts_on_and_else_nothing_more_is_claimed_of_it(right, status):
+    found = circuit(planted(MIXED, {("z", "end", "2.0"): 0.84}, right=right), MIXED)
+    listed = findings([found])
+    (task,) = (one for one in listed if one.claim == TASK)
+    assert (task.verdict, task.estimate) == (status, pytest.approx(right / 10))
+    assert (len(listed) == 1) == (status == "contradicted")
+    assert [one.kind for one in warnings(found)] == (["does not do the task"] if right == 8 else [])
+    if right == 8:
+        assert "mixed prefers the answer in only 8 of 10 prompts, less than 90.0%" in warnings(found)[0].text
+        assert task.headline == "mixed does not do the task: it prefers the answer in 80.0% of clean prompts."
 
 
 def test_a_corruption_that_changes_nothing_is_warned_about_and_leaves_the_table_blank():
     found = circuit(planted(MIXED, {}, clean=4.0, corrupted=4.0), MIXED)
-    assert "there is nothing to have a share of, and its table is blank" in warnings(found)[0]
+    assert [one.kind for one in warnings(found)] == ["no difference to patch"]
     assert head_table(found)[1] == []
-    assert finding(found).endswith("(mean logit difference 4.00, corrupted 4.00).")
+    (task,) = findings([found])
+    assert (task.verdict, task.reason) == ("contradicted", "no more in clean than in corrupted prompts")
+    assert task.headline.endswith("in 100% of clean prompts, no more in clean than in corrupted prompts.")
+    with pytest.raises(ValueError, match="head of mixed has a share"):
+        strongest_head(found)
 
 
-def test_few_prompts_are_warned_about():
-    found = circuit(planted(MIXED, {}, prompts=1), MIXED)
-    assert warnings(found) == ["mixed was asked fewer than 8 prompts (1): its intervals are rough."]
-    assert head_table(circuit(planted(MIXED, {("z", "end", "2.0"): 1}, prompts=1), MIXED))[1][0][4] == ""
+def test_few_prompts_are_warned_about_and_of_one_prompt_no_share_is_claimed():
+    found = circuit(planted(MIXED, {("z", "end", "2.0"): 1}, prompts=1), MIXED)
+    assert [one.text for one in warnings(found)] == ["mixed has fewer than 8 prompts (1): its intervals are rough."]
+    assert warnings(circuit(planted(MIXED, {}, prompts=8), MIXED)) == []
+    assert head_table(found)[1][0][4] == ""
+    first = findings([found])[0]
+    assert (first.verdict, first.reason) == ("not measured", "a single prompt has no interval")
+    assert "was not measured" in first.headline
+
+
+def test_the_figure_has_the_share_of_the_strongest_heads_and_of_their_inputs():
+    heads = {("z", "end", "2.0"): 0.84, ("v", "s2", "2.0"): 0.83, ("z", "end", "3.2"): 0.09, ("q", "end", "3.2"): 0.07}
+    drawn = strongest_heads([circuit(planted(MIXED, heads), MIXED)])
+    by_name = {trace.name: list(trace.x[:2]) for trace in drawn.data}
+    assert by_name["z at end"] == pytest.approx([0.84, 0.09])
+    assert by_name["v"] == pytest.approx([0.83, 0])
+    assert by_name["q"] == pytest.approx([0, 0.07])
+    assert drawn.layout.yaxis.ticktext[:2] == ("mixed 2.0", "mixed 3.2")
 
 
 def call(*arguments):
@@ -301,7 +378,9 @@ def done(tmp_path_factory):
 
 
 def test_it_writes_a_result_a_record_and_a_report(done):
-    assert sorted(file.name for file in done.iterdir()) == ["networks", "record.json", "report.html", "result.nc"]
+    assert sorted(file.name for file in done.iterdir()) == [
+        *("findings.csv", "networks", "record.json", "report.html", "result.nc")
+    ]
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -335,9 +414,14 @@ def test_the_findings_are_what_the_numbers_say(done):
     ) / between
     layer, head = np.unravel_index(np.abs(share.values).argmax(), share.shape)
     kind = ["global", "local 16"][layer % 2]
-    assert f"at end are {layer}.{head} ({kind}; z {float(share[layer, head]):.2f}," in record["findings"][0]
-    right = int((result["clean"] > 0).sum())
-    assert record["findings"][0].startswith(f"lab/gpt-neo puts the answer above the distractor in {right} of 8 prompts")
+    listed = [one for one in saved_findings(done) if one.subject == "lab/gpt-neo"]
+    assert listed[0].claim.startswith(f"patching the output of head {layer}.{head} ({kind})")
+    assert listed[0].estimate == pytest.approx(float(share[layer, head]), abs=1e-6)
+    assert f"{layer}.{head} of lab/gpt-neo alone moves {float(share[layer, head]):.2f}" in listed[0].headline
+    (task,) = (one for one in listed if one.claim == TASK)
+    assert task.estimate == float((result["clean"] > 0).mean())
+    values = (result["patched_v"] - result["corrupted"]).sel(layer=layer, head=head).mean("prompt") / between
+    assert listed[1].estimate == pytest.approx(float(values[np.abs(values).argmax("pos")]), abs=1e-6)
     assert record["fingerprints"].keys() == {"lab/gpt-neo", "lab/pythia"}
     assert record["config"]["corruption"] == "other"
     assert record["published"] == {}
@@ -347,11 +431,12 @@ def test_the_findings_are_what_the_numbers_say(done):
 def test_the_report_carries_findings_tables_maps_confounds_and_what_to_repeat(done):
     page = (done / "report.html").read_text()
     parsed = Parsed(page)
-    for sentence in json.loads((done / "record.json").read_text())["findings"]:
-        assert sentence in parsed.text
+    listed = saved_findings(done)
+    assert listed[0].headline in parsed.text
+    assert all(one.claim in parsed.text for one in listed)
     for heading in ("How well they do the task", "lab/gpt-neo", "lab/pythia", "The models side by side"):
         assert f">{heading}</h2>" in page
-    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 2 * 6
+    assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 1 + 2 * 6
     assert "position: absolute (lab/gpt-neo); rotary" in parsed.text
     assert "published role" not in parsed.text
     assert (
@@ -382,7 +467,7 @@ def test_noising_a_swap_farther_away_is_asked_for_and_said(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "negative where a head is needed" in page
     assert "--corruption swap --direction noise --distance 20" in page
-    assert "was asked fewer than 8 prompts (3): its intervals are rough" in page
+    assert "has fewer than 8 prompts (3): its intervals are rough" in page
 
 
 def test_a_hostile_folder_name_is_shown_as_it_is_written(tmp_path, monkeypatch):
@@ -393,7 +478,7 @@ def test_a_hostile_folder_name_is_shown_as_it_is_written(tmp_path, monkeypatch):
     page = (tmp_path / "out" / "report.html").read_text()
     parsed = Parsed(page)
     assert parsed.tags("img") == []
-    assert f"{name} puts the answer above" in parsed.text
+    assert f"{name}: prefers the answer" in parsed.text
     assert f"--models '{name}'" in parsed.text
     assert "<img" not in "".join(parsed.scripts)
 
@@ -450,7 +535,7 @@ def test_the_report_on_own_pairs_says_so_and_nothing_of_indirect_objects(own):
     text = parsed.text.partition("The record: settings")[0]
     assert "Which heads answer the prompts of mine.jsonl" in text
     assert f"The prompts are those of {file}: pairs of a clean and a corrupted prompt" in text
-    assert "at the first changed token before layer" in text
+    assert "at the first changed token moves the logit difference" in text
     assert "z at changed" in text
     assert f"--models lab/gpt-neo lab/pythia --direction {direction} --pairs {file} --out" in parsed.text
     drawn = (out / "report.html").read_text().split("<script")[0] + " ".join(
@@ -467,8 +552,8 @@ def test_the_record_of_own_pairs_has_no_exact_check_and_no_settings_of_other_pro
     assert record["exact_checks"] == []
     assert record["published"] == {}
     assert record["config"]["pairs"] == str(file)
-    assert record["warnings"] == [
-        f"{name} was asked fewer than 8 prompts (3): its intervals are rough." for name in ("lab/gpt-neo", "lab/pythia")
+    assert [one["text"] for one in record["warnings"]] == [
+        f"{name} has fewer than 8 prompts (3): its intervals are rough." for name in ("lab/gpt-neo", "lab/pythia")
     ]
     provenance = json.loads(results.load(out / "result.nc").attrs["provenance"])["lab/pythia"]
     assert provenance["pairs"] == str(file)
@@ -519,8 +604,10 @@ def test_gpt2_has_no_published_heads_on_other_prompts():
     by_head = {row[1]: row for row in rows}
     assert by_head["3.0"][5] == pytest.approx(0.2)
     assert by_head["8.6"][-2:] == [pytest.approx(0.3), "changed"]
-    assert "v at the first changed token 0.30" in finding(found)
-    assert "published" not in finding(found)
+    values = strongest_input(found, "8.6")
+    assert values.claim == "patching the values of head 8.6 at the first changed token moves the logit difference"
+    assert values.estimate == pytest.approx(0.3)
+    assert not any("published" in one.claim for one in of_model(found))
 
 
 BAD = {
@@ -576,7 +663,8 @@ def test_patches_before_s2_change_nothing_with_either_corruption(corruption, tmp
 def test_the_report_is_drawn_again_without_a_model(done, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load", lambda *args: pytest.fail("a model was loaded"))
     assert call("--from", done, "--out", tmp_path / "again") == 0
-    assert (tmp_path / "again" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+    for name in ("report.html", "findings.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes()
 
 
 def test_resume_patches_only_the_networks_that_are_missing(done, tmp_path, monkeypatch):

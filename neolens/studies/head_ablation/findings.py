@@ -46,8 +46,8 @@ HEAD_CLAIMS = {
 HEADLINES = {
     "supported": "Without attention {far} in its {kind} layers, {model} loses {change} nats per token on copies from "
     "there{end}.",
-    "not significant": "Without attention {far} in its {kind} layers, the loss of {model} on copies from there does "
-    "not change significantly.",
+    "not significant": "Masking attention {far} in {kind} layers of {model} changes its loss there by {change} nats "
+    "per token: not significant.",
     "exact": "The {kind} layers of {model} see nothing {far}, so masking attention there changes nothing.",
     "contradicted": "Against expectation, masking attention {far} in the {kind} layers of {model} changes the loss by "
     "{change} nats per token.",
