@@ -20,7 +20,8 @@ from neolens.results import check_result
 from neolens.stats import contrasts, verdicts
 from neolens.stats.seeds import Estimate
 from neolens.studies import store
-from neolens.studies.compare import answers, summary
+from neolens.studies.compare import summary
+from neolens.studies.compare import tables as compare_tables
 from neolens.studies.compare.found import Found
 from neolens.studies.compare.measures import split_of
 from neolens.studies.head_ablation import findings as need_findings
@@ -34,11 +35,12 @@ from neolens.studies.ioi import findings as ioi_findings
 from neolens.studies.ioi import tables as ioi_tables
 from neolens.studies.ioi.published import ROLES, Role, compared, published
 from neolens.studies.ioi.summary import Circuit, solves
-from neolens.studies.local_vs_global import text as attention_text
+from neolens.studies.local_vs_global import findings as attention_findings
+from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.rotary_vs_absolute.measure import Texts, probe
 from neolens.studies.window_reach import arrivals
+from neolens.studies.window_reach import findings as reach_findings
 from neolens.studies.window_reach import tables as reach_tables
-from neolens.studies.window_reach import text as reach_text
 
 pytestmark = pytest.mark.untyped
 
@@ -68,7 +70,7 @@ def measured(function):
 
 
 def arriving(**changed):
-    asked = {"subject": "s", "distances": [16], "seeds": [0], "restricted_to": "r", **SHARES}
+    asked = {"distances": [16], "seeds": [0], "restricted_to": "r", **SHARES}
     return verdicts.arrives_through(**{**asked, **changed})
 
 
@@ -84,8 +86,8 @@ REFUSED = {
     "another status": (lambda: verdicts.Verdict("c", "exac", ""), ["'exac'", "did you mean exact", "not measured"]),
     "a reason that is None": (lambda: verdicts.Verdict("c", "exact", None), ["reason of Verdict None", "string"]),
     "distances that are no whole numbers": (
-        lambda: verdicts.Arrival("c", "exact", "r", (1, 2.5), "x", "y"),
-        ["distances of Arrival[1] 2.5", "whole number"],
+        lambda: verdicts.NeededLayers((1, 2.5), {}, "exact", "r"),
+        ["distances of NeededLayers[1] 2.5", "whole number"],
     ),
     "values that are text": (lambda: verdicts.Levels("m", ["a"], "loss", 5), ["values of Levels[0] 'a'", "number"]),
     "values that are a string": (lambda: verdicts.Levels("m", "12", "loss", 5), ["'12'", "list of numbers"]),
@@ -128,7 +130,11 @@ REFUSED = {
     ),
     "more distances than shares": (lambda: arriving(distances=[1, 2]), ["answers of shape (1, 1)", "(1, 2)"]),
     "shares of two axes": (lambda: arriving(shares=np.zeros((1, 2))), ["shares of shape (1, 2)", "(1, 1, any)"]),
-    "kinds of other layers": (lambda: arriving(kinds=["global"]), ["1 kinds, 2 layers"]),
+    "seeds of needed layers that are text": (
+        lambda: verdicts.NeededLayers((1,), {(2,): "0"}, "supported", ""),
+        ["seeds of NeededLayers", "'0'"],
+    ),
+    "a threshold that is text": (lambda: verdicts.at_least("0.9", 0.1, 0.2), ["least '0.9'", "number"]),
     "shares on no device": (lambda: arriving(shares=torch.zeros(1, 1, 2, device="meta")), ["shares", "numbers"]),
     "a shift that is text": (lambda: verdicts.shift_changes_output("x", 0.1, 3, relative=True), ["kl 'x'", "number"]),
     "a shift by half": (lambda: verdicts.shift_changes_output(0.1, 0.1, 2.5, relative=True), ["by 2.5", "whole"]),
@@ -142,16 +148,16 @@ REFUSED = {
     ),
     "no results": (lambda: near_far.of_results([]), ["results []", "at least one"]),
     "results without a window": (lambda: near_far.of_results([xr.Dataset({"a": 1.0})]), ["results[0]", "window"]),
-    "scores that are None": (lambda: attention_text.laws_hold(None), ["measured None", "mapping"]),
-    "scores that are a dataset": (lambda: attention_text.law_table(xr.Dataset()), ["measured", "mapping"]),
+    "scores that are None": (lambda: attention_tables.exact_checks(None), ["scores None", "mapping"]),
+    "scores that are a dataset": (lambda: attention_tables.check_table(xr.Dataset()), ["scores", "mapping"]),
     "scores of another kind": (
-        lambda: attention_text.kind_table({"m": xr.Dataset({"a": 1.0})}, 16),
-        ["measured['m'] without attention_kind"],
+        lambda: attention_tables.kind_table({"m": xr.Dataset({"a": 1.0})}, 16),
+        ["scores['m'] without attention_kind"],
     ),
-    "a window of 0": (lambda: attention_text.warnings({}, 0), ["window 0", "at least 1"]),
-    "one repeat length": (lambda: attention_text.copy_table({}, (16,)), ["lengths (16,)", "2 values"]),
+    "a window of 0": (lambda: attention_findings.warnings({}, 0), ["window 0", "at least 1"]),
+    "one repeat length": (lambda: attention_tables.copy_table({}, (16,)), ["lengths (16,)", "2 values"]),
     "a law that is text": (
-        lambda: attention_text.laws_hold({"m": xr.Dataset(attrs={"mass_out_of_reach": "x"})}),
+        lambda: attention_tables.exact_checks({"m": xr.Dataset(attrs={"mass_out_of_reach": "x"})}),
         ["mass_out_of_reach", "'x'"],
     ),
     "a contrast of nothing": (
@@ -308,15 +314,14 @@ REFUSED = {
 }
 
 SENTENCES = [
-    *(reach_text.findings, reach_text.warnings, need_findings.warnings),
+    *(reach_findings.answered, reach_findings.layers_needed, reach_findings.hops),
+    *(reach_findings.warnings, need_findings.warnings),
     *(need_tables.head_table, need_tables.kind_table, need_tables.drawn, need_summary.labelled),
     *(solves, ioi_findings.of_model, ioi_findings.warnings, ioi_tables.head_table, ioi_tables.published_table),
-    *(answers.where_they_look, answers.without_a_kind),
 ]
 LISTS = [
-    *(reach_text.compared, reach_tables.recall_table, ioi_tables.task_table),
-    *(answers.carried, answers.moved, answers.by_distance_alone, answers.onward, answers.who_finds),
-    *(summary.attentions, summary.kind_table, summary.contrasted, summary.strongest_table),
+    *(reach_findings.findings, reach_tables.recall_table, ioi_tables.task_table),
+    *(summary.attentions, summary.contrasted, compare_tables.kind_table, compare_tables.strongest_table),
     *(split_of,),
 ]
 WRONG = {"None": None, "a number": 3, "text": "found", "an array": np.zeros((2, 2)), "a dataset": xr.Dataset()}
