@@ -1,11 +1,13 @@
-"""Pages of studies say what the studies themselves say: introduction, options and defaults cannot go stale.
+"""Pages of studies show what the code says: the docstring of a study, its options and their defaults.
 
-`<!-- asked by: name -->` becomes the introduction of the study, and `<!-- options of: name -->` the table of its
-options, read from the command line that its config makes. `<!-- source of: name -->` becomes the file of that
-experiment.
+`<!-- asked by: name -->` becomes the docstring of the study's module without its first paragraph, `<!-- options of: name
+-->` the table of its options, read from the command line that its config makes, and `<!-- source of: name -->` the file
+of that experiment.
 """
 
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import typer
@@ -29,8 +31,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def asked(study: Study) -> str:
-    """The introduction, with the names of lab models and code as code."""
-    return re.sub(r"(?<![`\w])(lab/[\w-]*\w(?:@\d)?)", r"`\1`", study.introduction.strip())
+    """What the docstring of the study's module says after its question, with the names of lab models as code."""
+    text = inspect.getdoc(import_module(f"neolens.studies.{study.name}.study")) or ""
+    return re.sub(r"(?<![`\w])(lab/[\w-]*\w(?:@\d)?)", r"`\1`", text.partition("\n\n")[2])
 
 
 def source(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from neolens import report
 from neolens.studies import finding
-from neolens.studies.finding import Finding, StudyWarning
+from neolens.studies.finding import Finding
 from neolens.studies.study import ExactCheck, Measured, Study, Summary
 from neolens.wording import count, join
 
@@ -27,7 +27,7 @@ def page(
     study: Study, measured: Measured, summary: Summary, checks: Sequence[ExactCheck], saved: Mapping[str, Any]
 ) -> str:
     """The report as HTML: failed checks first, then the answers, and the command that repeats it last."""
-    warnings = [*measured.notes, *(text_of(one) for one in summary.warnings)]
+    warnings = [*measured.notes, *(one.text for one in summary.warnings)]
     failed = [report.Note(failure(check), "warning") for check in checks if not check.passes]
     return report.page(
         _of(study.title, measured) or study.question,
@@ -48,9 +48,9 @@ def first_screen(
     study: Study, measured: Measured, summary: Summary, checks: Sequence[ExactCheck]
 ) -> Iterator[report.Block]:
     """Context, a headline for each question, a figure beside the most important findings, and what is not shown."""
-    context = summary.introduction or _of(study.context, measured) or study.introduction
-    yield from (report.Paragraph(part.replace("\n", " ")) for part in context.split("\n\n") if part)
-    findings = data_of(summary)
+    if context := _of(study.context, measured):
+        yield report.Paragraph(context)
+    findings = summary.findings
     title = _of(study.title, measured) or study.question
     asked = {one.question: one.question or study.question for one in findings}
     headlines = [
@@ -58,9 +58,7 @@ def first_screen(
         for one in findings
         if one.headline
     ]
-    if headlines:
-        yield report.Columns(headlines) if len(headlines) == 2 else headlines[0]
-        yield from headlines[1:] if len(headlines) > 2 else ()
+    yield from [report.Columns(headlines)] if len(headlines) == 2 else headlines
     caption = f"{count(len(findings), 'finding')} in all, below."
     if checks:
         caption += f" {sum(check.passes for check in checks)} of {count(len(checks), 'exact check')} passed."
@@ -72,7 +70,6 @@ def first_screen(
         yield report.Columns(shown) if len(shown) > 1 else shown[0]
     if limits := list(_of(study.limits, measured)):
         yield report.Note("\n\n".join(limits), title="What this report does not show")
-    yield from (report.Note(text, "finding") for text in summary.findings if isinstance(text, str))
 
 
 def failures(checks: Sequence[ExactCheck]) -> Iterator[str]:
@@ -85,10 +82,9 @@ def failures(checks: Sequence[ExactCheck]) -> Iterator[str]:
 
 def answers(study: Study, summary: Summary, saved: Mapping[str, Any]) -> Iterator[str]:
     """What the terminal shows: the answer to each question, and how much the report has."""
-    headlines = [one for one in data_of(summary) if one.headline]
+    headlines = [one for one in summary.findings if one.headline]
     for one in headlines:
         yield f"{one.question or study.question}\n  {one.headline}" if len(headlines) > 1 else one.headline
-    yield from (text for text in summary.findings if isinstance(text, str))
     yield f"{count(len(saved['findings']), 'finding')} and {count(len(saved['warnings']), 'warning')} in the report."
 
 
@@ -102,14 +98,6 @@ def leading(findings: Sequence[Finding]) -> list[Finding]:
     ranked = [one for place in range(FIRST) for each in by_question.values() for one in each[place : place + 1]]
     chosen = ranked[:FIRST]
     return [one for each in by_question.values() for one in each if one in chosen]
-
-
-def data_of(summary: Summary) -> list[Finding]:
-    return [one for one in summary.findings if isinstance(one, Finding)]
-
-
-def text_of(warning: StudyWarning | str) -> str:
-    return warning if isinstance(warning, str) else warning.text
 
 
 def failure(check: ExactCheck) -> str:
@@ -128,7 +116,7 @@ def _warnings(warnings: Sequence[str]) -> Iterator[report.Block]:
 
 
 def _all_findings(summary: Summary) -> Iterator[report.Block]:
-    findings = data_of(summary)
+    findings = summary.findings
     if findings:
         by_question = {one.question: [its for its in findings if its.question == one.question] for one in findings}
         tables = [report.Table(*finding.table(each), caption=question) for question, each in by_question.items()]

@@ -25,9 +25,9 @@ from neolens.network import fingerprint
 from neolens.processes import cores, one_thread, remedy, run_tasks
 from neolens.studies import inputs, models, record, settings, store
 from neolens.studies.digest import digest, source
-from neolens.studies.finding import as_csv
+from neolens.studies.finding import StudyWarning, as_csv
 from neolens.studies.models import Models
-from neolens.studies.page import answers, data_of, failures, page
+from neolens.studies.page import answers, failures, page
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
 
 PROCESSES = 8
@@ -224,8 +224,8 @@ def _publish(
         "resumed": resumed,
         "checks_pass": all(check.passes for check in checks),
         "exact_checks": [dataclasses.asdict(check) for check in checks],
-        "warnings": [*measured.notes, *map(_plain, summary.warnings)],
-        "findings": [*map(_plain, summary.findings), *summary.in_sections],
+        "warnings": [dataclasses.asdict(one) for one in (*_notes(measured), *summary.warnings)],
+        "findings": [dataclasses.asdict(one) for one in summary.findings],
         **summary.record,
     }
     report.write_record(folder, saved)
@@ -247,12 +247,13 @@ def _publish(
 
 def _write_findings(folder: Path, summary: Summary) -> None:
     """Write `findings.csv`, whole or not at all."""
-    text = as_csv(data_of(summary))
+    text = as_csv(summary.findings)
     files.write_whole(folder / "findings.csv", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+def _notes(measured: Measured) -> list[StudyWarning]:
+    """What is peculiar to the prompts of each model."""
+    return [StudyWarning("", "prompts", text) for text in measured.notes]
 
 
 def _fingerprints(measured: Measured) -> dict[str, str]:

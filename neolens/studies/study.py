@@ -114,25 +114,17 @@ class ExactCheck:
 class Summary:
     """What follows from the results."""
 
-    findings: Sequence[Finding | str] = ()
+    findings: Sequence[Finding] = ()
     """The most important ones of each question first, the first with the headline."""
     figure: Block | None = None
     """The figure that shows the answer, for the first screen."""
-    in_sections: Sequence[str] = ()
-    """More findings, which stand in the sections and not at the beginning of the report."""
-    warnings: Sequence[StudyWarning | str] = ()
+    warnings: Sequence[StudyWarning] = ()
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     """Model -> one result of all its networks, for `result.nc`; empty where a study has none."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What else the record holds."""
     content: Any = None
     """What the sections draw."""
-    titled: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Title -> findings, where the report shows them under titles."""
-    note: str | None = None
-    """A sentence that the report begins with."""
-    introduction: str | None = None
-    """Paragraphs in place of those of the study, where it was asked of other prompts than its own."""
 
 
 def _no_checks(measured: Measured, summary: Summary) -> Iterable[ExactCheck]:
@@ -163,8 +155,6 @@ class Study:
     sections: Callable[[Measured, Summary], Iterable[Block]]
     title: str | Callable[[Measured], str] = ""
     """Of the report; by default the question."""
-    introduction: str = ""
-    """Paragraphs that the report begins with."""
     context: str | Callable[[Measured], str] = ""
     """What was measured, in at most two sentences."""
     limits: Sequence[str] | Callable[[Measured], Sequence[str]] = ()

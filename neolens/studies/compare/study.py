@@ -140,8 +140,8 @@ def _unless_refused(make: Callable[[], Pairs], part: str, left_out: dict[str, st
 STUDY = Study(
     name="compare",
     question=(
-        "What do local layers do that global layers do not, and rotary position encoding that learned absolute "
-        "positions do not?"
+        "What do local attention layers do that global ones do not, and rotary positions that learned absolute ones do "
+        "not?"
     ),
     title="Local against global attention, rotary against absolute positions",
     context=context,
