@@ -1,8 +1,8 @@
 """Pages of studies show what the code says: the docstring of a study, its options and their defaults.
 
-`<!-- asked by: name -->` becomes the docstring of the study's module without its first paragraph, `<!-- options of: name
--->` the table of its options, read from the command line that its config makes, and `<!-- source of: name -->` the file
-of that experiment.
+`<!-- asked by: name -->` becomes the docstring of the study's module without its first paragraph,
+`<!-- options of: name -->` the table of its options, read from the command line that its config makes, and
+`<!-- source of: name -->` the file of that experiment.
 """
 
 import inspect
