@@ -413,7 +413,7 @@ def test_an_order_that_intervals_leave_open_is_not_significant(changed, step, sh
     first = picked(found, "the previous-token head forms first at n = 17")
     assert (first.estimate, first.verdict) == (10, verdict)
     assert first.reason == ("" if verdict == "supported" else "an interval includes the threshold")
-    certain = "In 1 of 1 model the previous-token head forms first."
+    certain = "In 1 of 1 model the previous-token head forms first at n = 17."
     assert headlines(found)[2] == (
         certain if verdict == "supported" else "No order is certain at these checkpoints in 1 model."
     )
@@ -525,6 +525,28 @@ def test_heads_are_needed_only_where_they_cost_significantly_more_on_both_sides(
     found = found_in(made("lab/gpt2", scores={(0, n, 1, 0): 0.9 for n in scores}, effect=effect, others=others))
     assert [one.verdict for one in found if one.claim.startswith("ablating")] == verdicts
     assert headlines(found)[1] == headline.format("ablating them costs more than as many random heads")
+
+
+def test_headlines_of_models_that_differ_count_each_case_and_stay_short():
+    def model(name, effect, lengths=(16, 17), accuracy=0.98):
+        scores = {(0, n, 1, 0): 0.9 for n in lengths}
+        return made(name, scores=scores, effect=effect, accuracy=accuracy)
+
+    models = [
+        model("lab/gpt2", 3.0),
+        model("lab/gpt-neo-global", 2.5, accuracy=0.985),
+        model("lab/nope", 1.0),
+        model("lab/pythia", 3.0, ()),
+    ]
+    first, second = headlines(found_in(*models))
+    assert first == (
+        "In 3 of 4 models induction heads attend 16 or more tokens back and at least half is copied (accuracy 98.0% to "
+        "98.5%)."
+    )
+    assert second == (
+        "In 2 of 4 models ablating them costs more than as many random heads (1.50 to 2.00 nats per token); 1 not "
+        "testable; 1 undecided."
+    )
 
 
 def test_networks_that_copy_little_or_leave_no_controls_are_warned_about():

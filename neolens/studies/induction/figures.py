@@ -73,10 +73,10 @@ def scores_and_copying(results: Results) -> go.Figure:
     models = by_model(results, _BY_LENGTH, SOURCE, COORDS, ["window"])
     figure = make_subplots(1, 2, subplot_titles=["best induction score", "copy accuracy"], shared_yaxes="all")
     for (name, result), dash in zip(models.items(), itertools.cycle(style.DASHES)):
+        check_defined(result["induction"].mean("prompt"), ["layer", "head"], name)
         lines = [(kind, best("induction", kind)(result), 1) for kind, _ in style.layers_by_kind(result)]
         for kind, values, col in [*lines, ("", result["accuracy"], 2)]:
             assert values is not None
-            check_defined(values, ["seed", "distance", "prompt"], name)
             line = {"color": KIND_COLOURS.get(kind, INK), "dash": dash, "width": 2}
             label = f"{escape(name)}{f', {kind} layers' if kind else ''}"
             figure.add_trace(_line(values, label, line)[-1].update(showlegend=bool(kind)), row=1, col=col)
