@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import wording_lines
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # As in the design page: a module imports from its own line to the left, and from the lines above.
@@ -63,6 +65,10 @@ def test_no_module_is_over_300_lines_and_no_function_over_40():
                 count = body[-1].end_lineno - body[0].lineno + 1 if body else 0
                 long += [f"{path.relative_to(ROOT)}: {node.name} has {count} lines"] if count > 40 else []
     assert long == []
+
+
+def test_the_code_that_words_results_is_at_most_700_lines():
+    assert sum(wording_lines.count().values()) <= 700
 
 
 def test_hook_names_are_spelled_in_sites_and_models_only():
