@@ -159,8 +159,7 @@ def test_what_ends_at_chance_level_or_is_fixed_by_an_architecture_is_not_compare
     rows = {row["measure"]: row for row in record["contrasts"] if row["first"] == "lab/gpt-neo@1"}
     beyond, cut = rows["beyond_global"], rows["cut_local"]
     assert (beyond["status"], beyond["p_adjusted"]) == ("not measured", None)
-    assert beyond["reason"].startswith("ends at chance level in lab/gpt-neo@1 (5.")
-    assert "a guess among 193: 5.26" in beyond["reason"]
+    assert beyond["reason"].startswith("ends at chance level in lab/gpt-neo@1")
     assert (cut["status"], cut["p_adjusted"]) == ("exact", None)
     (sentence,) = (text for text in record["findings"] if text.startswith("Mean ablation of all local layers"))
     assert "(at chance level)" in sentence
