@@ -43,12 +43,12 @@ def kinds_beside_random(needs: Mapping[str, Needs]) -> go.Figure:
     return legends.below(legends.once(figure))
 
 
-def _traces(found: Needs) -> Iterator[go.Scatter]:
+def _traces(needs: Needs) -> Iterator[go.Scatter]:
     """A trace per group, and one per set of random heads; each group is a little below the one before."""
-    groups = list(dict.fromkeys(row.group for row in found.compared))
-    random = {row.draws: row for row in found.compared if row.draws}
+    groups = list(dict.fromkeys(row.group for row in needs.compared))
+    random = {row.draws: row for row in needs.compared if row.draws}
     for at, group in enumerate(groups):
-        rows = [row for row in found.compared if row.group == group]
+        rows = [row for row in needs.compared if row.group == group]
         effect, low, high = (np.array([getattr(row, name) for row in rows]) for name in ("effect", "low", "high"))
         yield _points(group, effect, low, high, [_place(row, at, len(groups)) for row in rows])
     for row in random.values():

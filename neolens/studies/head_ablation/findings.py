@@ -37,7 +37,7 @@ KIND_SECTION, HEAD_SECTION = "What is lost without the layers of a kind", "Every
 
 HEAD_CLAIMS = {
     "beyond": "changes the loss on copies from {window} or more tokens back",
-    "cut": "changes that loss by what it reads {window} or more tokens back",
+    "cut": "changes the loss on copies from {window} or more tokens back by what it reads there",
     "inside": "changes the loss on copies from fewer than {window} tokens back",
     "text": "changes the loss on text",
 }
@@ -75,51 +75,51 @@ def findings(needs: Sequence[Needs]) -> list[Finding]:
     return [replace(one, headline="" if at else headline(ordered[0], one)) for at, one in enumerate(listed)]
 
 
-def _of_model(found: Needs) -> list[Finding]:
+def _of_model(needs: Needs) -> list[Finding]:
     """The findings on each group in turn, then those on heads."""
-    groups = dict.fromkeys(row.group for row in found.compared)
-    in_turn = zip_longest(*(loss_without_kind(found, group) for group in groups))
+    groups = dict.fromkeys(row.group for row in needs.compared)
+    in_turn = zip_longest(*(loss_without_kind(needs, group) for group in groups))
     listed = [one for one in chain.from_iterable(in_turn) if one is not None]
-    return [*listed, *(strongest_head(found, condition) for condition in found.heads)]
+    return [*listed, *(strongest_head(needs, condition) for condition in needs.heads)]
 
 
 @checked
-def loss_without_kind(found: Needs, group: Text) -> list[Finding]:
+def loss_without_kind(needs: Needs, group: Text) -> list[Finding]:
     """What ablating a group of heads adds to the loss under each condition, then how much more than random heads.
 
     Args:
         group: a kind of layer, or another group of `Needs.compared`.
     """
-    rows = [row for condition in CLAIMS for row in found.compared if (row.condition, row.group) == (condition, group)]
-    return [*(_alone(found, row) for row in rows), *(_more(found, row) for row in rows if row.draws and not row.fixed)]
+    rows = [row for condition in CLAIMS for row in needs.compared if (row.condition, row.group) == (condition, group)]
+    return [*(_alone(needs, row) for row in rows), *(_more(needs, row) for row in rows if row.draws and not row.fixed)]
 
 
-def _alone(found: Needs, row: Compared) -> Finding:
+def _alone(needs: Needs, row: Compared) -> Finding:
     """What ablating a group adds to the loss; p is corrected for all groups of the model (max-T)."""
-    p = found.groups[row.condition]["p_adjusted"]
+    p = needs.groups[row.condition]["p_adjusted"]
     own = float(p.sel(group=row.group))
-    raised = claim(row.condition, row.group, found.window)
+    raised = claim(row.condition, row.group, needs.window)
     verdict = row.verdict if row.fixed else increase(raised, row.effect, own, untested=row.end or UNTESTED)
     numbers = {"estimate": row.effect, "low": row.low, "high": row.high, "p": own}
     reason = row.end if math.isfinite(own) else verdict.reason
     return _finding(
-        found, row.condition, verdict, figure=KIND_SECTION, reason=reason, comparisons=_tested(p.values), **numbers
+        needs, row.condition, verdict, figure=KIND_SECTION, reason=reason, comparisons=_tested(p.values), **numbers
     )
 
 
-def _more(found: Needs, row: Compared) -> Finding:
+def _more(needs: Needs, row: Compared) -> Finding:
     """How much more ablating a group adds to the loss than ablating as many random heads."""
-    tested, reason = _tested([each.p for each in found.compared]), "" if math.isfinite(row.p) else row.verdict.reason
+    tested, reason = _tested([each.p for each in needs.compared]), "" if math.isfinite(row.p) else row.verdict.reason
     numbers = {"estimate": row.more, "low": row.more_low, "high": row.more_high, "p": row.p}
     return _finding(
-        found, row.condition, row.verdict, figure=KIND_SECTION, reason=reason, comparisons=tested, **numbers
+        needs, row.condition, row.verdict, figure=KIND_SECTION, reason=reason, comparisons=tested, **numbers
     )
 
 
 @checked
-def strongest_head(found: Needs, condition: Text) -> Finding:
+def strongest_head(needs: Needs, condition: Text) -> Finding:
     """The head with the largest significant effect under a condition; p is corrected for all heads (max-T)."""
-    effects, what = found.heads[condition], HEAD_CLAIMS[condition].format(window=found.window)
+    effects, what = needs.heads[condition], HEAD_CLAIMS[condition].format(window=needs.window)
     names = [f"head {name} ({kind})" for name, kind in zip(effects["group"].values, effects["attention_kind"].values)]
     values, p = (effects[name].values.tolist() for name in ("effect", "p_adjusted"))
     verdict, at = strongest(what, names, values, p), largest_significant(values, p)
@@ -132,16 +132,16 @@ def strongest_head(found: Needs, condition: Text) -> Finding:
     one = effects.isel(group=at) if at is not None else None
     numbers = {} if one is None else {name: float(one[name]) for name in ("low", "high")}
     numbers |= {} if at is None else {"estimate": values[at], "p": p[at]}
-    return _finding(found, condition, verdict, figure=HEAD_SECTION, reason=reason, comparisons=_tested(p), **numbers)
+    return _finding(needs, condition, verdict, figure=HEAD_SECTION, reason=reason, comparisons=_tested(p), **numbers)
 
 
-def _finding(found: Needs, condition: str, verdict: Verdict, *, comparisons: int, **numbers: Any) -> Finding:
+def _finding(needs: Needs, condition: str, verdict: Verdict, *, comparisons: int, **numbers: Any) -> Finding:
     return Finding(
         claim=verdict.claim,
-        subject=found.facts.name,
+        subject=needs.facts.name,
         verdict=verdict.status,
         unit=UNIT,
-        n=(found.text if condition == "text" else found.repeats).sizes["prompt"],
+        n=(needs.text if condition == "text" else needs.repeats).sizes["prompt"],
         sample="prompts",
         comparisons=comparisons if math.isfinite(numbers.get("p", math.nan)) else 0,
         **numbers,
@@ -153,39 +153,39 @@ def _tested(p: Iterable[float]) -> int:
 
 
 @checked
-def headline(found: Needs, finding: Finding) -> str:
+def headline(needs: Needs, finding: Finding) -> str:
     """What masking the first kind of layer does, in words that follow from the verdict on it."""
     end = ", reaching chance level" if finding.verdict == "supported" and finding.reason else finding.reason
     return HEADLINES[finding.verdict].format(
-        model=found.facts.name,
-        kind=found.compared[0].group,
-        far=f"{found.window} or more tokens back",
+        model=needs.facts.name,
+        kind=needs.compared[0].group,
+        far=f"{needs.window} or more tokens back",
         change=two_digits(finding.estimate),
         end=end,
     )
 
 
 @checked
-def warnings(found: Needs) -> list[StudyWarning]:
+def warnings(needs: Needs) -> list[StudyWarning]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
-    text, split, candidates = found.text.sizes, found.near_far, candidates_of(found.repeats)
-    unknown, fewest = found.text.attrs.get("unknown", 0.0), min(text["prompt"], found.repeats.sizes["prompt"])
-    chance, near, far = math.log(candidates or found.facts.d_vocab), *(_loss(found, at) for at in ("inside", "beyond"))
+    text, split, candidates = needs.text.sizes, needs.near_far, candidates_of(needs.repeats)
+    unknown, fewest = needs.text.attrs.get("unknown", 0.0), min(text["prompt"], needs.repeats.sizes["prompt"])
+    chance, near, far = math.log(candidates or needs.facts.d_vocab), *(_loss(needs, at) for at in ("inside", "beyond"))
     values = {
-        "model": found.facts.name,
+        "model": needs.facts.name,
         "near": split.inside,
         "far": split.beyond,
         "split": split.name,
         "fewest": fewest,
     }
     values |= {"inside": near, "beyond": far, "chance": chance, "tokens": text["pos"], "unknown": percent(unknown)}
-    applies = (near > chance / 2, far > chance / 2, fewest < FEW, text["pos"] <= found.window, unknown > UNKNOWN)
+    applies = (near > chance / 2, far > chance / 2, fewest < FEW, text["pos"] <= needs.window, unknown > UNKNOWN)
     texts = {kind: WARNINGS[kind].format(**values) for kind, there in zip(WARNINGS, applies, strict=True) if there}
     if candidates is None:
-        texts[EARLIER] = unknown_candidates(found.facts.name, found.facts.d_vocab)
-    return [StudyWarning(found.facts.name, kind, text) for kind, text in texts.items()]
+        texts[EARLIER] = unknown_candidates(needs.facts.name, needs.facts.d_vocab)
+    return [StudyWarning(needs.facts.name, kind, text) for kind, text in texts.items()]
 
 
-def _loss(found: Needs, condition: str) -> float:
+def _loss(needs: Needs, condition: str) -> float:
     """Without ablation."""
-    return float(found.groups[condition]["baseline"])
+    return float(needs.groups[condition]["baseline"])

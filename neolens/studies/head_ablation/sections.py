@@ -55,22 +55,22 @@ def _titles(split: NearFar) -> dict[str, str]:
     return {name: title[0].upper() + title[1:] for name, title in titles.items()}
 
 
-def _heads(found: Needs) -> list[report.Block]:
+def _heads(needs: Needs) -> list[report.Block]:
     """Every head of one model."""
-    maps = heads_beside({title: found.heads[name] for name, title in _titles(found.near_far).items()})
-    return [report.Figure(maps), report.Table(*tables.head_table(found), caption=tables.HEADS)]
+    maps = heads_beside({title: needs.heads[name] for name, title in _titles(needs.near_far).items()})
+    return [report.Figure(maps), report.Table(*tables.head_table(needs), caption=tables.HEADS)]
 
 
-def _by_distance(found: Needs) -> list[report.Block]:
+def _by_distance(needs: Needs) -> list[report.Block]:
     """How far back one model finds an answer, heads ablated and masked, then its layers and groups."""
-    split = found.near_far
-    options: Any = {"groups": tables.drawn(found), "window": found.window, "label": split.mark}
+    split = needs.near_far
+    options: Any = {"groups": tables.drawn(needs), "window": needs.window, "label": split.mark}
     masked = f"The same; heads only lose the keys {split.beyond}."
     return [
-        report.Figure(figures.ablation_by_distance(found.repeats, **options), "Random sequences, repeated."),
-        report.Figure(figures.ablation_by_distance(found.cut, **options), masked),
+        report.Figure(figures.ablation_by_distance(needs.repeats, **options), "Random sequences, repeated."),
+        report.Figure(figures.ablation_by_distance(needs.cut, **options), masked),
         *(
-            report.Figure(figures.ablation_groups(found.groups[name]), f"{title}. Random heads: the mean of the draws.")
+            report.Figure(figures.ablation_groups(needs.groups[name]), f"{title}. Random heads: the mean of the draws.")
             for name, title in _titles(split).items()
         ),
     ]

@@ -74,29 +74,29 @@ def findings(circuits: Sequence[Circuit]) -> list[Finding]:
 
 
 @checked
-def of_model(found: Circuit) -> list[Finding]:
+def of_model(circuit: Circuit) -> list[Finding]:
     """The strongest head with its strongest input, the task, the strongest head of each kind, and the published heads;
     of a model that does not do the task, only that."""
-    if not solves(found):
-        return [task(found)]
-    head, first = _strongest(found), strongest_head(found)
-    kinds = [kind for kind in ("global", "local") if _strongest(found, kind) not in ("", head)]
-    sources = [strongest_input(found, head)] if first.verdict == "supported" else []
-    others = [strongest_head(found, kind) for kind in kinds]
-    return [first, *sources, task(found), *others, *(_published(found, row) for row in found.compared)]
+    if not solves(circuit):
+        return [task(circuit)]
+    head, first = _strongest(circuit), strongest_head(circuit)
+    kinds = [kind for kind in ("global", "local") if _strongest(circuit, kind) not in ("", head)]
+    sources = [strongest_input(circuit, head)] if first.verdict == "supported" else []
+    others = [strongest_head(circuit, kind) for kind in kinds]
+    return [first, *sources, task(circuit), *others, *(_published(circuit, row) for row in circuit.compared)]
 
 
 @checked
-def task(found: Circuit) -> Finding:
+def task(circuit: Circuit) -> Finding:
     """Whether a model does the task."""
-    status: Status = "supported" if solves(found) else "contradicted"
-    clean, corrupted = means(found.result)
+    status: Status = "supported" if solves(circuit) else "contradicted"
+    clean, corrupted = means(circuit.result)
     reason = "" if clean > corrupted else "no more in clean than in corrupted prompts"
-    return _finding(found, TASK, status, estimate=accuracy(found.result), unit="share of prompts", reason=reason)
+    return _finding(circuit, TASK, status, estimate=accuracy(circuit.result), unit="share of prompts", reason=reason)
 
 
 @checked
-def strongest_head(found: Circuit, kind: str = "") -> Finding:
+def strongest_head(circuit: Circuit, kind: str = "") -> Finding:
     """The head whose output at the end moves most, of those with an interval without 0; of all heads where none has.
 
     Args:
@@ -105,29 +105,29 @@ def strongest_head(found: Circuit, kind: str = "") -> Finding:
     Raises:
         ValueError: no such head, or no shares, as in a model whose clean and corrupted runs are alike.
     """
-    head, end = _strongest(found, kind), found.shares["z"].sel(pos="end")
+    head, end = _strongest(circuit, kind), circuit.shares["z"].sel(pos="end")
     if not head:
-        raise ValueError(f"no {kind} head of {found.result.attrs['model']} has a share: see `solves`")
+        raise ValueError(f"no {kind} head of {circuit.result.attrs['model']} has a share: see `solves`")
     effect = of_head(end, head)
-    return _of_share(found, MOVES.format(head=f"head {head} ({span(effect)})"), effect)
+    return _of_share(circuit, MOVES.format(head=f"head {head} ({span(effect)})"), effect)
 
 
 @checked
-def strongest_input(found: Circuit, head: Text) -> Finding:
+def strongest_input(circuit: Circuit, head: Text) -> Finding:
     """The q, k or v of a head, at the position where it moves most."""
-    source = _source(found, head)
-    effect = of_head(found.shares[source.site].sel(pos=source.position), head)
+    source = _source(circuit, head)
+    effect = of_head(circuit.shares[source.site].sel(pos=source.position), head)
     place = PLACES.get(source.position, source.position)
-    return _of_share(found, READS.format(what=INPUTS[source.site], head=head, place=place), effect)
+    return _of_share(circuit, READS.format(what=INPUTS[source.site], head=head, place=place), effect)
 
 
 @checked
-def headline(found: Circuit) -> str:
+def headline(circuit: Circuit) -> str:
     """The answer, in words that follow from the verdict on the first finding of a model."""
-    first, second, *_ = *of_model(found), None
-    head, through = _strongest(found), ""
+    first, second, *_ = *of_model(circuit), None
+    head, through = _strongest(circuit), ""
     if first.verdict == "supported" and second is not None and second.verdict == "supported":
-        source = _source(found, head)
+        source = _source(circuit, head)
         place = PLACES.get(source.position, source.position)
         through = THROUGH.format(share=two_digits(second.estimate), what=INPUTS[source.site], place=place)
     words = {"model": first.subject, "head": head, "share": two_digits(first.estimate), "through": through}
@@ -138,42 +138,42 @@ def headline(found: Circuit) -> str:
 
 
 @checked
-def warnings(found: Circuit) -> list[StudyWarning]:
+def warnings(circuit: Circuit) -> list[StudyWarning]:
     """What keeps the numbers of a model from meaning what they seem to mean."""
-    (clean, corrupted), prompts = means(found.result), found.result.sizes["prompt"]
-    values: dict[str, Any] = {"model": str(found.result.attrs["model"]), "prompts": prompts, "solved": percent(SOLVED)}
-    values["right"] = int((found.result["clean"] > 0).sum())
-    applies = (accuracy(found.result) < SOLVED, clean <= corrupted, prompts < FEW)
+    (clean, corrupted), prompts = means(circuit.result), circuit.result.sizes["prompt"]
+    name, right = str(circuit.result.attrs["model"]), int((circuit.result["clean"] > 0).sum())
+    values = {"model": name, "right": right, "prompts": prompts, "solved": percent(SOLVED)}
+    applies = (accuracy(circuit.result) < SOLVED, clean <= corrupted, prompts < FEW)
     kinds = [kind for kind, there in zip(WARNINGS, applies, strict=True) if there]
-    return [StudyWarning(values["model"], kind, WARNINGS[kind].format(**values)) for kind in kinds]
+    return [StudyWarning(name, kind, WARNINGS[kind].format(**values)) for kind in kinds]
 
 
-def _strongest(found: Circuit, kind: str = "") -> str:
+def _strongest(circuit: Circuit, kind: str = "") -> str:
     """The first head in the ranking by size that is significant, else the first; empty where there is no head."""
-    end = found.shares["z"].sel(pos="end")
+    end = circuit.shares["z"].sel(pos="end")
     end = end.isel(layer=end["attention_kind"].values == kind) if kind else end
     heads = ranked(end["share"]) if end.sizes["layer"] else []
     return next((head for head in heads if _status(of_head(end, head)) == "supported"), heads[0] if heads else "")
 
 
-def _source(found: Circuit, head: str) -> Input:
-    return max(inputs(found.shares, head), key=lambda one: abs(one.share))
+def _source(circuit: Circuit, head: str) -> Input:
+    return max(inputs(circuit.shares, head), key=lambda one: abs(one.share))
 
 
-def _published(found: Circuit, row: Compared) -> Finding:
+def _published(circuit: Circuit, row: Compared) -> Finding:
     """Whether the published heads of a role are among the first by a patch that should show them."""
     heads = len(row.ranks)
     status: Status = "supported" if 2 * row.found >= heads else "contradicted"
-    return _finding(found, ROLE.format(n=heads, row=row), status, estimate=float(row.found), unit="heads")
+    return _finding(circuit, ROLE.format(n=heads, row=row), status, estimate=float(row.found), unit="heads")
 
 
-def _of_share(found: Circuit, claim: str, effect: xr.Dataset) -> Finding:
+def _of_share(circuit: Circuit, claim: str, effect: xr.Dataset) -> Finding:
     numbers = {name: float(effect[of]) for name, of in (("estimate", "share"), ("low", "low"), ("high", "high"))}
     reasons = {"not measured": "a single prompt has no interval", "supported": ""}
     reasons["not significant"] = f"below {LEAST}" if abs(numbers["estimate"]) < LEAST else "the interval includes 0"
     status = _status(effect)
     unit = "share of the logit difference"
-    return _finding(found, claim, status, unit=unit, reason=reasons[status], **numbers)
+    return _finding(circuit, claim, status, unit=unit, reason=reasons[status], **numbers)
 
 
 def _status(effect: xr.Dataset) -> Status:
@@ -184,6 +184,6 @@ def _status(effect: xr.Dataset) -> Status:
     return "not significant" if abs(share) < LEAST or low <= 0 <= high else "supported"
 
 
-def _finding(found: Circuit, claim: str, status: Status, **fields: Any) -> Finding:
-    name, prompts = str(found.result.attrs["model"]), found.result.sizes["prompt"]
+def _finding(circuit: Circuit, claim: str, status: Status, **fields: Any) -> Finding:
+    name, prompts = str(circuit.result.attrs["model"]), circuit.result.sizes["prompt"]
     return Finding(claim=claim, subject=name, verdict=status, n=prompts, sample="prompts", figure=name, **fields)
