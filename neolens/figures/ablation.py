@@ -50,6 +50,7 @@ def ablation_heads(result_or_effects: Any, *, metric: str | None = None, limit: 
         "head",
         limit=maps.limit_above_0(limit, grid["effect"]),
         unit=style.unit(name),
+        colours=style.effect_colours(name),
         customdata=beside,
         meta=["low", "high", "adjusted p"],
         text=np.where(beside[..., 2] < ALPHA, "●", ""),

@@ -36,7 +36,4 @@ async function drawAll(drawings) {
     if (element.closest("details:not([open])")) shown(element).then(() => drawn(drawing));
     else await drawn(drawing);
   }
-  for (const folded of document.querySelectorAll("details")) {
-    folded.addEventListener("toggle", () => dispatchEvent(new Event("resize")));
-  }
 }

@@ -29,21 +29,30 @@ def once(figure: go.Figure) -> go.Figure:
 
 def below(figure: go.Figure) -> go.Figure:
     """A styled figure with its legend under the lowest axis; its caption then has the whole width."""
-    style.caption_over(figure, beside_legend=False)
-    room = _room(figure)
-    at = {"y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
+    return under(style.caption_over(figure, beside_legend=False))
+
+
+def under(figure: go.Figure, width: int = _WIDTH, font: int = 13) -> go.Figure:
+    """The figure with its legend under the lowest axis, and higher by as much as that takes.
+
+    Args:
+        width: of the drawing, in pixels.
+        font: its size.
+    """
+    room = _room(figure, width)
+    at = {"font": {"size": font}} | {"y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
     under = figure.layout.margin.b + room
     return figure.update_layout(legend=at, margin_b=under, height=figure.layout.height + room)
 
 
-def _room(figure: go.Figure) -> int:
+def _room(figure: go.Figure, drawing: int) -> int:
     """Pixels that the names take, in rows as they fill them; a single one has no legend in plotly, unless asked for."""
     named = [trace for trace in figure.data if trace.name and trace.showlegend is not False]
     if len(named) < 2 and not (figure.layout.showlegend or any(trace.showlegend for trace in named)):
         return 0
     rows, filled = 1, 0.0
     for width in (_MARK + _LETTER * len(plain(trace.name)) for trace in named):
-        if filled and filled + width > _WIDTH:
+        if filled and filled + width > drawing:
             rows, filled = rows + 1, 0.0
         filled += width
     return rows * (_ROW + _GROUPED * any(trace.legendgroup for trace in named)) + _PADDING

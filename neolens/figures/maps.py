@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.checks import check_number
-from neolens.figures.style import KIND_COLOURS, span
+from neolens.figures.style import KIND_COLOURS, escape, span
 
 
 def layer_map(
-    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, **cells: Any
+    result: xr.Dataset, values: xr.DataArray, across: str, *, limit: float, unit: str, colours: str, **cells: Any
 ) -> go.Figure:
     """A map that diverges around 0, by layer and one more axis: layers carry kind and window, and the kind's colour.
 
@@ -21,6 +22,7 @@ def layer_map(
         result: whose layers have their kind and window.
         values: by `layer` and `across`.
         limit: the value, by size, at which the colours end.
+        colours: those of `style.effect_colours`.
         cells: of the plotly heatmap besides.
     """
     layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]
@@ -30,7 +32,7 @@ def layer_map(
         y=layers,
         zmin=-limit,
         zmax=limit,
-        colorscale="RdBu",
+        colorscale=colours,
         colorbar={"title": {"text": unit}},
         hoverongaps=False,
         **cells,
@@ -41,6 +43,21 @@ def layer_map(
         mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
         figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
     return figure
+
+
+def with_values(
+    results: Mapping[str, tuple[xr.Dataset, xr.DataArray]],
+) -> tuple[dict[str, xr.Dataset], str]:
+    """The results whose values are not all undefined, or all where none is; and a sentence on those left out.
+
+    Args:
+        results: name -> a result and what is drawn of it.
+    """
+    there = {name: result for name, (result, values) in results.items() if bool(values.notnull().any())}
+    empty = [escape(name) for name in results if name not in there]
+    if not there or not empty:
+        return {name: result for name, (result, _) in results.items()}, ""
+    return there, f". Not drawn: {', '.join(empty)}, where no head has a value"
 
 
 def limit_above_0(limit: float | None, values: xr.DataArray) -> float:
