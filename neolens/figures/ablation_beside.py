@@ -51,7 +51,7 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
         label_layers(figure, grid, {"row": 1, "col": col}, shown=col == 1)
     figure.update_yaxes(title_text="layer", col=1)
     bar = {"title": {"text": style.unit(metric)}, "thickness": 14, "outlinewidth": 0}
-    colours = {"colorscale": style.effect_colours(metric), "cmin": -limit, "cmax": limit, "colorbar": bar}
+    colours = {"colorscale": style.diverging(metric), "cmin": -limit, "cmax": limit, "colorbar": bar}
     figure.update_layout(coloraxis=colours)
     title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
     beneath = f"{caption(first)} A dot: p below {ALPHA} adjusted for all heads of a map."

@@ -14,8 +14,8 @@ _LEAST = 160
 
 
 def compact(figure: go.Figure, height: int = 300) -> go.Figure:
-    """A copy of a figure for about 540 pixels of width: `height` pixels high with all that is in it, in smaller letters,
-    without its caption, the legend under the axes. Panels stay side by side.
+    """A copy of a figure for about 540 pixels of width, in smaller letters, without its caption, its legend under the
+    axes: `height` pixels high in all. Panels stay side by side.
 
     Args:
         figure: of a function of `neolens.figures`, of one row of up to three panels.
@@ -31,7 +31,13 @@ def compact(figure: go.Figure, height: int = 300) -> go.Figure:
     panels = [str(note.text) for note in small.layout.annotations if style.names_panel(note)]
     above = max((text.count("<br>") + 1 for text in panels), default=0)
     small.update_layout(
-        title={"text": "<br>".join(title), "font": {"size": 14}, "pad": {"t": 12, "l": 10}, "x": 0, "xref": "container"},
+        title={
+            "text": "<br>".join(title),
+            "font": {"size": 14},
+            "pad": {"t": 12, "l": 10},
+            "x": 0,
+            "xref": "container",
+        },
         font={"size": 11},
         margin={"l": 58, "r": 12, "t": 16 + _LINE * len(title) + _PANEL_LINE * above, "b": _BELOW},
         height=height,

@@ -43,7 +43,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         check_choice(str(position), "position encoding", POSITION_COLOURS)
     checked(curves, "curves", dict.fromkeys(wanted, "model seed step distance"), "neolens.lab.evaluation.curves.curves")
     panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
-    names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
+    names = ["Loss (nats per token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
     figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)
     for column, values in enumerate(panels.values(), start=1):
         for line in _lines(values, legend=column == 1):

@@ -6,6 +6,8 @@ of the usual width; on a narrower one the legend grows upwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -16,8 +18,15 @@ _ROW, _GROUPED, _PADDING = 19, 10, 10  # pixels: a row of names, more where name
 _WIDTH, _LETTER, _MARK = 880, 7.2, 50  # pixels: of a page's drawing, of a letter, and of a mark with its gaps
 
 
-def once(figure: go.Figure) -> go.Figure:
-    """The figure with every name in the legend once, and none of a trace without a point."""
+def once(figure: go.Figure, order: Sequence[str] = ()) -> go.Figure:
+    """The figure with every name in the legend once, and none of a trace without a point.
+
+    Args:
+        order: names that come first in the legend, in this order.
+    """
+    for trace in figure.data:
+        if trace.name in order:
+            trace.legendrank = 1 + list(order).index(trace.name)
     shown: set[str] = set()
     for trace in figure.data:
         if trace.showlegend is None:
@@ -40,7 +49,14 @@ def under(figure: go.Figure, width: int = _WIDTH, font: int = 13) -> go.Figure:
         font: its size.
     """
     room = _room(figure, width)
-    at = {"font": {"size": font}} | {"y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
+    at = {"font": {"size": font}} | {
+        "y": 0,
+        "yref": "container",
+        "yanchor": "bottom",
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+    }
     under = figure.layout.margin.b + room
     return figure.update_layout(legend=at, margin_b=under, height=figure.layout.height + room)
 

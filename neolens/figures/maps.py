@@ -22,7 +22,7 @@ def layer_map(
         result: whose layers have their kind and window.
         values: by `layer` and `across`.
         limit: the value, by size, at which the colours end.
-        colours: those of `style.effect_colours`.
+        colours: of `neolens.figures.style.diverging`.
         cells: of the plotly heatmap besides.
     """
     layers = [f"{int(layer)} {span(result, layer)}" for layer in values["layer"].values.tolist()]

@@ -33,8 +33,7 @@ def patch_heatmap(
     """
     effect, across, unit, name, how = _drawn(result, metric, recovered)
     limit, labels = maps.limit_above_0(limit, effect), _labels(result, effect, across)
-    better = recovered and result.attrs.get("direction") != "noise"  # a share recovered, of whatever metric
-    colours = "RdBu" if better else "RdBu_r" if recovered else style.effect_colours(check_metric(metric, result))
+    colours = style.diverging("" if recovered else check_metric(metric, result))
     hover = f"layer %{{y}}, {across} %{{x}}: %{{z:.3g}}<extra></extra>"
     figure = maps.layer_map(result, effect, across, limit=limit, unit=unit, colours=colours, hovertemplate=hover)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, title_text=_axis(across), showgrid=False)

@@ -85,18 +85,18 @@ UNITS = {
     "log_probability": "nats",
     "probability": "probability",
     "kl_divergence": "nats",
-    "loss": "nats a token",
+    "loss": "nats per token",
     "rank": "tokens",
 }
 """Metric -> its unit."""
 
 
-_WORSE_ABOVE = ("loss", "kl_divergence", "rank")
+RISING_IS_WORSE = ("loss", "kl_divergence", "rank")
 
 
-def effect_colours(metric: str) -> str:
-    """The diverging colours of effects on a metric: what makes the predictions worse is red."""
-    return "RdBu_r" if metric in _WORSE_ABOVE else "RdBu"
+def diverging(metric: str) -> str:
+    """The colours of effects on a metric: what makes the predictions worse is red, what makes them better blue."""
+    return "RdBu_r" if metric in RISING_IS_WORSE else "RdBu"
 
 
 def unit(metric: str) -> str:
