@@ -34,6 +34,9 @@ async function drawAll(drawings) {
   for (const drawing of drawings) {
     const element = document.getElementById(drawing[1]);
     if (element.closest("details:not([open])")) shown(element).then(() => drawn(drawing));
-    else await drawn(drawing);
+    else {
+      await drawn(drawing);
+      await new Promise((resolve) => setTimeout(resolve)); // the page stays alive between two drawings
+    }
   }
 }

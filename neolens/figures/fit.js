@@ -84,10 +84,10 @@ function place(layout, panels, count, inner, size) {
   const { margin } = layout, whole = size.height - size.t - size.b, notes = layout.annotations ?? [];
   const gap = count > 1 ? Math.max(28, moved ? 60 : (panels.find(({ col }) => col === 1).left - panels[0].right) * inner) : 0;
   const wide = (inner - gap * (count - 1)) / count, found = panels.map((panel) => titlesOf(panel, notes));
-  const lone = panels.every(({ row }) => row === 0);
+  const lone = panels.every(({ row }) => row === 0), order = byColumn(panels, count);
   panels.forEach((panel, at) => {
-    const { over, beside } = found[at];
-    if (moved) Object.assign(panel, { newCol: at % count, newRow: Math.floor(at / count) });
+    const { over, beside } = found[at], place = order.indexOf(panel);
+    if (moved) Object.assign(panel, { newCol: place % count, newRow: Math.floor(place / count) });
     else Object.assign(panel, { newCol: panel.col, newRow: panel.row });
     const own = over && (moved || near(over.y, panel.top)), added = moved && beside ? `, ${beside.text}` : "";
     const font = over?.font?.size ?? layout.font?.size ?? PANEL_TITLE;
@@ -100,13 +100,11 @@ function place(layout, panels, count, inner, size) {
     heights.push(Math.max(...here.map(({ high }) => high)));
     above.push(Math.max(0, ...here.map(({ lines, font }) => lines.length * font * LINE + (lines.length ? 8 : 0))));
   }
-  const lowest = (row) => Math.min(...panels.filter((one) => one.row === row).map(({ bottom }) => bottom));
-  const between = lone ? 0 : Math.max(...panels.filter(({ row }) => row).map(({ row, top }) => (lowest(row - 1) - top) * whole));
   const oldTitle = Math.max(0, ...panels.map(({ note, font }) => (note ? rows(note.text).length * font * LINE + 8 : 0)));
-  const axis = Math.max(lone ? size.axis : between - (panels.some(({ row, note }) => row && note) ? oldTitle : 0),
-    moved ? 52 : 0);
+  if (moved) relabel(panels, count, order);
+  const under = heights.map((_, row) => Math.max(...panels.filter((one) => one.newRow === row).map(axisRoom)));
   const tops = [0];
-  for (let row = 1; row <= last; row++) tops.push(tops[row - 1] + heights[row - 1] + axis + above[row]);
+  for (let row = 1; row <= last; row++) tops.push(tops[row - 1] + heights[row - 1] + under[row - 1] + above[row]);
   const total = tops[last] + heights[last], used = new Set(), titles = [];
   panels.forEach((panel, at) => {
     const left = (panel.newCol * (wide + gap)) / inner, right = left + wide / inner, top = 1 - tops[panel.newRow] / total;
@@ -121,7 +119,6 @@ function place(layout, panels, count, inner, size) {
     if (beside) used.add(beside);
     if (beside && !moved && panel.col === most - 1) titles.push({ ...beside, y: (top + bottom) / 2 });
   });
-  if (moved) relabel(panels, count);
   layout.annotations = [...notes.filter((note) => !used.has(note)), ...titles];
   margin.t += above[0] - (panels.some(({ row, note }) => note && row === 0) ? oldTitle : 0);
   if (moved && layout.coloraxis?.colorbar) {
@@ -130,8 +127,23 @@ function place(layout, panels, count, inner, size) {
   return total;
 }
 
+// Panels of which only the lowest of a column has numbers on its axis stay in that order in a single column.
+function byColumn(panels, count) {
+  if (count > 1 || panels.every(({ x }) => x.showticklabels !== false)) return panels;
+  return [...panels].sort((a, b) => a.col - b.col || a.row - b.row);
+}
+
+// Pixels that the numbers and the title of an axis take below a panel.
+function axisRoom({ x }) {
+  if (x.showticklabels === false) return 12;
+  const turned = Math.abs(Math.sin(((x.tickangle ?? 0) * Math.PI) / 180));
+  const longest = Math.max(0, ...(x.ticktext ?? []).map((label) => measured(decoded(label.replace(/<[^<>]*>/g, "")), 13)));
+  const lines = Math.max(1, ...(x.ticktext ?? []).map((label) => rows(label).length));
+  return 14 + 14 * lines + (turned > 0.1 ? turned * longest : 0) + (x.title?.text ? 24 : 0);
+}
+
 // Axes show their numbers and titles again where the panel beside or below them that did is elsewhere now.
-function relabel(panels, count) {
+function relabel(panels, count, order) {
   const shared = panels.every(({ y }) => y.matches || panels.some((one) => one.y !== y && one.y.matches));
   const first = (panel) => panels.find(({ row }) => row === panel.row) ?? panel;
   const under = (panel) => panels.filter(({ col }) => col === panel.col).at(-1);
@@ -139,12 +151,23 @@ function relabel(panels, count) {
     y: count === 1 || panel.newCol === 0 || !shared
       ? { showticklabels: first(panel).y.showticklabels ?? true, title: panel.y.title?.text ? panel.y.title : first(panel).y.title }
       : { showticklabels: false, title: { text: "" } },
-    x: { showticklabels: under(panel).x.showticklabels ?? true, title: panel.x.title?.text ? panel.x.title : under(panel).x.title },
+    x: order !== panels ? {} : { showticklabels: under(panel).x.showticklabels ?? true,
+      title: panel.x.title?.text ? panel.x.title : under(panel).x.title },
   }));
   panels.forEach((panel, at) => {
     Object.assign(panel.x, changes[at].x);
     Object.assign(panel.y, changes[at].y);
   });
+}
+
+// Pixels that the longest name along a vertical axis takes, where the drawing makes room for it by itself.
+function labelsRoom(layout, data) {
+  const rooms = Object.keys(layout).filter((key) => /^yaxis\d*$/.test(key) && layout[key].automargin).map((key) => {
+    const own = data.filter(({ yaxis = "y" }) => yaxis === key.replace("axis", "")).flatMap(({ y }) => (Array.isArray(y) ? y : []));
+    const labels = layout[key].ticktext ?? own.filter((value) => typeof value === "string");
+    return Math.max(0, ...labels.flatMap(rows).map((line) => measured(decoded(line.replace(/<[^<>]*>/g, "")), 13) + 24));
+  });
+  return Math.max(0, ...rooms);
 }
 
 // Names along an axis in lines that leave room for what is drawn; the factor by which the rows have to grow for them.
@@ -178,9 +201,10 @@ function fitted(original, data, width) {
   const layout = structuredClone(original), { margin, title, legend, meta } = layout;
   Object.assign(layout, { width, autosize: false, uirevision: "kept" });
   if (!meta?.neolens) return layout;
-  const { compact, below } = meta.neolens, size = { height: layout.height, t: margin.t, b: margin.b, axis: below - 8 };
+  const { compact, below } = meta.neolens, size = { height: layout.height, t: margin.t, b: margin.b };
   const bar = layout.coloraxis?.colorbar || data.some(({ type, colorbar }) => type === "heatmap" && colorbar) ? 70 : 0;
-  const inner = width - margin.l - margin.r - bar, caption = title.subtitle?.text ?? "";
+  const whole = size.height - size.t - size.b, factor = shortLabels(layout, width, whole);
+  const inner = width - Math.max(margin.l, labelsRoom(layout, data)) - margin.r - bar, caption = title.subtitle?.text ?? "";
   const large = title.font?.size ?? TITLE, small = title.subtitle?.font?.size ?? CAPTION;
   const named = data.filter(({ name, showlegend }) => name && showlegend !== false);
   const many = named.length > 1 || layout.showlegend || named.some(({ showlegend }) => showlegend);
@@ -206,8 +230,8 @@ function fitted(original, data, width) {
     margin.t += small * LINE * (lines.length - rows(caption).length);
     title.subtitle.text = lines.join("<br>");
   }
-  const panels = panelsOf(layout, data), whole = size.height - size.t - size.b;
-  let high = whole * shortLabels(layout, width, whole);
+  const panels = panelsOf(layout, data);
+  let high = whole * factor;
   if (high > whole) size.height += high - whole;
   if (panels.length) {
     const count = columnsFor(panels, data, inner, width, compact), most = Math.max(...panels.map(({ col }) => col)) + 1;

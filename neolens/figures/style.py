@@ -189,16 +189,14 @@ def broken(text: str, width: int) -> list[str]:
     return [line.replace(_BOUND, " ") for line in lines]
 
 
-def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatter]:
+def band(x: Any, low: Any, high: Any, colour: str, group: str, opacity: float = _BAND_OPACITY) -> list[go.Scatter]:
     """From `low`, unseen, up to `high`, filled down to it: what is shaded around the line of a legend group, which
     comes next."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     unseen = {"x": x, "mode": "lines", "legendgroup": group, "line": {"width": 0}} | _SILENT
     return [
         go.Scatter(y=low, meta=LOW, **unseen),
-        go.Scatter(
-            y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen
-        ),
+        go.Scatter(y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{opacity})", **unseen),
     ]
 
 

@@ -32,6 +32,7 @@ _NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
 _RANKS = ("rank", "rank_all_local")
 _LOWEST = -1.5  # share taken away
 _NOTHING = 0.05  # share: a place at which no share is larger has no map
+_FAINT = 0.09  # opacity of the bands of many lines
 _EVERY = -1  # stands for every layer at once
 _MOST = 7  # layers that can be told apart beside every layer at once
 _APART = 0.14  # tasks at one distance
@@ -259,7 +260,7 @@ def _with_band(x: list[float], by_seed: xr.DataArray, name: str, look: Mapping[s
         legendrank=look["rank"],
         hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
     )
-    ends = style.band(x, low, high, _hex(look["colour"]), name) if by_seed.sizes["seed"] > 1 else []
+    ends = style.band(x, low, high, _hex(look["colour"]), name, _FAINT) if by_seed.sizes["seed"] > 1 else []
     return [*ends, line]
 
 

@@ -33,4 +33,7 @@ function labelled(box) {
   }
 }
 
-document.querySelectorAll("div.table").forEach((box) => tables.observe(box));
+for (const box of document.querySelectorAll("div.table")) {
+  narrow(box);
+  tables.observe(box);
+}

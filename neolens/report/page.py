@@ -75,7 +75,7 @@ def _scripts(drawings: Sequence[tuple[str, go.Figure | View]], *, tables: bool) 
         (name, *((its.draw, its.script) if isinstance(its, View) else offline.drawing(its))) for name, its in drawings
     ]
     page = f"<script>\n{_asset('page.js')}\n</script>"
-    return "\n".join([offline.scripts(drawn)] * bool(drawn) + [page] * (tables or bool(drawn)))
+    return "\n".join([page] * (tables or bool(drawn)) + [offline.scripts(drawn)] * bool(drawn))
 
 
 def _asset(name: str) -> str:

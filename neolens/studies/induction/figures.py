@@ -180,12 +180,13 @@ def _points(heads: xr.DataArray, model: str, kind: str, what: str = "head of a {
 def _scatter(points: xr.Dataset, model: str, name: str, kind: str, symbol: str) -> go.Scatter:
     marks = [symbol if p < ALPHA else f"{symbol}-open" for p in points["p_adjusted"].values]
     x, y, heads = points["score"].values, points["more"].values, points["point"].values
+    names = [f"{layer}.{head}" * (symbol == "circle") for _, layer, head in heads]  # the other mark is close by
     return go.Scatter(
         x=x,
         y=y,
         customdata=[f"{layer}.{head}, seed {seed}" for seed, layer, head in heads],
         meta=["head"],
-        text=strongest(x, y, [f"{layer}.{head}" for _, layer, head in heads], 1.03 - HOLDS, most=2),
+        text=strongest(x, y, names, 1.03 - HOLDS, most=3),
         textposition="middle left",
         textfont={"size": 10},
         mode="markers+text",
