@@ -36,6 +36,7 @@ function broken(text, width, size) {
   return [...lines, line];
 }
 
+const textWidth = (text, size) => measured(decoded(text.replace(/<[^<>]*>/g, "")), size);
 const rows = (text) => (text ? text.split("<br>") : []);
 const fits = (text, width, size) => rows(text).every((line) => broken(line, width, size).length === 1);
 
@@ -60,9 +61,12 @@ const onPaper = (note) => note.xref === "paper" && note.yref === "paper" && note
 function titlesOf(panel, notes) {
   const over = notes.filter((note) => onPaper(note) && !note.textangle && near(note.x, (panel.left + panel.right) / 2)
     && note.y > panel.top - 1e-3).sort((a, b) => a.y - b.y);
-  const beside = notes.filter((note) => onPaper(note) && note.textangle && near(note.y, (panel.top + panel.bottom) / 2));
+  const middle = (panel.top + panel.bottom) / 2;
+  const beside = notes.filter((note) => onPaper(note) && note.textangle && near(note.y, middle));
   return { over: over[0], beside: beside[0] };
 }
+
+const sharesAxis = (panels) => panels.every(({ y }) => y.matches || panels.some((one) => one.y !== y && one.y.matches));
 
 // How many panels go side by side: as many as the figure has, or fewer where these would be too narrow.
 function columnsFor(panels, data, inner, width, compact) {
@@ -71,18 +75,26 @@ function columnsFor(panels, data, inner, width, compact) {
   const least = compact ? COMPACT : data.every(({ type }) => type === "heatmap") ? MAP : PANEL;
   const wide = (count) => (inner - 28 * (count - 1)) / count;
   if (wide(most) >= least) return most;
-  const shared = panels.every(({ y }) => y.matches || panels.some((one) => one.y !== y && one.y.matches));
+  const shared = sharesAxis(panels);
   const labelled = panels.every(({ y }) => y.showticklabels !== false);
   if (!shared && !labelled) return 1;
   for (let count = most - 1; count > 1; count--) if (wide(count) >= least) return count;
   return 1;
 }
 
+const gapOf = (panels) => panels.find(({ col }) => col === 1).left - panels.find(({ col }) => col === 0).right;
+
+// Pixels that the names along the vertical axes of all but the first panel of a row take.
+function labelGap(panels) {
+  const labels = panels.filter(({ col, y }) => col && y.showticklabels !== false).flatMap(({ y }) => y.ticktext ?? []);
+  return Math.max(0, ...labels.flatMap(rows).map((line) => textWidth(line, 13) + 16));
+}
+
 // Panels in their new places: `count` side by side, each under its title; returns the height of all.
 function place(layout, panels, count, inner, size) {
   const most = Math.max(...panels.map(({ col }) => col)) + 1, moved = count !== most;
   const { margin } = layout, whole = size.height - size.t - size.b, notes = layout.annotations ?? [];
-  const gap = count > 1 ? Math.max(28, moved ? 60 : (panels.find(({ col }) => col === 1).left - panels[0].right) * inner) : 0;
+  const gap = count > 1 ? Math.max(28, labelGap(panels), moved ? 60 : gapOf(panels) * inner) : 0;
   const wide = (inner - gap * (count - 1)) / count, found = panels.map((panel) => titlesOf(panel, notes));
   const lone = panels.every(({ row }) => row === 0), order = byColumn(panels, count);
   panels.forEach((panel, at) => {
@@ -90,8 +102,8 @@ function place(layout, panels, count, inner, size) {
     if (moved) Object.assign(panel, { newCol: place % count, newRow: Math.floor(place / count) });
     else Object.assign(panel, { newCol: panel.col, newRow: panel.row });
     const own = over && (moved || near(over.y, panel.top)), added = moved && beside ? `, ${beside.text}` : "";
-    const font = over?.font?.size ?? layout.font?.size ?? PANEL_TITLE;
-    const lines = own ? rows(over.text + added).flatMap((line) => broken(line, wide + Math.min(gap, 60) - 12, font)) : [];
+    const font = over?.font?.size ?? PANEL_TITLE, across = wide + Math.min(gap, 60) - 12;
+    const lines = own ? rows(over.text + added).flatMap((line) => broken(line, across, font)) : [];
     Object.assign(panel, { lines, note: own ? over : null, font, high: (panel.top - panel.bottom) * whole });
   });
   const last = Math.max(...panels.map(({ newRow }) => newRow)), heights = [], above = [];
@@ -100,15 +112,16 @@ function place(layout, panels, count, inner, size) {
     heights.push(Math.max(...here.map(({ high }) => high)));
     above.push(Math.max(0, ...here.map(({ lines, font }) => lines.length * font * LINE + (lines.length ? 8 : 0))));
   }
-  const oldTitle = Math.max(0, ...panels.map(({ note, font }) => (note ? rows(note.text).length * font * LINE + 8 : 0)));
+  const titled = panels.map(({ note, font }) => (note ? rows(note.text).length * font * LINE + 8 : 0));
+  const oldTitle = Math.max(0, ...titled);
   if (moved) relabel(panels, count, order);
   const under = heights.map((_, row) => Math.max(...panels.filter((one) => one.newRow === row).map(axisRoom)));
   const tops = [0];
   for (let row = 1; row <= last; row++) tops.push(tops[row - 1] + heights[row - 1] + under[row - 1] + above[row]);
   const total = tops[last] + heights[last], used = new Set(), titles = [];
   panels.forEach((panel, at) => {
-    const left = (panel.newCol * (wide + gap)) / inner, right = left + wide / inner, top = 1 - tops[panel.newRow] / total;
-    const bottom = top - panel.high / total;
+    const left = (panel.newCol * (wide + gap)) / inner, right = left + wide / inner;
+    const top = 1 - tops[panel.newRow] / total, bottom = top - panel.high / total;
     Object.assign(panel.x, { domain: [Math.max(0, left), Math.min(1, right)] });
     Object.assign(panel.y, { domain: [Math.max(0, bottom), Math.min(1, top)] });
     const { over, beside } = found[at];
@@ -137,22 +150,21 @@ function byColumn(panels, count) {
 function axisRoom({ x }) {
   if (x.showticklabels === false) return 12;
   const turned = Math.abs(Math.sin(((x.tickangle ?? 0) * Math.PI) / 180));
-  const longest = Math.max(0, ...(x.ticktext ?? []).map((label) => measured(decoded(label.replace(/<[^<>]*>/g, "")), 13)));
+  const longest = Math.max(0, ...(x.ticktext ?? []).map((label) => textWidth(label, 13)));
   const lines = Math.max(1, ...(x.ticktext ?? []).map((label) => rows(label).length));
   return 14 + 14 * lines + (turned > 0.1 ? turned * longest : 0) + (x.title?.text ? 24 : 0);
 }
 
 // Axes show their numbers and titles again where the panel beside or below them that did is elsewhere now.
 function relabel(panels, count, order) {
-  const shared = panels.every(({ y }) => y.matches || panels.some((one) => one.y !== y && one.y.matches));
+  const shared = sharesAxis(panels);
   const first = (panel) => panels.find(({ row }) => row === panel.row) ?? panel;
   const under = (panel) => panels.filter(({ col }) => col === panel.col).at(-1);
+  const as = (axis, own) => ({ showticklabels: axis.showticklabels ?? true, title: own.title?.text ? own.title : axis.title });
   const changes = panels.map((panel) => ({
-    y: count === 1 || panel.newCol === 0 || !shared
-      ? { showticklabels: first(panel).y.showticklabels ?? true, title: panel.y.title?.text ? panel.y.title : first(panel).y.title }
+    y: count === 1 || panel.newCol === 0 || !shared ? as(first(panel).y, panel.y)
       : { showticklabels: false, title: { text: "" } },
-    x: order !== panels ? {} : { showticklabels: under(panel).x.showticklabels ?? true,
-      title: panel.x.title?.text ? panel.x.title : under(panel).x.title },
+    x: order === panels ? as(under(panel).x, panel.x) : {},
   }));
   panels.forEach((panel, at) => {
     Object.assign(panel.x, changes[at].x);
@@ -163,9 +175,10 @@ function relabel(panels, count, order) {
 // Pixels that the longest name along a vertical axis takes, where the drawing makes room for it by itself.
 function labelsRoom(layout, data) {
   const rooms = Object.keys(layout).filter((key) => /^yaxis\d*$/.test(key) && layout[key].automargin).map((key) => {
-    const own = data.filter(({ yaxis = "y" }) => yaxis === key.replace("axis", "")).flatMap(({ y }) => (Array.isArray(y) ? y : []));
+    const traces = data.filter(({ yaxis = "y" }) => yaxis === key.replace("axis", ""));
+    const own = traces.flatMap(({ y }) => (Array.isArray(y) ? y : []));
     const labels = layout[key].ticktext ?? own.filter((value) => typeof value === "string");
-    return Math.max(0, ...labels.flatMap(rows).map((line) => measured(decoded(line.replace(/<[^<>]*>/g, "")), 13) + 24));
+    return Math.max(0, ...labels.flatMap(rows).map((line) => textWidth(line, 13) + 24));
   });
   return Math.max(0, ...rooms);
 }
@@ -186,14 +199,19 @@ function shortLabels(layout, width, whole) {
   return factor;
 }
 
-function axisTitles(layout, panels, inner) {
-  for (const name of Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key))) {
-    const axis = layout[name], [left, right] = axis.domain ?? [0, 1];
-    if (!axis.title?.text) continue;
-    const lines = broken(axis.title.text, Math.max(120, (right - left) * inner), axis.title.font?.size ?? 16);
+// Titles of axes in lines that are no longer than the axis; returns the pixels that the lowest need below.
+function axisTitles(layout, inner, high) {
+  let below = 0;
+  for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key) && layout[key].title?.text)) {
+    const axis = layout[name], [from, to] = axis.domain ?? [0, 1], size = axis.title.font?.size ?? 16;
+    const long = name[0] === "x" ? Math.max(120, (to - from) * inner) : Math.max(90, (to - from) * high + 12);
+    const lines = broken(axis.title.text, long, size);
+    if (lines.length === 1) continue;
     axis.title = { ...axis.title, text: lines.join("<br>") };
-    layout.extraBelow = Math.max(layout.extraBelow ?? 0, 18 * (lines.length - 1));
+    if (name[0] === "x") below = Math.max(below, size * LINE * (lines.length - 1));
+    else axis.automargin = true;
   }
+  return below;
 }
 
 // The layout for a width in pixels.
@@ -204,13 +222,14 @@ function fitted(original, data, width) {
   const { compact, below } = meta.neolens, size = { height: layout.height, t: margin.t, b: margin.b };
   const bar = layout.coloraxis?.colorbar || data.some(({ type, colorbar }) => type === "heatmap" && colorbar) ? 70 : 0;
   const whole = size.height - size.t - size.b, factor = shortLabels(layout, width, whole);
-  const inner = width - Math.max(margin.l, labelsRoom(layout, data)) - margin.r - bar, caption = title.subtitle?.text ?? "";
+  const inner = width - Math.max(margin.l, labelsRoom(layout, data)) - margin.r - bar;
+  const caption = title.subtitle?.text ?? "";
   const large = title.font?.size ?? TITLE, small = title.subtitle?.font?.size ?? CAPTION;
   const named = data.filter(({ name, showlegend }) => name && showlegend !== false);
   const many = named.length > 1 || layout.showlegend || named.some(({ showlegend }) => showlegend);
   let beside = 0;
   if (legend?.yanchor === "top" && many) {
-    beside = named.reduce((sum, { name }) => sum + 56 + measured(decoded(name.replace(/<[^<>]*>/g, "")), 13), 0);
+    beside = named.reduce((sum, { name }) => sum + 56 + textWidth(name, 13), 0);
     if (![title.text, ...rows(caption)].every((line, at) => fits(line, inner - beside, at ? small : large))) {
       Object.assign(legend, { y: 0, yref: "container", yanchor: "bottom", x: 0, xanchor: "left" });
       margin.b += 29;
@@ -239,11 +258,12 @@ function fitted(original, data, width) {
       const { over } = titlesOf(panel, layout.annotations ?? []);
       return over && !fits(over.text, (panel.right - panel.left) * inner + 12, over.font?.size ?? PANEL_TITLE);
     });
-    if (count !== most || tight) high = place(layout, panels, count, inner, size);
+    const crowded = most > 1 && labelGap(panels) > gapOf(panels) * inner;
+    if (count !== most || tight || crowded) high = place(layout, panels, count, inner, size);
   }
-  axisTitles(layout, panels, inner);
-  margin.b += layout.extraBelow ?? 0;
-  delete layout.extraBelow;
+  const deeper = axisTitles(layout, inner, high);
+  Object.assign(meta.neolens, { deeper });
+  margin.b += deeper;
   layout.height = compact && high <= whole && margin.t <= size.t ? size.height : margin.t + high + margin.b;
   return layout;
 }
@@ -270,7 +290,7 @@ async function drawFigure(element, figure, config) {
 async function roomForLegend(element, layout) {
   const legend = element.querySelector(".legend .bg"), { meta, margin } = layout;
   if (!legend || layout.legend?.yanchor !== "bottom" || layout.legend.yref !== "container" || !meta?.neolens) return;
-  const missing = legend.getBBox().height + meta.neolens.below + (layout.extra ?? 0) - margin.b;
+  const missing = legend.getBBox().height + meta.neolens.below + (meta.neolens.deeper ?? 0) - margin.b;
   if (meta.neolens.compact ? missing <= 2 : Math.abs(missing) <= 4) return;
   const height = layout.height + (meta.neolens.compact ? 0 : missing);
   element.style.height = `${height}px`;

@@ -13,6 +13,7 @@ from neolens.figures.score_map import label_layers
 from neolens.figures.style import escape
 
 _NEEDS = {"score": "role layer head", "holds": "role layer head"}
+_LEAST = 0.05  # a map on which no head scores as much is not drawn
 _CELL = 30  # pixels: a layer
 
 
@@ -54,13 +55,13 @@ def roles_by_head(results: Results) -> go.Figure:
     empty = [f"{escape(name)} {escape(role.replace('_', '-'))}" for (name, role), there in asked.items() if not there]
     caption = f"{prompts}. {_held(models)}"
     if empty:
-        caption += f" Not drawn: {', '.join(empty)}, where no head has a score."
+        caption += f" Not drawn: {', '.join(empty)}, where no head scores {_LEAST:g}."
     return style.style(figure, "<b>Roles of the heads</b> (score: share of attention)", caption, inner - 50)
 
 
 def _is_asked(result: xr.Dataset, role: str) -> bool:
-    """Whether some head has a score in the role."""
-    return role in result["role"].values and bool(result["score"].sel(role=role).notnull().any())
+    """Whether some head has a score in the role that can be seen on the map."""
+    return role in result["role"].values and float(result["score"].sel(role=role).max()) >= _LEAST
 
 
 def _map(result: xr.Dataset) -> go.Heatmap:
