@@ -278,7 +278,7 @@ def renamed(result: Any) -> Any:
     if isinstance(result, Variant):
         return replace(result, anatomy=replace(result.anatomy, name=f"{result.name} {HOSTILE}"))
     if isinstance(result, Contrast):
-        return replace(result, first=renamed(result.one), second=renamed(result.other))
+        return replace(result, first=renamed(result.first), second=renamed(result.second))
     if isinstance(result, tuple):
         return tuple([f"{word} {HOSTILE}" for word in its] if isinstance(its, list) else its for its in result)
     return result

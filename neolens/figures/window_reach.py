@@ -198,8 +198,8 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "") 
 
 def _taken_away(result: xr.Dataset) -> xr.DataArray:
     """The share taken away by layer, seed and distance; of every layer at once as layer `_EVERY`."""
-    each = [result["localised"], result["all_local"].expand_dims(layer=[_EVERY])]
-    each = xr.concat([one.reset_coords(drop=True) for one in each], "layer")
+    parts = [result["localised"], result["all_local"].expand_dims(layer=[_EVERY])]
+    each = xr.concat([part.reset_coords(drop=True) for part in parts], "layer")
     carried = result["clean"] - result["corrupted"]
     return ((carried - each).mean("prompt") / carried.mean("prompt")).transpose("layer", "seed", "distance")
 

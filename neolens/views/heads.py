@@ -128,11 +128,11 @@ def _view(
     bos: bool = False,
 ) -> View:
     """The view of a pattern that was checked; `bos`: the first token was added to a text."""
+    if circuitsvis is not None:
+        check_bool(circuitsvis, "circuitsvis")
     opened = 0 if first is None else labels.index(_label_of(first, labels))
     most = LONGEST if circuitsvis else SHORT - 1
     small = len(tokens) <= most and pattern.numel() <= _AT_ONCE
-    if circuitsvis is not None:
-        check_bool(circuitsvis, "circuitsvis")
     if circuitsvis and not small:
         raise ValueError(
             f"circuitsvis does not draw {len(labels)} heads of {len(tokens):,} tokens: pass at most {LONGEST} tokens "

@@ -110,7 +110,7 @@ def test_layers_carry_kind_and_window_and_the_colour_of_the_kind():
 def test_title_names_quantity_and_unit_and_caption_model_ablation_prompts_and_correction():
     data = swept().assign_attrs(model="lab/gpt-neo")
     figure = figures.ablation_heads(effect(data, correction="benjamini_hochberg"))
-    assert figure.layout.title.text == "<b>Ablating each head</b> (effect on the loss, nats a token)"
+    assert figure.layout.title.text == "<b>Ablating each head</b> (effect on the loss, nats per token)"
     assert figure.layout.title.subtitle.text.replace("<br>", " ") == (
         "lab/gpt-neo, mean ablation: mean over 20 prompts. A dot: p below 0.05 adjusted for 5 groups (Benjamini and "
         "Hochberg)."
