@@ -152,7 +152,7 @@ def estimates():
 
 
 MEASURES = {
-    "loss": Measure("loss at the end of training", "nats a token", lambda result: result["loss"].isel(step=-1)),
+    "loss": Measure("loss at the end of training", "nats per token", lambda result: result["loss"].isel(step=-1)),
     "copied": Measure("copies 32 back", "share", lambda result: result["induction"].sel(distance=32).isel(step=-1)),
 }
 
@@ -254,7 +254,7 @@ FIGURES = {
     ),
     "differences_by_measure": Drawn(compared, figures.differences_by_measure),
     "estimates": Drawn(
-        estimates, lambda found: figures.estimates(found, quantity="loss at the end", unit="nats a token")
+        estimates, lambda found: figures.estimates(found, quantity="loss at the end", unit="nats per token")
     ),
 }
 

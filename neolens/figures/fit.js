@@ -1,44 +1,8 @@
 // Lays a figure out for the width that there is. Where its panels would be too narrow side by side, they are drawn one
 // below the other, each under its own title; titles and captions are broken into lines, a legend that does not fit
 // beside the title is drawn below, and the figure is as high as all that needs.
-const drawFigure = (() => {
 const NARROW = 720, PANEL = 280, MAP = 130, COMPACT = 110; // pixels: of a page, and of a panel side by side with others
-const TITLE = 18, CAPTION = 13, PANEL_TITLE = 16, LINE = 1.32; // sizes of fonts where none is given, and of a line
-const ink = document.createElement("canvas").getContext("2d");
-
-function measured(text, size, bold = false) {
-  ink.font = `${bold ? "bold " : ""}${size}px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif`;
-  return ink.measureText(text).width;
-}
-
-const ENTITIES = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'", "&#36;": "$", "&amp;": "&" };
-const decoded = (text) => text.replace(/&(?:lt|gt|quot|#x27|#36|amp);/g, (entity) => ENTITIES[entity]);
-
-// Markup as lines that are at most `width` wide, words whole; a number stays on the line of the word before it.
-function broken(text, width, size) {
-  const lines = [], bound = text.replace(/([^,;:.>]) (?=\d)/g, "$1\u00a0").replace(/(\d) (?=%)/g, "$1\u00a0");
-  let line = "", used = 0, bold = false, gap = "";
-  for (const part of bound.split(/(<[^<>]*>| +)/)) {
-    if (/^ +$/.test(part)) gap = used ? " " : "";
-    else if (/^<\/?b>$/.test(part)) [bold, line, gap] = [part === "<b>", line + (part === "<b>" ? gap : "") + part,
-      part === "<b>" ? "" : gap];
-    else if (part.startsWith("<")) line += part;
-    else if (part) {
-      const wide = measured(decoded(part), size, bold), space = gap ? 0.3 * size : 0;
-      if (used && used + space + wide > width && (gap || line.endsWith("<b>"))) {
-        lines.push(line.replace(/<b>$/, ""));
-        line = (line.endsWith("<b>") ? "<b>" : "") + part;
-        used = wide;
-      } else [line, used] = [line + gap + part, used + space + wide];
-      gap = "";
-    }
-  }
-  return [...lines, line];
-}
-
-const textWidth = (text, size) => measured(decoded(text.replace(/<[^<>]*>/g, "")), size);
-const rows = (text) => (text ? text.split("<br>") : []);
-const fits = (text, width, size) => rows(text).every((line) => broken(line, width, size).length === 1);
+const TITLE = 18, CAPTION = 13, PANEL_TITLE = 16; // sizes of fonts where none is given
 
 // The panels with a trace: their axes, the column and the row that each is in, from the top left on.
 function panelsOf(layout, data) {
@@ -92,52 +56,63 @@ function labelGap(panels) {
 
 // Panels in their new places: `count` side by side, each under its title; returns the height of all.
 function place(layout, panels, count, inner, size) {
-  const most = Math.max(...panels.map(({ col }) => col)) + 1, moved = count !== most;
-  const { margin } = layout, whole = size.height - size.t - size.b, notes = layout.annotations ?? [];
+  const moved = count !== Math.max(...panels.map(({ col }) => col)) + 1, order = byColumn(panels, count);
   const gap = count > 1 ? Math.max(28, labelGap(panels), moved ? 60 : gapOf(panels) * inner) : 0;
-  const wide = (inner - gap * (count - 1)) / count, found = panels.map((panel) => titlesOf(panel, notes));
-  const lone = panels.every(({ row }) => row === 0), order = byColumn(panels, count);
-  panels.forEach((panel, at) => {
-    const { over, beside } = found[at], place = order.indexOf(panel);
-    if (moved) Object.assign(panel, { newCol: place % count, newRow: Math.floor(place / count) });
-    else Object.assign(panel, { newCol: panel.col, newRow: panel.row });
-    const own = over && (moved || near(over.y, panel.top)), added = moved && beside ? `, ${beside.text}` : "";
-    const font = over?.font?.size ?? PANEL_TITLE, across = wide + Math.min(gap, 60) - 12;
-    const lines = own ? rows(over.text + added).flatMap((line) => broken(line, across, font)) : [];
-    Object.assign(panel, { lines, note: own ? over : null, font, high: (panel.top - panel.bottom) * whole });
-  });
-  const last = Math.max(...panels.map(({ newRow }) => newRow)), heights = [], above = [];
-  for (let row = 0; row <= last; row++) {
-    const here = panels.filter(({ newRow }) => newRow === row);
-    heights.push(Math.max(...here.map(({ high }) => high)));
-    above.push(Math.max(0, ...here.map(({ lines, font }) => lines.length * font * LINE + (lines.length ? 8 : 0))));
-  }
-  const titled = panels.map(({ note, font }) => (note ? rows(note.text).length * font * LINE + 8 : 0));
-  const oldTitle = Math.max(0, ...titled);
+  const grid = { moved, order, count, gap, inner, wide: (inner - gap * (count - 1)) / count };
+  const was = titled(layout, panels, grid, size.height - size.t - size.b);
   if (moved) relabel(panels, count, order);
-  const under = heights.map((_, row) => Math.max(...panels.filter((one) => one.newRow === row).map(axisRoom)));
+  const rowsOf = [...new Set(panels.map(({ newRow }) => newRow))].sort((a, b) => a - b);
+  const most = (row, value) => Math.max(0, ...panels.filter(({ newRow }) => newRow === row).map(value));
+  const above = rowsOf.map((row) => most(row, (panel) => titleRoom(panel, panel.lines.length)));
+  const heights = rowsOf.map((row) => most(row, ({ high }) => high)), under = rowsOf.map((row) => most(row, axisRoom));
   const tops = [0];
-  for (let row = 1; row <= last; row++) tops.push(tops[row - 1] + heights[row - 1] + under[row - 1] + above[row]);
-  const total = tops[last] + heights[last], used = new Set(), titles = [];
-  panels.forEach((panel, at) => {
-    const left = (panel.newCol * (wide + gap)) / inner, right = left + wide / inner;
-    const top = 1 - tops[panel.newRow] / total, bottom = top - panel.high / total;
-    Object.assign(panel.x, { domain: [Math.max(0, left), Math.min(1, right)] });
-    Object.assign(panel.y, { domain: [Math.max(0, bottom), Math.min(1, top)] });
-    const { over, beside } = found[at];
-    if (panel.note) {
-      used.add(over);
-      titles.push({ ...over, x: (left + right) / 2, y: top, text: panel.lines.join("<br>"), yanchor: "bottom" });
-    }
-    if (beside) used.add(beside);
-    if (beside && !moved && panel.col === most - 1) titles.push({ ...beside, y: (top + bottom) / 2 });
-  });
-  layout.annotations = [...notes.filter((note) => !used.has(note)), ...titles];
-  margin.t += above[0] - (panels.some(({ row, note }) => note && row === 0) ? oldTitle : 0);
+  for (const row of rowsOf.slice(1)) tops.push(tops[row - 1] + heights[row - 1] + under[row - 1] + above[row]);
+  const total = tops.at(-1) + heights.at(-1);
+  for (const panel of panels) settle(panel, grid, tops[panel.newRow], total);
+  renote(layout, panels, grid);
+  layout.margin.t += above[0] - was;
   if (moved && layout.coloraxis?.colorbar) {
     Object.assign(layout.coloraxis.colorbar, { lenmode: "pixels", len: Math.min(total, 260), y: 1, yanchor: "top" });
   }
   return total;
+}
+
+const titleRoom = ({ font }, lines) => (lines ? lines * font * LINE + 8 : 0);
+
+// Gives each panel its new row and column and its title in lines; returns the room of the titles on top until now.
+function titled(layout, panels, { moved, order, count, gap, wide }, whole) {
+  let was = 0;
+  for (const panel of panels) {
+    const { over, beside } = titlesOf(panel, layout.annotations ?? []), at = order.indexOf(panel);
+    const [newCol, newRow] = moved ? [at % count, Math.floor(at / count)] : [panel.col, panel.row];
+    const own = over && (moved || near(over.y, panel.top)), added = moved && beside ? `, ${beside.text}` : "";
+    const font = over?.font?.size ?? PANEL_TITLE, across = wide + Math.min(gap, 60) - 12;
+    const lines = own ? rows(over.text + added).flatMap((line) => broken(line, across, font)) : [];
+    Object.assign(panel, { newCol, newRow, over, beside, own, font, lines, high: (panel.top - panel.bottom) * whole });
+    if (own && panel.row === 0) was = Math.max(was, titleRoom(panel, rows(over.text).length));
+  }
+  return was;
+}
+
+function settle(panel, { wide, gap, inner }, above, total) {
+  const left = (panel.newCol * (wide + gap)) / inner, top = 1 - above / total, bottom = top - panel.high / total;
+  Object.assign(panel, { newLeft: left, newRight: left + wide / inner, newTop: top, newBottom: bottom });
+  panel.x.domain = [Math.max(0, left), Math.min(1, panel.newRight)];
+  panel.y.domain = [Math.max(0, panel.newBottom), Math.min(1, top)];
+}
+
+// The titles of panels and rows where these are now.
+function renote(layout, panels, { moved }) {
+  const used = new Set(), titles = [], last = Math.max(...panels.map(({ col }) => col));
+  for (const { over, beside, own, lines, col, newLeft, newRight, newTop, newBottom } of panels) {
+    if (own) {
+      used.add(over);
+      titles.push({ ...over, x: (newLeft + newRight) / 2, y: newTop, text: lines.join("<br>"), yanchor: "bottom" });
+    }
+    if (beside) used.add(beside);
+    if (beside && !moved && col === last) titles.push({ ...beside, y: (newTop + newBottom) / 2 });
+  }
+  layout.annotations = [...(layout.annotations ?? []).filter((note) => !used.has(note)), ...titles];
 }
 
 // Panels of which only the lowest of a column has numbers on its axis stay in that order in a single column.
@@ -160,7 +135,8 @@ function relabel(panels, count, order) {
   const shared = sharesAxis(panels);
   const first = (panel) => panels.find(({ row }) => row === panel.row) ?? panel;
   const under = (panel) => panels.filter(({ col }) => col === panel.col).at(-1);
-  const as = (axis, own) => ({ showticklabels: axis.showticklabels ?? true, title: own.title?.text ? own.title : axis.title });
+  const title = (axis, own) => (own.title?.text ? own.title : axis.title);
+  const as = (axis, own) => ({ showticklabels: axis.showticklabels ?? true, title: title(axis, own) });
   const changes = panels.map((panel) => ({
     y: count === 1 || panel.newCol === 0 || !shared ? as(first(panel).y, panel.y)
       : { showticklabels: false, title: { text: "" } },
@@ -214,57 +190,65 @@ function axisTitles(layout, inner, high) {
   return below;
 }
 
+// A legend beside the title goes below the axes where title and caption would run into it; pixels that it takes beside.
+function legendBeside({ title, legend, margin, showlegend }, data, inner) {
+  const named = data.filter((trace) => trace.name && trace.showlegend !== false);
+  const shown = named.length > 1 || showlegend || named.some((trace) => trace.showlegend);
+  if (legend?.yanchor !== "top" || !shown) return 0;
+  const wide = named.reduce((sum, { name }) => sum + 56 + textWidth(name, CAPTION), 0);
+  const [large, small] = sizes(title), caption = rows(title.subtitle?.text);
+  if (fits(title.text, inner - wide, large) && caption.every((line) => fits(line, inner - wide, small))) return wide;
+  Object.assign(legend, { y: 0, yref: "container", yanchor: "bottom", x: 0, xanchor: "left" });
+  margin.b += 29;
+  return 0;
+}
+
+const sizes = (title) => [title.font?.size ?? TITLE, title.subtitle?.font?.size ?? CAPTION];
+
+// Title and caption in lines of a width; the margin above grows with them.
+function breakTitle({ title, margin }, width) {
+  const [large, small] = sizes(title);
+  for (const [text, size] of [[title, large], [title.subtitle ?? {}, small]]) {
+    if (!text.text || fits(text.text, width, size)) continue;
+    const lines = broken(text.text.replaceAll("<br>", " "), width, size);
+    margin.t += size * LINE * (lines.length - rows(text.text).length);
+    text.text = lines.join("<br>");
+  }
+}
+
+// The panels of a layout where they have room; returns the height of all in pixels.
+function arrange(layout, data, inner, size, high) {
+  const panels = panelsOf(layout, data);
+  if (!panels.length) return high;
+  const count = columnsFor(panels, data, inner, layout.width, layout.meta.neolens.compact);
+  const most = Math.max(...panels.map(({ col }) => col)) + 1;
+  const tight = panels.some((panel) => {
+    const { over } = titlesOf(panel, layout.annotations ?? []);
+    return over && !fits(over.text, (panel.right - panel.left) * inner + 12, over.font?.size ?? PANEL_TITLE);
+  });
+  const crowded = most > 1 && labelGap(panels) > gapOf(panels) * inner;
+  return count !== most || tight || crowded ? place(layout, panels, count, inner, size) : high;
+}
+
 // The layout for a width in pixels.
 function fitted(original, data, width) {
   const layout = structuredClone(original), { margin, title, legend, meta } = layout;
   Object.assign(layout, { width, autosize: false, uirevision: "kept" });
   if (!meta?.neolens) return layout;
-  const { compact, below } = meta.neolens, size = { height: layout.height, t: margin.t, b: margin.b };
+  const size = { height: layout.height, t: margin.t, b: margin.b }, whole = size.height - size.t - size.b;
   const bar = layout.coloraxis?.colorbar || data.some(({ type, colorbar }) => type === "heatmap" && colorbar) ? 70 : 0;
-  const whole = size.height - size.t - size.b, factor = shortLabels(layout, width, whole);
+  const factor = shortLabels(layout, width, whole);
   const inner = width - Math.max(margin.l, labelsRoom(layout, data)) - margin.r - bar;
-  const caption = title.subtitle?.text ?? "";
-  const large = title.font?.size ?? TITLE, small = title.subtitle?.font?.size ?? CAPTION;
-  const named = data.filter(({ name, showlegend }) => name && showlegend !== false);
-  const many = named.length > 1 || layout.showlegend || named.some(({ showlegend }) => showlegend);
-  let beside = 0;
-  if (legend?.yanchor === "top" && many) {
-    beside = named.reduce((sum, { name }) => sum + 56 + textWidth(name, 13), 0);
-    if (![title.text, ...rows(caption)].every((line, at) => fits(line, inner - beside, at ? small : large))) {
-      Object.assign(legend, { y: 0, yref: "container", yanchor: "bottom", x: 0, xanchor: "left" });
-      margin.b += 29;
-      beside = 0;
-    }
-  }
+  const beside = legendBeside(layout, data, inner);
   if (width < NARROW) Object.assign(title, { xref: "container", x: 0, pad: { ...title.pad, l: 12 } });
   if (width < NARROW && legend?.yanchor === "bottom") Object.assign(legend, { xref: "container", x: 0.01 });
-  const across = width - (title.xref === "container" ? 28 : margin.l + 24) - beside;
-  if (!rows(title.text).every((line) => broken(line, across, large).length === 1)) {
-    const lines = broken(title.text.replaceAll("<br>", " "), across, large);
-    margin.t += large * LINE * (lines.length - rows(title.text).length);
-    title.text = lines.join("<br>");
-  }
-  if (!fits(caption, across, small)) {
-    const lines = broken(caption.replaceAll("<br>", " "), across, small);
-    margin.t += small * LINE * (lines.length - rows(caption).length);
-    title.subtitle.text = lines.join("<br>");
-  }
-  const panels = panelsOf(layout, data);
-  let high = whole * factor;
-  if (high > whole) size.height += high - whole;
-  if (panels.length) {
-    const count = columnsFor(panels, data, inner, width, compact), most = Math.max(...panels.map(({ col }) => col)) + 1;
-    const tight = panels.some((panel) => {
-      const { over } = titlesOf(panel, layout.annotations ?? []);
-      return over && !fits(over.text, (panel.right - panel.left) * inner + 12, over.font?.size ?? PANEL_TITLE);
-    });
-    const crowded = most > 1 && labelGap(panels) > gapOf(panels) * inner;
-    if (count !== most || tight || crowded) high = place(layout, panels, count, inner, size);
-  }
-  const deeper = axisTitles(layout, inner, high);
+  breakTitle(layout, width - (title.xref === "container" ? 28 : margin.l + 24) - beside);
+  size.height += whole * (factor - 1);
+  const high = arrange(layout, data, inner, size, whole * factor), deeper = axisTitles(layout, inner, high);
   Object.assign(meta.neolens, { deeper });
   margin.b += deeper;
-  layout.height = compact && high <= whole && margin.t <= size.t ? size.height : margin.t + high + margin.b;
+  const same = meta.neolens.compact && high <= whole && margin.t <= size.t;
+  layout.height = same ? size.height : margin.t + high + margin.b;
   return layout;
 }
 
@@ -296,6 +280,3 @@ async function roomForLegend(element, layout) {
   element.style.height = `${height}px`;
   await Plotly.relayout(element, { "margin.b": margin.b + missing, height });
 }
-
-return drawFigure;
-})();

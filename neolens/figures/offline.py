@@ -74,9 +74,8 @@ def scripts(drawings: Iterable[tuple[str, str, str]]) -> str:
         library = libraries.setdefault(script, f"library-{len(libraries) + 1}")
         draws.append(f'["{library}", "{name}", {draw}]')
     packed = [f'<script type="text/plain" id="{name}">{_packed(script)}</script>' for script, name in libraries.items()]
-    code = "\n".join(
-        files("neolens.figures").joinpath(name).read_text(encoding="utf-8").strip() for name in ("fit.js", "draw.js")
-    )
+    fit = f"const drawFigure = (() => {{\n{_asset('lines.js')}\n{_asset('fit.js')}\nreturn drawFigure;\n}})();"
+    code = f"{fit}\n{_asset('draw.js')}"
     calls = ",\n".join(draws)
     return "\n".join([*packed, f"<script>\n{code}\ndrawAll([\n{calls}\n]);\n</script>"])
 
@@ -84,6 +83,10 @@ def scripts(drawings: Iterable[tuple[str, str, str]]) -> str:
 def packed(text: str) -> str:
     """The text compressed, in characters that may stand in any element."""
     return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), compresslevel=9, mtime=0)).decode()
+
+
+def _asset(name: str) -> str:
+    return files("neolens.figures").joinpath(name).read_text(encoding="utf-8").strip()
 
 
 @functools.cache

@@ -324,7 +324,7 @@ ARGUMENTS = {
     ),
     ("attention", "first"): (
         lambda x: views.attention(drawn.load(LOCAL), drawn.repeats()[0], layers=[1], first=x),
-        ["4.0", "0.0", 3, "x", (1, 9)],
+        ["4.0", "0.0", 3, "x"],
     ),
     ("attention", "circuitsvis"): (
         lambda x: views.attention(drawn.load(LOCAL), drawn.repeats()[0], circuitsvis=x),
@@ -395,6 +395,9 @@ ARGUMENTS = {
     ("Figure", "caption"): (lambda x: report.Figure(go.Figure(), x), NO_TEXT),
     ("Folded", "summary"): (lambda x: report.Folded(x, []), NO_TEXT),
     ("Folded", "blocks"): (lambda x: report.Folded("a", x), [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
+    ("Columns", "blocks"): (report.Columns, [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
+    ("Answer", "question"): (lambda x: report.Answer(x, "a"), NO_TEXT),
+    ("Answer", "headline"): (lambda x: report.Answer("a", x), NO_TEXT),
     ("page", "title"): (lambda x: report.page(x, []), NO_TEXT),
     ("page", "blocks"): (lambda x: report.page("a", x), [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
     ("write", "path"): (lambda x: report.write(x, "a"), [None, 3, "", b"a", ".", "a\0", "a" * 300]),
@@ -410,7 +413,14 @@ ARGUMENTS = {
 """Function and argument -> a call with everything else valid, and values that it refuses."""
 
 
-REMEDIES = ("layers are 0 to", "do not fit", "use words of its vocabulary", "with some words", "tokenize with")
+REMEDIES = (
+    "layers are 0 to",
+    "do not fit",
+    "use words of its vocabulary",
+    "no such head in the view",
+    "with some words",
+    "tokenize with",
+)
 
 
 @pytest.mark.parametrize("where", ARGUMENTS, ids=".".join)
