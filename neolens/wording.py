@@ -81,6 +81,16 @@ def two_digits(value: float) -> str:
 
 
 @checked
+def p_value(p: float) -> str:
+    """Two significant digits; what is less than 0.001 is `below 0.001`.
+
+    >>> p_value(0.034), p_value(0.0002), p_value(1.0)
+    ('0.034', 'below 0.001', '1')
+    """
+    return "below 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+@checked
 def interval(low: float, high: float) -> str:
     """`[0.90, 0.96]`; nothing without an interval.
 

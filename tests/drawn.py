@@ -152,7 +152,7 @@ def estimates():
 
 
 MEASURES = {
-    "loss": Measure("loss at the end of training", "nats a token", lambda result: result["loss"].isel(step=-1)),
+    "loss": Measure("loss at the end of training", "nats per token", lambda result: result["loss"].isel(step=-1)),
     "copied": Measure("copies 32 back", "share", lambda result: result["induction"].sel(distance=32).isel(step=-1)),
 }
 
@@ -255,7 +255,7 @@ FIGURES = {
     ),
     "differences_by_measure": Drawn(compared, figures.differences_by_measure),
     "estimates": Drawn(
-        estimates, lambda found: figures.estimates(found, quantity="loss at the end", unit="nats a token")
+        estimates, lambda found: figures.estimates(found, quantity="loss at the end", unit="nats per token")
     ),
 }
 
@@ -279,7 +279,7 @@ def renamed(result: Any) -> Any:
     if isinstance(result, Variant):
         return replace(result, anatomy=replace(result.anatomy, name=f"{result.name} {HOSTILE}"))
     if isinstance(result, Contrast):
-        return replace(result, first=renamed(result.one), second=renamed(result.other))
+        return replace(result, first=renamed(result.first), second=renamed(result.second))
     if isinstance(result, tuple):
         return tuple([f"{word} {HOSTILE}" for word in its] if isinstance(its, list) else its for its in result)
     return result

@@ -104,7 +104,7 @@ def ablate(
     shape = (len(call.groups), len(call.prompts), 1 if call.of_runs else call.read.columns, len(call.metrics))
     ablated, baseline = np.full(shape, np.nan, np.float32), np.full(shape[1:], np.nan, np.float32)
     runs = shape[0] * shape[1]
-    with tqdm(total=runs, desc="ablating", unit="run", disable=not progress, delay=1) as bar:
+    with tqdm(total=runs, desc="ablating", unit="run", disable=None if progress else True, delay=1) as bar:
         if chosen == "replay":
             replayed(network.weights_of(model), call, ablated, baseline, max_memory=max_memory, progress=bar.update)
         else:

@@ -132,7 +132,7 @@ def _hooks(model: Any, every_layer: bool) -> Iterator[Line]:
     others = [layer for layer in range(facts.layers) if layer not in layers]
     model.set_use_attn_result(False)
     plain = pure_logits(weights, tokens)
-    for site in tqdm(sites_of(facts), desc="hooks", unit="site", delay=2, leave=False):
+    for site in tqdm(sites_of(facts), desc="hooks", unit="site", delay=2, leave=False, disable=None):
         try_layer = partial(_trial, model, weights, tokens, plain, site)
         trials = [try_layer(layer) for layer in ([None] if site in ("embed", "pos_embed") else layers)]
         if trials[0].layer is not None and not any(trial.has_effect for trial in trials):

@@ -11,6 +11,7 @@ from neolens.figures.ablation_beside import heads_beside
 from neolens.figures.ablation_by_distance import ablation_by_distance
 from neolens.figures.by_metric import by_metric
 from neolens.figures.causes_and_bands import band_shares, pattern_and_cause
+from neolens.figures.compact import compact
 from neolens.figures.embedding_geometry import embedding_geometry
 from neolens.figures.estimates import estimates
 from neolens.figures.inputs import Results
@@ -51,6 +52,7 @@ __all__ = [
     "ablation_heads",
     "band_shares",
     "by_metric",
+    "compact",
     "data",
     "differences_by_measure",
     "distance_kernels",

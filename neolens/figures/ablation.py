@@ -88,7 +88,8 @@ def ablation_groups(effects: Any, *, metric: str | None = None) -> go.Figure:
             figure.add_trace(_points(effects.isel(group=rows), rows, label, colour))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     points.name_rows(figure, [escape(group) for group in names])
-    figure.update_xaxes(title_text=_effect_on(name), zeroline=False)
+    limits = points.limits([effects[one].values for one in ("effect", "low", "high")], zero=True)
+    figure.update_xaxes(title_text=_effect_on(name), zeroline=False, range=limits)
     title = f"<b>Ablating groups of heads</b> ({_effect_on(name)})"
     beneath = f"{caption(effects)} Lines are 95 % intervals over prompts; filled: {_adjusted_p(effects)}."
     style.style(figure, title, beneath, height=style.CELL * len(names) + 40)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from plotly.subplots import make_subplots
 
 from neolens.ablation.effects import heads_grid
 from neolens.checks import shown
@@ -14,11 +15,11 @@ from neolens.figures import maps, style
 from neolens.figures.ablation import EFFECTS
 from neolens.figures.ablation_labels import caption
 from neolens.figures.inputs import anatomy_of, by_model, check_metric
+from neolens.figures.score_map import label_layers
 from neolens.figures.style import escape
 from neolens.stats import ALPHA
 
 _NUMBERED = 8  # heads a layer up to which there is room for numbers
-_TICKS = 48  # names of heads side by side, at most
 _SHOWN = ["effect", "low", "high", "p_adjusted"]
 
 
@@ -40,59 +41,43 @@ def heads_beside(effects: Mapping[str, xr.Dataset]) -> go.Figure:
     grids = [heads_grid(one)[_SHOWN] for one in effects.values()]
     if any(grid.sizes != grids[0].sizes for grid in grids):
         raise ValueError("the effects are of models of different sizes: draw one model at a time")
-    heads, first = grids[0].sizes["head"], next(iter(effects.values()))
-    metric, beside = check_metric(None, first), _side_by_side(grids)
-    columns = [f"{escape(label)}, head {head}" for label in effects for head in range(heads + 1)][:-1]
-    figure = maps.layer_map(
-        beside,
-        beside["effect"],
-        "head",
-        limit=maps.limit_above_0(None, beside["effect"]),
-        unit=style.unit(metric),
-        colours=style.diverging(metric),
-        customdata=_hovered(beside, columns),
-        meta=["low", "high", "adjusted p", "head"],
-        text=_written(beside, numbers=heads <= _NUMBERED),
-        texttemplate="%{text}",
-        textfont={"size": 9},
-        hovertemplate="%{customdata[3]}, layer %{y}: %{z:.3g}<br>95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}"
-        "<br>adjusted p: %{customdata[2]:.3g}<extra></extra>",
-        xgap=1,
-        ygap=1,
-    )
-    _label(figure, list(effects), heads)
+    first = next(iter(effects.values()))
+    metric, limit = check_metric(None, first), max(maps.largest(grid["effect"]) for grid in grids) or 1.0
+    titles = [f"<b>{escape(name)}</b>" for name in effects]
+    figure = make_subplots(1, len(grids), subplot_titles=titles, shared_yaxes="all", horizontal_spacing=0.03)
+    figure.update_annotations(font_size=13)
+    for col, (name, grid) in enumerate(zip(effects, grids, strict=True), start=1):
+        figure.add_trace(_map(name, grid), row=1, col=col)
+        label_layers(figure, grid, {"row": 1, "col": col}, shown=col == 1)
+    figure.update_yaxes(title_text="layer", col=1)
+    bar = {"title": {"text": style.unit(metric)}, "thickness": 14, "outlinewidth": 0}
+    colours = {"colorscale": style.diverging(metric), "cmin": -limit, "cmax": limit, "colorbar": bar}
+    figure.update_layout(coloraxis=colours)
     title = f"<b>Ablating each head</b> (effect on the {escape(metric.replace('_', ' '))}, {style.unit(metric)})"
     beneath = f"{caption(first)} A dot: p below {ALPHA} adjusted for all heads of a map."
     return style.style(figure, title, beneath, height=style.CELL * grids[0].sizes["layer"] + 40)
 
 
-def _side_by_side(grids: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The grids along `head`, with an empty column between two."""
-    gap = xr.full_like(grids[0].isel(head=[0]), np.nan)
-    parts = [part for grid in grids for part in (gap, grid)][1:]
-    return xr.concat(parts, dim="head", coords="minimal", compat="override", combine_attrs="override")
-
-
-def _written(beside: xr.Dataset, numbers: bool) -> np.ndarray:
-    """What stands in each cell: its effect, if there is room and something to say, and the dot."""
-    effect, p = (beside[name].transpose("layer", "head").values for name in ("effect", "p_adjusted"))
-    told = [f"{value:.2f}" if numbers and abs(value) >= 0.005 else "" for value in effect.ravel().tolist()]
-    dots = ["●" if its < ALPHA else "" for its in p.ravel().tolist()]
-    return np.array([f"{one} {dot}".strip() for one, dot in zip(told, dots)], dtype=object).reshape(effect.shape)
-
-
-def _hovered(beside: xr.Dataset, names: Sequence[str]) -> np.ndarray:
-    """The interval's ends, the adjusted p and the name of every cell."""
-    numbers = [beside[name].transpose("layer", "head").values for name in _SHOWN[1:]]
-    return np.stack([*numbers, np.broadcast_to(np.array(names, dtype=object), numbers[0].shape)], axis=-1)
-
-
-def _label(figure: go.Figure, labels: Sequence[str], heads: int) -> None:
-    """Each condition's name above the middle of its map, and under it the heads, as many as have room."""
-    every = 1 + (len(labels) * (heads + 1) - 2) // _TICKS
-    ticks = {at * (heads + 1) + head: str(head) for at in range(len(labels)) for head in range(0, heads, every)}
-    shown = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "showgrid": False, "zeroline": False}
-    figure.update_xaxes(title_text="head", **shown)
-    above = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4, "showarrow": False}
-    for number, label in enumerate(labels):
-        figure.add_annotation(x=number * (heads + 1) + (heads - 1) / 2, text=f"<b>{escape(label)}</b>", **above)
+def _map(name: str, grid: xr.Dataset) -> go.Heatmap:
+    """The heads under one condition: the effect written on each where there is room, and the dot."""
+    effect, low, high, p = (grid[one].transpose("layer", "head").values for one in _SHOWN)
+    room = grid.sizes["head"] <= _NUMBERED
+    dots = [["●" if its < ALPHA else "" for its in row] for row in p]
+    numbers = [[f"{its:.2f}" if room and abs(its) >= 0.005 else "" for its in row] for row in effect]
+    text = [[f"{one} {dot}".strip() for one, dot in zip(*rows)] for rows in zip(numbers, dots)]
+    return go.Heatmap(
+        x=grid["head"].values,
+        y=grid["layer"].values,
+        z=effect,
+        customdata=np.stack([low, high, p], axis=-1),
+        meta=["low", "high", "adjusted p"],
+        text=text,
+        texttemplate="%{text}",
+        textfont={"size": 9},
+        hovertemplate=f"{escape(name)}, layer %{{y}}, head %{{x}}: %{{z:.3g}}<br>95 %: %{{customdata[0]:.3g}} to "
+        "%{customdata[1]:.3g}<br>adjusted p: %{customdata[2]:.3g}<extra></extra>",
+        hoverongaps=False,
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+    )

@@ -12,12 +12,15 @@ from plotly.subplots import make_subplots
 
 from neolens.checks import Head, check_choice, check_list, shown
 from neolens.figures import legends, style
-from neolens.figures.inputs import HEADS, Results, by_model, check_head_of, checked, holding
+from neolens.figures.inputs import HEADS, Results, by_model, check_head_of, checked, holding, listed
+from neolens.figures.points import names_of_strongest as strongest
 from neolens.figures.style import GREY, escape
 from neolens.figures.variants import SYMBOLS, drawn_as, head_of, networks
 from neolens.position import taken_away
 from neolens.scores import THRESHOLDS
 from neolens.stats import ALPHA
+
+_SCORES = (0.27, 1.03)
 
 
 def pattern_and_cause(results: Results, roles: Sequence[str] = ("previous_token", "induction")) -> go.Figure:
@@ -42,9 +45,9 @@ def pattern_and_cause(results: Results, roles: Sequence[str] = ("previous_token"
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=name, legendgroup=name))
         for column, role in enumerate(roles, start=1):
             figure.add_trace(_causes(name, result, role, line), row=1, col=column)
-    figure.update_xaxes(title_text="score", range=[0.27, 1.03])
-    figure.update_yaxes(title_text="nats a token more than random heads", col=1)
-    title = "<b>Pattern and cause</b> (effect of ablating a head beyond random heads of its layer, nats a token)"
+    figure.update_xaxes(title_text="score", range=_SCORES)
+    figure.update_yaxes(title_text="nats per token more than random heads", col=1)
+    title = "<b>Pattern and cause</b> (effect of ablating a head beyond random heads of its layer, nats per token)"
     caption = (
         f"{networks(models)}. Filled: told apart from random heads (corrected p below 0.05; below 0 it costs less than "
         "they do); hollow: not."
@@ -58,12 +61,16 @@ def _causes(name: str, result: xr.Dataset, role: str, line: dict[str, str]) -> g
     points = result[["more", "more_p_adjusted"]].assign(score=result["score"].sel(role=role, drop=True))
     points = points.where(holds).stack(point=("seed", "layer", "head")).dropna("point", subset=["score"])
     sure = (points["more_p_adjusted"] < ALPHA).values
+    x, y = points["score"].values, points["more"].values
     return go.Scatter(
-        x=points["score"].values,
-        y=points["more"].values,
+        x=x,
+        y=y,
         customdata=_named(points),
         meta=["head"],
-        mode="markers",
+        text=strongest(x, y, [name.split(",")[0] for name in _named(points)], _SCORES[1] - _SCORES[0]),
+        mode="markers+text",
+        textposition="middle left",
+        textfont={"size": 10},
         name=name,
         legendgroup=name,
         showlegend=False,
@@ -103,7 +110,8 @@ def band_shares(results: Results, *, heads: Sequence[Head | str] | None = None) 
     figure.update_yaxes(title_text="share of the score", zeroline=True, zerolinecolor=GREY)
     title = "<b>Bands of previous-token heads</b> (share of the score that goes with a band)"
     drawn = "a previous-token head" if heads is None else "a head"
-    caption = f"{networks(models)}. A point is {drawn}, the band held out of it alone."
+    named = [f"{trace.name} {listed(dict.fromkeys(_names(trace)), most=12)}" for trace in figure.data if len(trace.x)]
+    caption = f"{networks(models)}. A point is {drawn}, the band held out of it alone. Heads: {'; '.join(named)}."
     return legends.below(style.style(figure, title, caption, height=300))
 
 
@@ -131,6 +139,11 @@ def _band_axis(models: Sequence[xr.Dataset]) -> dict[str, Any]:
         return {"title_text": "band, from the fastest", "tickvals": bands, "ticktext": list(map(str, bands))}
     names = [f"{int(band)}<br>{float(length):.3g}" for band, length in zip(widest["band"], widest["wavelength"])]
     return {"title_text": "band, and its wavelength in tokens", "tickvals": bands, "ticktext": names}
+
+
+def _names(trace: go.Scatter) -> list[str]:
+    """The heads of the points of a trace, without their seeds."""
+    return [name.split(",")[0] for name in trace.customdata]
 
 
 def _named(points: xr.Dataset | xr.DataArray) -> list[str]:

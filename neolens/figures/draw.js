@@ -34,9 +34,9 @@ async function drawAll(drawings) {
   for (const drawing of drawings) {
     const element = document.getElementById(drawing[1]);
     if (element.closest("details:not([open])")) shown(element).then(() => drawn(drawing));
-    else await drawn(drawing);
-  }
-  for (const folded of document.querySelectorAll("details")) {
-    folded.addEventListener("toggle", () => dispatchEvent(new Event("resize")));
+    else {
+      await drawn(drawing);
+      await new Promise((resolve) => setTimeout(resolve)); // the page stays alive between two drawings
+    }
   }
 }

@@ -40,7 +40,9 @@ def estimates(found: Mapping[str, Any], *, quantity: str = "estimate", unit: str
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     points.name_rows(figure, [escape(name) for name in found])
     written = f" ({escape(unit)})" if unit else ""
-    figure.update_xaxes(title_text=f"{escape(quantity)}{written}", zeroline=False)
+    drawn = [value for one in found.values() for value in (one.mean, one.low, one.high, *one.values)]
+    limits = points.limits(drawn, zero=True)
+    figure.update_xaxes(title_text=f"{escape(quantity)}{written}", zeroline=False, range=limits)
     title = f"<b>{escape(quantity[:1].upper() + quantity[1:])}</b>{written}"
     style.style(figure, title, _caption(found, adjusted), CELL * len(found) + 40)
     return figure.update_layout(title_xref="container", title_pad_l=20)

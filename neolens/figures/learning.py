@@ -13,7 +13,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from neolens.checks import check_choice, check_list, check_text, check_whole, did_you_mean, shown
-from neolens.figures import style
+from neolens.figures import legends, style
 from neolens.figures.inputs import checked, listed
 from neolens.figures.style import DASHES, POSITION_COLOURS
 
@@ -43,7 +43,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         check_choice(str(position), "position encoding", POSITION_COLOURS)
     checked(curves, "curves", dict.fromkeys(wanted, "model seed step distance"), "neolens.lab.evaluation.curves.curves")
     panels = {"loss": curves["loss"]} | {task: curves[task].sel(distance=distance) for task in wanted}
-    names = ["Loss (nats a token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
+    names = ["Loss (nats per token)", *(f"{task.replace('_', ' ').capitalize()} (accuracy)" for task in wanted)]
     figure = make_subplots(1, len(panels), subplot_titles=[f"<b>{name}</b>" for name in names], horizontal_spacing=0.05)
     for column, values in enumerate(panels.values(), start=1):
         for line in _lines(values, legend=column == 1):
@@ -56,8 +56,7 @@ def learning(curves: xr.Dataset, *, distance: int, tasks: Sequence[str] | None =
         f"Median over {seeds} seed{'s' if seeds > 1 else ''}, band from lowest to highest. Accuracy on fresh prompts "
         f"whose answer stands {distance} tokens back."
     )
-    style.style(figure, "<b>Learning</b> (by training step)", caption, height=300)
-    return figure.update_layout(legend={"y": -0.3, "yref": "paper", "x": 0, "xanchor": "left"}, margin_b=110)
+    return legends.below(style.style(figure, "<b>Learning</b> (by training step)", caption, height=300))
 
 
 def _tasks(tasks: Any, held: list[str]) -> list[str]:

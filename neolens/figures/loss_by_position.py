@@ -63,7 +63,7 @@ def loss_beyond(results: Results) -> go.Figure:
         figure.add_vline(context - 0.5, line={"color": GREY, "dash": "dash", "width": 1}, **place)
     figure.update_xaxes(title_text="position")
     figure.update_yaxes(title_text="loss (nats)", col=1, rangemode="tozero")
-    title = "<b>Beyond the context</b> (loss by position, nats a token)"
+    title = "<b>Beyond the context</b> (loss by position, nats per token)"
     text = "" if any("loss" in result for result in models.values()) else " Periodic random text."
     means = _averaged(spans, " and just past the context")
     caption = f"{networks(models)}.{text}{means} Dashed, upright: the end of the context."
@@ -99,7 +99,7 @@ def loss_without_positions(results: Results) -> go.Figure:
             figure.add_trace(_line(result["ablated"].sel(group=group), escape(group), name, its), **place)
     figure.update_xaxes(title_text="position")
     figure.update_yaxes(title_text="loss (nats)", col=1, rangemode="tozero")
-    title = "<b>Without positions</b> (loss by position, nats a token)"
+    title = "<b>Without positions</b> (loss by position, nats per token)"
     spans = {escape(name): _span(result["baseline"]) for name, result in models.items()}
     caption = f"{networks(models)}. Mean over prompts, of predicting the token after each position.{_averaged(spans)}"
     return legends.below(style.style(legends.once(figure), title, caption, height=260 * places[-1]["row"]))

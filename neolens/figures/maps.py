@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from neolens.checks import check_number
-from neolens.figures.style import KIND_COLOURS, span
+from neolens.figures.style import KIND_COLOURS, escape, span
 
 
 def layer_map(
@@ -42,6 +43,21 @@ def layer_map(
         mark = {"text": "▌", "font": {"color": KIND_COLOURS[str(kind)]}, "showarrow": False}
         figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=2, y=layer, **mark)
     return figure
+
+
+def with_values(
+    results: Mapping[str, tuple[xr.Dataset, xr.DataArray]],
+) -> tuple[dict[str, xr.Dataset], str]:
+    """The results whose values are not all undefined, or all where none is; and a sentence on those left out.
+
+    Args:
+        results: name -> a result and what is drawn of it.
+    """
+    there = {name: result for name, (result, values) in results.items() if bool(values.notnull().any())}
+    empty = [escape(name) for name in results if name not in there]
+    if not there or not empty:
+        return {name: result for name, (result, _) in results.items()}, ""
+    return there, f". Not drawn: {', '.join(empty)}, where no head has a value"
 
 
 def limit_above_0(limit: float | None, values: xr.DataArray) -> float:

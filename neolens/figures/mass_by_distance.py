@@ -21,6 +21,7 @@ from neolens.figures.distances import distance_axis, distance_edges, mark_window
 from neolens.figures.inputs import HEADS, Results, by_model, mean_over_prompts
 from neolens.figures.style import KIND_COLOURS
 
+_THIN = 3  # layers of each kind that have a line of their own
 _DECADES = 7  # drawn below the largest mass
 _MASS = "mean attention probability"
 
@@ -55,7 +56,9 @@ def mass_by_distance(results: Results) -> go.Figure:
     figure.update_yaxes(**_mass_axis(floor, top, beneath))
     figure.update_yaxes(title_text=_MASS, col=1)
     title = "<b>Attention mass by distance</b> (mean attention probability)"
-    caption = f"{style.caption(models)}. Thin lines: single layers; distance on a log(d + 1) axis."
+    many = any(len(layers) > _THIN for result in models.values() for _, layers in style.layers_by_kind(result))
+    which = f"the {_THIN} layers of a kind farthest from its mean" if many else "single layers"
+    caption = f"{style.caption(models)}. Thin lines: {which}; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=320 * places[-1]["row"])
 
 
@@ -85,12 +88,16 @@ def _range(masses: list[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
 
 
 def _lines(mass: xr.DataArray, kind: str, floor: float) -> list[go.Scatter]:
-    """A thin line for each layer, unless there is one only, and then the line of their mean."""
+    """A thin line for each layer, or for those farthest from the mean, unless there is one only; then that of the
+    mean."""
     layers = [int(layer) for layer in mass["layer"].values]
-    thin = [_line(mass.sel(layer=layer), kind, f"layer {layer}, {kind}", floor) for layer in layers]
+    mean = mass.mean("layer", skipna=True)
+    apart = abs(mass - mean).max("bin").fillna(0).values.tolist()
+    farthest = sorted(sorted(range(len(layers)), key=lambda at: -apart[at])[:_THIN])
+    thin = [_line(mass.isel(layer=at), kind, f"layer {layers[at]}, {kind}", floor) for at in farthest]
     for line in thin:
         line.update(line_width=1, opacity=0.35, showlegend=False)
-    whole = _line(mass.mean("layer", skipna=True), kind, f"{kind} layers", floor)
+    whole = _line(mean, kind, f"{kind} layers", floor)
     return [*(thin if len(layers) > 1 else []), whole.update(line_width=3)]
 
 

@@ -61,7 +61,8 @@ def measures_by_variant(variants: Sequence[Variant], measures: Mapping[str, Meas
         place = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
         for one in variants:
             figure.add_traces(_points(one, measure, question), rows=place["row"], cols=place["col"])
-        figure.update_xaxes(title={"text": escape(measure.unit), "font": {"size": 11}}, **place)
+        limits = _limits(variants, measure)
+        figure.update_xaxes(title={"text": escape(measure.unit), "font": {"size": 11}}, range=limits, **place)
     figure.update_yaxes(type="category", autorange="reversed", automargin=True)
     figure.update_annotations(font={"size": 12, "color": INK}, selector={"showarrow": False})
     kinds = ", ".join(f"{escape(one.name)} ({kind(one.anatomy, question)})" for one in variants)
@@ -150,6 +151,13 @@ def _points(one: Variant, measure: Measure, question: str) -> list[go.Scatter]:
     )
     told = {"mode": "markers", "showlegend": False, "meta": ["model", "seed", VALUE, "unit", "low", "high"]}
     return [networks.update(told), mean.update(told)]
+
+
+def _limits(variants: Sequence[Variant], measure: Measure) -> tuple[float, float] | None:
+    """The range of the axis of a measure: networks and intervals, within what the measure can be."""
+    networks = [values.values.ravel() for one in variants if (values := one.values(measure)) is not None]
+    ends = [getattr(one.estimate(measure), end) for one in variants for end in ("low", "high")]
+    return points.limits(np.concatenate([*networks, ends]), bounds=measure.bounds)
 
 
 def _seeds(values: xr.DataArray) -> list[int]:

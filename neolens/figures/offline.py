@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """What the page may load: nothing, even if a library of it had a fault."""
 
-_MODEBAR = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
+_MODEBAR = {"responsive": False, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 
 
 _DOCUMENT = """<!DOCTYPE html>
@@ -58,10 +58,7 @@ def document(title: str, body: str, style: str = "body { margin: 0; background: 
 def drawing(figure: go.Figure) -> tuple[str, str]:
     """A JavaScript function that draws the figure into an element, and the library that it needs."""
     written = str(figure.to_json()).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    draw = (
-        f"element => {{ const figure = {written}; "
-        f"return Plotly.newPlot(element, figure.data, figure.layout, {json.dumps(_MODEBAR)}); }}"
-    )
+    draw = f"element => drawFigure(element, {written}, {json.dumps(_MODEBAR)})"
     return draw, get_plotlyjs()
 
 
@@ -77,7 +74,8 @@ def scripts(drawings: Iterable[tuple[str, str, str]]) -> str:
         library = libraries.setdefault(script, f"library-{len(libraries) + 1}")
         draws.append(f'["{library}", "{name}", {draw}]')
     packed = [f'<script type="text/plain" id="{name}">{_packed(script)}</script>' for script, name in libraries.items()]
-    code = files("neolens.figures").joinpath("draw.js").read_text(encoding="utf-8").strip()
+    fit = f"const drawFigure = (() => {{\n{_asset('lines.js')}\n{_asset('fit.js')}\nreturn drawFigure;\n}})();"
+    code = f"{fit}\n{_asset('draw.js')}"
     calls = ",\n".join(draws)
     return "\n".join([*packed, f"<script>\n{code}\ndrawAll([\n{calls}\n]);\n</script>"])
 
@@ -85,6 +83,10 @@ def scripts(drawings: Iterable[tuple[str, str, str]]) -> str:
 def packed(text: str) -> str:
     """The text compressed, in characters that may stand in any element."""
     return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), compresslevel=9, mtime=0)).decode()
+
+
+def _asset(name: str) -> str:
+    return files("neolens.figures").joinpath(name).read_text(encoding="utf-8").strip()
 
 
 @functools.cache

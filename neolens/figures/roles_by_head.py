@@ -13,6 +13,7 @@ from neolens.figures.score_map import label_layers
 from neolens.figures.style import escape
 
 _NEEDS = {"score": "role layer head", "holds": "role layer head"}
+_LEAST = 0.05  # a map on which no head scores as much is not drawn
 _CELL = 30  # pixels: a layer
 
 
@@ -29,24 +30,38 @@ def roles_by_head(results: Results) -> go.Figure:
     models = by_model(results, _NEEDS, "neolens.roles", ["role", "layer", "head", "attention_kind"])
     roles = list(dict.fromkeys(str(role) for result in models.values() for role in result["role"].values))
     above = [f"{escape(name)}<br>" if len(models) > 1 else "" for name in models]
-    titles = [f"{name}<b>{escape(role.replace('_', '-'))}</b>" for name in above for role in roles]
+    asked = {(name, role): _is_asked(result, role) for name, result in models.items() for role in roles}
+    roles = [role for role in roles if any(asked[name, role] for name in models)] or roles
+    titles = [
+        f"{head}<b>{escape(role.replace('_', '-'))}</b>" if asked[name, role] else ""
+        for name, head in zip(models, above, strict=True)
+        for role in roles
+    ]
     deepest = max(result.sizes["layer"] for result in models.values())
     inner = len(models) * (_CELL * deepest + 110)
     figure = make_subplots(
         len(models), len(roles), subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=110 / inner
     )
     figure.update_annotations(font_size=13)
-    for row, result in enumerate(models.values(), start=1):
+    for row, (name, result) in enumerate(models.items(), start=1):
         for col, role in enumerate(roles, start=1):
-            if role in result["role"].values:
+            if asked[name, role]:
                 figure.add_trace(_map(result.sel(role=role)), row=row, col=col)
             label_layers(figure, result, {"row": row, "col": col}, shown=col == 1)
     figure.update_yaxes(title_text="layer", col=1)
     bar = {"title": {"text": "score"}, "thickness": 14, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": bar})
-    asked = "; ".join(f"{escape(name)}: {_asked(result)}" for name, result in models.items())
-    caption = f"{asked}. {_held(models)}"
+    prompts = "; ".join(f"{escape(name)}: {_asked(result)}" for name, result in models.items())
+    empty = [f"{escape(name)} {escape(role.replace('_', '-'))}" for (name, role), there in asked.items() if not there]
+    caption = f"{prompts}. {_held(models)}"
+    if empty:
+        caption += f" Not drawn: {', '.join(empty)}, where no head scores {_LEAST:g}."
     return style.style(figure, "<b>Roles of the heads</b> (score: share of attention)", caption, inner - 50)
+
+
+def _is_asked(result: xr.Dataset, role: str) -> bool:
+    """Whether some head has a score in the role that can be seen on the map."""
+    return role in result["role"].values and float(result["score"].sel(role=role).max()) >= _LEAST
 
 
 def _map(result: xr.Dataset) -> go.Heatmap:

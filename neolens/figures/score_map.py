@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from neolens.figures import style
+from neolens.figures import maps, style
 from neolens.figures.inputs import Results, by_model, check_score, mean_over_prompts
 from neolens.figures.style import KIND_COLOURS, escape
 
@@ -29,6 +29,7 @@ def heads(results: Results, score: str) -> go.Figure:
     models = by_model(results, source="neolens.attention", coords=["layer", "head", "attention_kind"])
     for name, result in models.items():
         check_score(score, {name: result})
+    models, empty = maps.with_values({name: (result, result[score]) for name, result in models.items()})
     means = [mean_over_prompts(result, score).transpose("layer", "head") for result in models.values()]
     largest = max((float(values.max()) for values in means if values.notnull().any()), default=1.0)
     deepest, rows = max(values.sizes["layer"] for values in means), -(-len(models) // style.PANELS_PER_ROW)
@@ -42,7 +43,7 @@ def heads(results: Results, score: str) -> go.Figure:
     colourbar = {"thickness": 14, "outlinewidth": 0}
     top = 1 if style.meaning(score).share else largest or 1
     figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": top, "colorbar": colourbar})
-    return style.style(figure, style.title(score), style.caption(models), height)
+    return style.style(figure, style.title(score), style.caption(models) + empty, height)
 
 
 def _heatmap(name: str, values: xr.DataArray, labelled: bool, largest: float) -> go.Heatmap:

@@ -14,6 +14,7 @@ from neolens.figures.variants import SYMBOLS, drawn_as, head_of, highest, line_o
 from neolens.scores import THRESHOLDS
 
 _TOEPLITZ = "neolens.position.toeplitz or the study rotary_vs_absolute"
+_SEEDS = 8  # of a model whose lines are drawn
 _WIDTH = 0.7  # of the points of one layer
 _TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # distances
 
@@ -119,24 +120,37 @@ def distance_kernels(results: Results, role: str = "previous_token", *, head: He
     models = holding(results, needs, source=_TOEPLITZ, coords=["layer", "head", "distance"])
     check_text(role, "role", example="induction")
     figure, places = style.panels(models, horizontal_spacing=0.03, vertical_spacing=0.2)
-    heads: list[Head] = []
+    heads: dict[str, list[Head]] = {}
     for (name, result, line), place in zip(drawn_as(models), places, strict=True):
-        for number, seed in enumerate(result["seed"].values):
+        heads[name] = []
+        for number, seed in enumerate(result["seed"].values[:_SEEDS]):
             network = result.sel(seed=seed)
             drawn_with = {"color": line["colour"], "dash": DASHES[number % len(DASHES)]}
             shown = _drawn_head(name, network, role, head)
-            heads.append(shown)
+            heads[name].append(shown)
             figure.add_trace(_kernel(name, network, shown, drawn_with), **place)
     ticks = {"tickvals": [tick + 1 for tick in _TICKS], "ticktext": list(map(str, _TICKS))}
     figure.update_xaxes(type="log", title_text="distance (tokens)", **ticks)
     figure.update_yaxes(title_text="mean score less the largest", col=1)
     whose = f"of the best {escape(role.replace('_', '-'))} head"
     if head is not None or not any("score" in result for result in models.values()):
-        whose = "of a head" if head is None else f"of head {heads[0][0]}.{heads[0][1]}"
+        whose = "of a head" if head is None else "of head {}.{}".format(*next(iter(heads.values()))[0])
+    named = {name: _named(each) for name, each in heads.items()}
+    for name, note in zip(heads, figure.layout.annotations):
+        note.text = f"<b>{name}</b><br>{named[name]}"
+    if len(heads) == 1 and head is None:
+        whose += f": {next(iter(named.values()))}"
     title = f"<b>Distance kernel</b> {whose} (units of the score)"
-    drawn = ", ".join(dict.fromkeys(str(trace.name) for trace in figure.data))
-    caption = f"{networks(models)}. Heads: {drawn}. A line a seed; distance on a log(d + 1) axis."
+    most = max(result.sizes["seed"] for result in models.values())
+    seeds = f"one line per seed{f', the first {_SEEDS} of {most}' if most > _SEEDS else ''}"
+    caption = f"{networks(models)}. Heads in the order of the seeds, {seeds}; distance on a log(d + 1) axis."
     return style.style(figure, title, caption, height=260 * places[-1]["row"])
+
+
+def _named(heads: list[Head]) -> str:
+    """`heads 0.0, 1.3`, each once."""
+    several = list(dict.fromkeys(f"{layer}.{number}" for layer, number in heads))
+    return f"head{'s' if len(several) > 1 else ''} {', '.join(several)}"
 
 
 def _kernel(name: str, network: xr.Dataset, head: Head, line: dict[str, str]) -> go.Scatter:

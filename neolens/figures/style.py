@@ -41,7 +41,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, GREY = "#1f2933", "#616e7c"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 PANELS_PER_ROW = 3
-_ABOVE, _BELOW = 112, 62  # pixels for title and caption, and for the lowest axis
+_ABOVE, _BELOW = 90, 62  # pixels for title and caption, and for the lowest axis
+_TITLED = 22  # more where panels have titles
 _LINE = 17  # of a caption
 CELL = 26  # pixels: a layer of a map, or a row
 _CAPTION_WIDTH, _BESIDE_LEGEND = 120, 84  # characters of a caption, and of one beside a legend
@@ -138,6 +139,8 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
     removed.
     """
     beside = any(trace.name and trace.showlegend is not False for trace in figure.data)
+    titled = any(map(names_panel, figure.layout.annotations))
+    above = _ABOVE + _TITLED * titled
     figure.update_layout(
         template="plotly_white",
         title={
@@ -150,40 +153,32 @@ def style(figure: go.Figure, title: str, caption: str, height: int) -> go.Figure
             **{"x": 1, "xanchor": "right", "yanchor": "top", "yref": "container"},
         },
         font={"family": _FONT, "size": 13, "color": INK},
-        margin={"l": 76, "r": 24, "t": _ABOVE, "b": _BELOW},
-        height=_ABOVE + height + _BELOW,
+        margin={"l": 76, "r": 24, "t": above, "b": _BELOW},
+        height=above + height + _BELOW,
         hoverlabel={"bgcolor": "white"},
+        meta={"neolens": {"below": _BELOW}},
         modebar={"remove": ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
     )
     return caption_over(figure, beside_legend=beside)
 
 
-def small(figure: go.Figure, up: str, across: str, height: int = 320) -> go.Figure:
-    """A styled figure for the first screen of a report: without title and caption, which are those of the page.
-
-    Args:
-        up: the title of the vertical axis.
-        across: the title of the horizontal axes.
-    """
-    below = {"orientation": "h", "x": 0, "xref": "paper", "xanchor": "left", "yref": "container"}
-    below |= {"y": 0, "yanchor": "bottom"}
-    figure.update_yaxes(title_text=up, col=1)
-    figure.for_each_xaxis(lambda axis: axis.title.text and axis.update(title_text=across))
-    return figure.update_layout(title=None, legend=below, height=height, margin={"l": 64, "r": 12, "t": 36, "b": 96})
+def names_panel(note: Any) -> bool:
+    """Whether an annotation is the title over a panel."""
+    return bool(note.text) and note.xref == note.yref == "paper" and note.yanchor == "bottom"
 
 
 def caption_over(figure: go.Figure, *, beside_legend: bool) -> go.Figure:
     """The figure with its caption broken into lines that fit beside a legend, or without one; as high as they need."""
     title, margin = figure.layout.title, figure.layout.margin
-    text = title.subtitle.text.replace("<br>", " ")
-    lines = _lines(text, _BESIDE_LEGEND if beside_legend else _CAPTION_WIDTH)
-    above = _ABOVE + _LINE * max(len(lines) - 1, 0)
+    before = (title.subtitle.text or "").split("<br>")
+    lines = broken(" ".join(before), _BESIDE_LEGEND if beside_legend else _CAPTION_WIDTH)
+    above = margin.t + _LINE * (len(lines) - max(len(before), 1))
     height = figure.layout.height + above - margin.t
     at = {"legend_y": 1 - 26 / height, "title_subtitle_text": "<br>".join(lines)}
     return figure.update_layout(**at, margin_t=above, height=height)
 
 
-def _lines(text: str, width: int) -> list[str]:
+def broken(text: str, width: int) -> list[str]:
     """Lines of about one length where the last would be a short one; none begins with a number or a percent sign."""
     bound = re.sub(r"(?<![,;:.]) (?=\d)|(?<=\d) (?=%)", _BOUND, text)
     lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
@@ -194,16 +189,14 @@ def _lines(text: str, width: int) -> list[str]:
     return [line.replace(_BOUND, " ") for line in lines]
 
 
-def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[go.Scatter]:
+def band(x: Any, low: Any, high: Any, colour: str, group: str, opacity: float = _BAND_OPACITY) -> list[go.Scatter]:
     """From `low`, unseen, up to `high`, filled down to it: what is shaded around the line of a legend group, which
     comes next."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     unseen = {"x": x, "mode": "lines", "legendgroup": group, "line": {"width": 0}} | _SILENT
     return [
         go.Scatter(y=low, meta=LOW, **unseen),
-        go.Scatter(
-            y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{_BAND_OPACITY})", **unseen
-        ),
+        go.Scatter(y=high, meta=HIGH, fill="tonexty", fillcolor=f"rgba({red},{green},{blue},{opacity})", **unseen),
     ]
 
 

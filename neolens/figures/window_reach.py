@@ -6,21 +6,21 @@ between the last that a layer of that window reaches and the first that it does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from plotly.colors import sample_colorscale
+from plotly.colors import sample_colorscale, unlabel_rgb
 from plotly.subplots import make_subplots
 
 from neolens.checks import check_text
 from neolens.checks import shown as printed
-from neolens.figures import legends, style
+from neolens.figures import legends, maps, style
 from neolens.figures.distances import WindowAxis
 from neolens.figures.inputs import by_model
-from neolens.figures.style import CELL, DASHES, INK, TASK_COLOURS, escape
+from neolens.figures.style import CELL, INK, TASK_COLOURS, escape
 from neolens.near_far import of_results
 
 _SOURCE = "at_distances"
@@ -31,6 +31,10 @@ _NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
 }
 _RANKS = ("rank", "rank_all_local")
 _LOWEST = -1.5  # share taken away
+_NOTHING = 0.05  # share: a place at which no share is larger has no map
+_FAINT = 0.09  # opacity of the bands of many lines
+_EVERY = -1  # stands for every layer at once
+_MOST = 7  # layers that can be told apart beside every layer at once
 _APART = 0.14  # tasks at one distance
 
 _TITLES = {"source": "at the source", "source..query": "all between", "query": "at the query"}
@@ -98,15 +102,19 @@ def places_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "the an
     for name, result in models.items():
         if missing := set(_TITLES) - set(result["pos"].values.tolist()):
             raise ValueError(f"{name} without position {min(missing)!r}: expected the result of {_SOURCE}, as returned")
-    titles = [f"<b>{escape(name)}</b>: {_TITLES[place]}" for name in models for place in _TITLES]
+    shares = {name: _shares(one["patched"] - one["corrupted"], one) for name, one in models.items()}
+    places = _moving(shares.values())
+    titles = [f"<b>{escape(name)}</b>: {_TITLES[place]}" for name in models for place in places]
     deepest = max(result.sizes["layer"] for result in models.values())
     gap = 64 / (len(models) * (CELL * deepest + 64))
-    figure = make_subplots(len(models), 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=gap)
+    figure = make_subplots(
+        len(models), len(places), subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=gap
+    )
     figure.update_annotations(font_size=13)
-    for row, result in enumerate(models.values(), start=1):
-        share = _shares(result["patched"] - result["corrupted"], result).transpose("layer", "pos", "distance")
+    for row, (name, result) in enumerate(models.items(), start=1):
+        share = shares[name].transpose("layer", "pos", "distance")
         layers = [f"{layer} {style.span(result, layer)}" for layer in result["layer"].values.tolist()]
-        for col, place in enumerate(_TITLES, start=1):
+        for col, place in enumerate(places, start=1):
             axis = WindowAxis([result])
             figure.add_trace(_map(share.sel(pos=place), axis.x(result), layers), row=row, col=col)
             axis.draw(figure, {"row": row, "col": col}, title=row == len(models), label=False)
@@ -115,8 +123,19 @@ def places_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "the an
     bar = {"title": {"text": "share"}, "thickness": 14, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": "RdBu", "cmin": -1, "cmax": 1, "colorbar": bar})
     caption = "The clean residual stream in the run with another source; mean over prompts, then over seeds."
+    if empty := [_TITLES[place] for place in _TITLES if place not in places]:
+        caption += f" Not drawn: {' and '.join(empty)}, where no share is above {_NOTHING:g} in size."
     title = f"<b>Where {what} stands</b> (share of what the source makes of the logit difference)"
     return style.style(figure, title, caption, len(models) * (CELL * deepest + 64))
+
+
+def _moving(shares: Iterable[xr.DataArray]) -> list[str]:
+    """The places at which the residual stream of some model moves something; all where none does."""
+    several = list(shares)
+    moving = [
+        place for place in _TITLES if any(maps.largest(share.sel(pos=place).values) > _NOTHING for share in several)
+    ]
+    return moving or list(_TITLES)
 
 
 def _map(share: xr.DataArray, x: list[float], layers: list[str]) -> go.Heatmap:
@@ -131,50 +150,68 @@ def _map(share: xr.DataArray, x: list[float], layers: list[str]) -> go.Heatmap:
     )
 
 
-def narrowing_by_distance(results: Mapping[str, xr.Dataset]) -> go.Figure:
+def narrowing_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "") -> go.Figure:
     """The share of what the source makes that is taken away when one layer is held to the window: a panel a model, a
-    colour a layer, a line a seed; in ink, every layer held to it.
+    colour a layer, the mean over seeds with a band from the lowest to the highest; in ink, every layer held to it. Of
+    models with more than seven layers those that take away most somewhere are drawn, and the caption says so.
 
     Args:
         results: model -> what `at_distances` gave for one task.
+        what: the task, for the title.
 
     Raises:
         TypeError, ValueError: no results, or others.
     """
     models = _checked(results)
+    what = escape(check_text(what, "what", empty=True))
     figure, places = style.panels(models, horizontal_spacing=0.04, vertical_spacing=0.2)
     deepest = max(result.sizes["layer"] for result in models.values())
     colours = sample_colorscale("Turbo", np.linspace(0.08, 0.92, deepest).tolist())
-    shown: set[str] = set()
-    lowest = 0.0
-    for result, place in zip(models.values(), places, strict=True):
+    taken = {name: _taken_away(result) for name, result in models.items()}
+    drawn = _strongest(taken.values())
+    for (name, result), place in zip(models.items(), places, strict=True):
         axis = WindowAxis([result])
-        lines = {f"layer {layer}": result["localised"].sel(layer=layer) for layer in result["layer"].values.tolist()}
-        drawn = [(name, values, colours[number]) for number, (name, values) in enumerate(lines.items())]
-        for name, values, colour in [*drawn, ("every layer", result["all_local"], INK)]:
-            if bool(values.isnull().all()):
-                continue
-            carried = result["clean"] - result["corrupted"]
-            taken = ((carried - values).mean("prompt") / carried.mean("prompt")).transpose("seed", "distance")
-            lowest = min(lowest, float(taken.min()))
-            figure.add_traces(
-                _lines(axis.x(result), taken, name, colour, name not in shown), rows=place["row"], cols=place["col"]
-            )
-            shown.add(name)
+        lines = [layer for layer in taken[name]["layer"].values.tolist() if layer in [*drawn, _EVERY]]
+        for layer in lines:
+            share, label = taken[name].sel(layer=layer), "every layer" if layer == _EVERY else f"layer {layer}"
+            if bool(share.notnull().any()):
+                look = {"colour": INK if layer == _EVERY else colours[layer], "rank": 1 + layer % (deepest + 1)}
+                figure.add_traces(_with_band(axis.x(result), share, label, look), rows=place["row"], cols=place["col"])
         axis.draw(figure, place, label=place == places[0])
     figure.update_yaxes(title_text="share taken away", col=1)
     short = of_results(list(models.values())).short
-    title = f"<b>What a layer takes away when it is restricted to {short}</b> (share)"
+    title = f"<b>What a layer takes away when it is restricted to {short}</b> ({what and f'{what}, '}share)"
     caption = (
-        f"{', '.join(map(escape, models))}: share of what the source makes of the logit difference. "
-        f"A colour a layer, restricted to {short} by itself; ink: every layer at once. Solid, dotted, dashed: the "
-        "seeds in order. Below 0, the network does better so."
+        f"{', '.join(map(escape, models))}: share of what the source makes of the logit difference. A colour a layer, "
+        f"restricted to {short} by itself; ink: every layer at once. Means over seeds, bands from the lowest to the "
+        "highest. Below 0, the network does better so."
     )
+    if len(drawn) < deepest:
+        caption += f" Drawn: the {len(drawn)} of {deepest} layers that take away most at some distance."
+    lowest = min(float(one.min()) for one in taken.values())
     if lowest < _LOWEST:  # of a network that hardly answers: one line would flatten all the others
         figure.update_yaxes(range=[_LOWEST - 0.1, 1.3])
         caption += f" Cut off at {_LOWEST:g}; the lowest is {lowest:.1f}."
-    style.style(figure, title, caption, 260 * places[-1]["row"])
+    style.style(legends.once(figure), title, caption, 260 * places[-1]["row"])
     return legends.below(figure)
+
+
+def _taken_away(result: xr.Dataset) -> xr.DataArray:
+    """The share taken away by layer, seed and distance; of every layer at once as layer `_EVERY`."""
+    parts = [result["localised"], result["all_local"].expand_dims(layer=[_EVERY])]
+    each = xr.concat([part.reset_coords(drop=True) for part in parts], "layer")
+    carried = result["clean"] - result["corrupted"]
+    return ((carried - each).mean("prompt") / carried.mean("prompt")).transpose("layer", "seed", "distance")
+
+
+def _strongest(taken: Iterable[xr.DataArray]) -> list[int]:
+    """The layers, ascending, that take away most of some model at some distance: as many as can be told apart."""
+    most: dict[int, float] = {}
+    for share in taken:
+        for layer in share["layer"].values.tolist():
+            if layer != _EVERY:
+                most[layer] = max(most.get(layer, 0.0), maps.largest(share.sel(layer=layer).mean("seed").values))
+    return sorted(sorted(most, key=lambda layer: -most[layer])[:_MOST])
 
 
 def _every(results: Mapping[str, Mapping[str, xr.Dataset]]) -> list[xr.Dataset]:
@@ -209,24 +246,27 @@ def _with_intervals(
     )
 
 
-def _lines(x: list[float], by_seed: xr.DataArray, name: str, colour: str, shown: bool) -> list[go.Scatter]:
-    """A line for each seed, told apart by its dash."""
-    return [
-        go.Scatter(
-            x=x,
-            y=by_seed.isel(seed=number).values,
-            mode="lines+markers",
-            line={"color": colour, "width": 1.8, "dash": DASHES[number % len(DASHES)]},
-            marker={"size": 4},
-            name=name,
-            legendgroup=name,
-            showlegend=shown and number == 0,
-            customdata=[seed] * len(x),
-            meta=["seed"],
-            hovertemplate=f"{name}, seed {seed}: %{{y:.3f}}<extra></extra>",
-        )
-        for number, seed in enumerate(by_seed["seed"].values.tolist())
-    ]
+def _with_band(x: list[float], by_seed: xr.DataArray, name: str, look: Mapping[str, Any]) -> list[go.Scatter]:
+    """The mean over seeds, and a band from the lowest to the highest where there are several."""
+    mean, low, high = by_seed.mean("seed").values, by_seed.min("seed").values, by_seed.max("seed").values
+    line = go.Scatter(
+        x=x,
+        y=mean,
+        mode="lines+markers",
+        line={"color": look["colour"], "width": 1.8},
+        marker={"size": 4},
+        name=name,
+        legendgroup=name,
+        legendrank=look["rank"],
+        hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
+    )
+    ends = style.band(x, low, high, _hex(look["colour"]), name, _FAINT) if by_seed.sizes["seed"] > 1 else []
+    return [*ends, line]
+
+
+def _hex(colour: str) -> str:
+    """A colour as #rrggbb, also where it is written rgb(r, g, b)."""
+    return colour if colour.startswith("#") else "#" + "".join(f"{round(part):02x}" for part in unlabel_rgb(colour))
 
 
 def _shares(moved: xr.DataArray, result: xr.Dataset) -> xr.DataArray:

@@ -87,7 +87,7 @@ def patch(
     shape = (len(pairs), len(sweep.layers), len(sweep.heads or (0,)), sweep.columns, len(sweep.metrics))
     patched = np.full(shape, np.nan, dtype=np.float32)
     baselines = {run: np.full((len(pairs), len(sweep.metrics)), np.nan, np.float32) for run in ("clean", "corrupted")}
-    with tqdm(total=sweep.cells, desc=site, unit="cell", disable=not progress, mininterval=0.5) as bar:
+    with tqdm(total=sweep.cells, desc=site, unit="cell", disable=None if progress else True, mininterval=0.5) as bar:
         if chosen == "replay":
             if verify:
                 _verify(model, pairs)

@@ -54,7 +54,7 @@ def ablate_positions(model: Any, tokens: Prompts, treatments: Any = None, *, pro
         with what_if(model, positions=one):
             validated(prompts, model.anatomy)
     baseline, ablated = losses(model, prompts), []
-    for one in tqdm(named.values(), desc="positions", unit="treatment", disable=not progress, delay=1):
+    for one in tqdm(named.values(), desc="positions", unit="treatment", disable=None if progress else True, delay=1):
         with what_if(model, positions=one):
             ablated.append(losses(model, prompts))
     variables = {"ablated": (("group", "prompt", "pos"), np.stack(ablated)), "baseline": (("prompt", "pos"), baseline)}

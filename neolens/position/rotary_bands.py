@@ -67,7 +67,7 @@ def bands(model: Any, tokens: Prompts, which: Any = None, *, progress: bool = Tr
     names = ["previous_token"]
     if all(repeat_length(prompt) is not None for prompt in prompts):
         names.append("induction")
-    with tqdm(total=1 + len(chosen), desc="bands", unit="band", disable=not progress, delay=1) as bar:
+    with tqdm(total=1 + len(chosen), desc="bands", unit="band", disable=None if progress else True, delay=1) as bar:
         found = _held(weights, prompts, chosen, names)
         found |= {name: value.values for name, value in _scores(model, prompts, names)}
         found["loss"] = losses(model, prompts)

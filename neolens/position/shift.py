@@ -74,7 +74,9 @@ def shift(model: Any, tokens: Prompts, by: Any = None, *, exact: bool = True, pr
     shifts = _asked(by, prompts, facts)
     found: dict[str, list] = {name: [] for name in (*_VARIABLES, "spread", "logits_exact", "rounding")}
     double = cast(weights, torch.float64) if exact else None
-    with tqdm(total=len(prompts) * len(shifts), desc="shifts", unit="run", disable=not progress, delay=1) as bar:
+    with tqdm(
+        total=len(prompts) * len(shifts), desc="shifts", unit="run", disable=None if progress else True, delay=1
+    ) as bar:
         for prompt in prompts:
             for name, value in _of_prompt(weights, double, prompt.to(weights.embedding.device), shifts, bar).items():
                 found[name].append(value)

@@ -7,7 +7,6 @@ figure leaves an empty element behind, into which the page draws it.
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,9 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from neolens.checks import check_choice, check_list, check_text, shown
-from neolens.report import data
+from neolens.report import data, numbers
+from neolens.report.numbers import Cell
 from neolens.views import View
-
-Cell = str | int | float | None
 
 _NUMBER, _SHORT = re.compile(r"[-+]?\d"), 40
 """How a number with what belongs to it, such as an interval, begins, and up to how many characters it is kept on one
@@ -112,7 +110,7 @@ class Table:
         object.__setattr__(self, "rows", rows)
 
     def html(self, name: str) -> str:
-        columns = [_column([row[i] for row in self.rows]) for i in range(len(self.header))]
+        columns = [numbers.column(name, [row[i] for row in self.rows]) for i, name in enumerate(self.header)]
         classes = [' class="number"' if numeric else "" for numeric, _ in columns]
         head = "".join(f"<th{c}>{html.escape(cell)}</th>" for cell, c in zip(self.header, classes, strict=True))
         cells = zip(*(texts for _, texts in columns), strict=True)
@@ -263,28 +261,3 @@ def _plain(cell: Any, row: str) -> Cell:
     except OverflowError:
         raise ValueError(f"{row} holds {shown(cell)}: expected numbers that a float can hold, or text") from None
     return int(cell) if isinstance(cell, Integral) else number
-
-
-def _column(cells: Sequence[Cell]) -> tuple[bool, list[str]]:
-    """Whether the column holds numbers only, and its cells as text, all fractions with as many digits."""
-    numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
-    fractions = [abs(cell) for cell in numbers if isinstance(cell, float) and math.isfinite(cell)]
-    top = max(fractions, default=0.0)
-    digits = 3 if top < 10 else 2 if top < 100 else 1 if top < 1000 else 0
-    numeric = bool(numbers) and len(numbers) == sum(cell is not None for cell in cells)
-    return numeric, [_written(cell, digits) for cell in cells]
-
-
-def _written(cell: Cell, digits: int) -> str:
-    """A cell as text: 0 only where it is exact, what `digits` would round to 0 in powers of ten."""
-    if cell is None:
-        return ""
-    if isinstance(cell, str | bool):
-        return str(cell)
-    if math.isnan(cell):
-        return ""
-    if isinstance(cell, Integral) or math.isinf(cell):
-        return f"{cell:,}"
-    if cell == 0:
-        return "0"
-    return f"{cell:,.{digits}f}" if abs(cell) >= 0.5 * 10.0**-digits else f"{cell:.1e}"

@@ -29,11 +29,13 @@ def page(title: str, blocks: Iterable[Block]) -> str:
     """
     check_text(title, "title", empty=True)
     blocks = checked_blocks(blocks)
+    content = "\n".join(block.html(name) for name, block in named(blocks))
+    drawings = [(name, figure.drawing) for name, figure in figures(blocks)]
     body = _BODY.format(
         title=html.escape(title),
         contents=_contents(named(blocks)),
-        body="\n".join(block.html(name) for name, block in named(blocks)),
-        scripts=_scripts([(name, figure.drawing) for name, figure in figures(blocks)]),
+        body=content,
+        scripts=_scripts(drawings, tables='<div class="table">' in content),
     )
     return offline.document(title, body, _asset("page.css")).decode("utf-8")
 
@@ -67,14 +69,13 @@ def _contents(named: Sequence[tuple[str, Block]]) -> str:
     return f'<nav aria-label="Contents"><ol>{"".join(links)}</ol></nav>' if len(links) > 2 else ""
 
 
-def _scripts(drawings: Sequence[tuple[str, go.Figure | View]]) -> str:
-    """What draws every figure and offers its numbers."""
-    if not drawings:
-        return ""
+def _scripts(drawings: Sequence[tuple[str, go.Figure | View]], *, tables: bool) -> str:
+    """What draws every figure and offers its numbers, and fits tables to the page."""
     drawn = [
         (name, *((its.draw, its.script) if isinstance(its, View) else offline.drawing(its))) for name, its in drawings
     ]
-    return f"{offline.scripts(drawn)}\n<script>\n{_asset('page.js')}\n</script>"
+    page = f"<script>\n{_asset('page.js')}\n</script>"
+    return "\n".join([page] * (tables or bool(drawn)) + [offline.scripts(drawn)] * bool(drawn))
 
 
 def _asset(name: str) -> str:

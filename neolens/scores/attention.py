@@ -147,7 +147,9 @@ def _collected(asked: _Asked, run: _Pass, device: torch.device | str) -> tuple[d
     shape = (len(prompts), facts.layers, facts.heads)
     values = {name: np.full(shape, np.nan) for name in asked.scores}
     mass = np.full((*shape, len(asked.distances)), np.nan)
-    with tqdm(total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2, leave=False) as bar:
+    with tqdm(
+        total=len(prompts) * facts.layers, unit="layer", desc=facts.name, delay=2, leave=False, disable=None
+    ) as bar:
         for group in _groups(prompts):
             batch = torch.stack([prompts[index] for index in group]).to(device)
             found, found_mass = _measured(asked, batch, repeat_length(prompts[group[0]]), run, bar)

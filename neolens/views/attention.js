@@ -60,11 +60,12 @@ function tell(state, cell) {
   state.output.textContent = cell ? told(state.head, state.tokens, cell) : "";
   drawOver(state);
   if (!cell) return;
-  const { region, output } = state;
+  const { region, output } = state, scale = state.over.getBoundingClientRect().width / WIDTH;
   const x = LEFT + ((cell.key + 1 - region.k0) / (region.k1 - region.k0)) * SIDE + 12;
   const y = TOP + ((cell.query + 1 - region.q0) / (region.q1 - region.q0)) * SIDE + 12;
-  output.style.left = `${x + output.offsetWidth > WIDTH ? Math.max(0, x - output.offsetWidth - 24) : x}px`;
-  output.style.top = `${y + output.offsetHeight > HEIGHT ? y - output.offsetHeight - 24 : y}px`;
+  const [left, top, wide, high] = [x * scale, y * scale, output.offsetWidth, output.offsetHeight];
+  output.style.left = `${left + wide > WIDTH * scale ? Math.max(0, left - wide - 24) : left}px`;
+  output.style.top = `${top + high > HEIGHT * scale ? top - high - 24 : top}px`;
 }
 
 function pointed(state, event) {
@@ -171,7 +172,7 @@ function selector(state) {
   const legend = element("legend", { textContent: `${state.heads.length} heads: click, or arrow keys` });
   const field = element("fieldset", {}, legend);
   state.small = state.heads.map((head, at) => {
-    const input = element("input", { type: "radio", name, checked: at === 0 }), picture = canvas(SMALL, SMALL);
+    const input = element("input", { type: "radio", name, checked: at === state.first }), picture = canvas(SMALL, SMALL);
     input.onchange = () => {
       state.head = head;
       tell(state, null);
@@ -225,10 +226,10 @@ function controls(state) {
   return [element("div", { className: "neolens-row" }, state.title, choice, zoom), state.bar];
 }
 
-window.neolensAttention = async (target, { tokens, heads, precision }) => {
-  const state = { tokens, exponent: SCALES[0][1], cell: null, drag: null };
+window.neolensAttention = async (target, { tokens, heads, first, precision }) => {
+  const state = { tokens, first, exponent: SCALES[0][1], cell: null, drag: null };
   state.heads = await Promise.all(heads.map((head) => unpacked(head, tokens.length)));
-  state.head = state.heads[0];
+  state.head = state.heads[first];
   state.base = canvas(WIDTH, HEIGHT);
   state.over = canvas(WIDTH, HEIGHT);
   Object.assign(state.over, { tabIndex: 0, role: "img" });

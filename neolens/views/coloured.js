@@ -18,9 +18,9 @@
   const written = (value, unit) => (value === null ? "not defined" : `${value}${unit && ` ${unit}`}`);
 
   function colour(state) {
-    const { low, high, values } = state.choice;
-    const below = state.signed.slice(0, Math.ceil(state.signed.length / 2)); // from the colour below 0 to that of 0
-    const stops = low >= 0 ? state.unsigned : high > 0 ? state.signed : below;
+    const { low, high, values, worse } = state.choice, signed = worse ? [...state.signed].reverse() : state.signed;
+    const below = signed.slice(0, Math.ceil(signed.length / 2)); // from the colour below 0 to that of 0
+    const stops = low >= 0 ? (worse ? state.worse : state.unsigned) : high > 0 ? signed : below;
     state.spans.forEach((span, at) => {
       const nothing = values[at] === null;
       span.classList.toggle("neolens-nothing", nothing);

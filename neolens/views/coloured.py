@@ -14,6 +14,7 @@ import pandas as pd
 from plotly.colors import diverging, sequential
 
 from neolens.checks import check_number, check_text
+from neolens.figures.style import RISING_IS_WORSE
 from neolens.views.values import Values, read
 from neolens.views.view import View, asset
 from neolens.views.words import named, script_json, tokenizer_or_none, visible
@@ -34,7 +35,7 @@ def tokens(
     """The tokens of one prompt, each in the colour of its value.
 
     Colours go from 0 to the largest value; where some are below 0 they diverge, from minus to plus the largest by size;
-    where none is above, such as log probabilities, they go from the lowest to 0.
+    where none is above, such as log probabilities, they go from the lowest to 0. A loss that rises is red.
     Several values a token share one scale, each metric has its own. NaN is not coloured. The value, to four digits, is
     told on hover. `table` of the view has the columns pos, token, and one for each choice.
 
@@ -68,7 +69,9 @@ def tokens(
         )
     printed = [visible(word) for word in given.words]
     data = {"tokens": printed, "positions": given.positions, "choices": _choices(given, limit)}
-    scales = {"signed": list(diverging.RdBu), "unsigned": list(sequential.Blues)}
+    scales = {
+        "signed": list(diverging.RdBu), "unsigned": list(sequential.Blues), "worse": list(sequential.Reds)
+    }  # fmt: skip
     body = f"<style>{asset('views.css')}</style><p>{named(given.title)}{len(given.words):,} tokens:</p>"
     draw = f"element => neolensColoured(element, {script_json(data | scales)})"
     return View(body, draw, asset("coloured.js"), table=partial(_table, given))
@@ -87,7 +90,8 @@ def _choices(given: Values, limit: float | None) -> list[dict[str, Any]]:
         end = limit or max(-low, high) or 1.0
         shown = [float(f"{value:.4g}") if value == value else None for value in row.tolist()]
         limits = {"low": -end if low < 0 else 0.0, "high": end if high > 0 or low == 0 else 0.0}
-        chosen.append({"name": given.names[at], "unit": given.units[at], **limits, "values": shown})
+        worse = given.metrics[at] in RISING_IS_WORSE
+        chosen.append({"name": given.names[at], "unit": given.units[at], **limits, "worse": worse, "values": shown})
     return chosen
 
 

@@ -21,12 +21,15 @@ from neolens.views.words import script_json, visible
 _SMALL = 0.01
 
 
-def drawn(tokens: Sequence[str], pattern: Float[Tensor, "head query_pos key_pos"], labels: Sequence[str]) -> str:
+def drawn(
+    tokens: Sequence[str], pattern: Float[Tensor, "head query_pos key_pos"], labels: Sequence[str], first: int = 0
+) -> str:
     """The JavaScript function that draws the heads; it is `neolensAttention` of attention.js."""
     heads = [_head(head.numpy(), label) for head, label in zip(pattern.detach().float().cpu(), labels, strict=True)]
     data = {
         "tokens": [visible(token) for token in tokens],
         "heads": [head for head, _ in heads],
+        "first": first,
         "precision": _in_words(max(error for _, error in heads)),
     }
     return f"element => neolensAttention(element, {script_json(data)})"

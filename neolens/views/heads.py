@@ -1,7 +1,7 @@
 """Attention patterns to look at, every head named with its kind: `1.3 local 256`.
 
-What circuitsvis can draw at once it draws; what is longer, or holds more heads, becomes a compact picture. Both are
-views of the same pattern, refused in the same words where it is no pattern or too much for one view.
+A few tokens are drawn by circuitsvis, 40 or more, or many heads, as a compact picture. Both are views of the same
+pattern, refused in the same words where it is no pattern or too much for one view.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neolens.checks import check_indices, check_layers, check_text, shown
+from neolens.checks import Head, check_bool, check_head, check_indices, check_layers, check_text, shown
 from neolens.network import measurement
+from neolens.prompts.bos import bos_token
 from neolens.views import circuits_vis, compact
 from neolens.views.labels import window
 from neolens.views.packing import cells
 from neolens.views.view import View, asset
 from neolens.views.words import check_words, named, numbered, prompt_tokens, token_strings
 
-SHORT = 128
-"""Tokens up to which circuitsvis draws."""
+SHORT = 40
+"""Tokens from which on patterns are drawn as the compact picture."""
+LONGEST = 128
+"""Tokens up to which circuitsvis draws at all."""
 MAX_CELLS = 6_500_000
 """Attention values that one view may hold: 12 heads of 1,024 tokens, about 6.5 MB of HTML; a local head has fewer."""
 
-_AT_ONCE = 20 * SHORT**2  # what a browser draws with circuitsvis without a wait
+_AT_ONCE = 20 * LONGEST**2  # what a browser draws with circuitsvis without a wait
 _ABOVE_1 = 1e-3  # by which a pattern of low precision may pass it
 
 
@@ -40,11 +43,17 @@ def attention(
     *,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    first: Head | str | None = None,
+    circuitsvis: bool | None = None,
 ) -> View:
-    """The attention patterns of the chosen layers and heads (all, unless told) on one prompt.
+    """The attention patterns of the chosen layers and heads (by default all) on one prompt.
 
-    BOS is put before a text, not before tokens. Up to 128 tokens and 20 heads are drawn by circuitsvis, more as a
-    compact picture: a byte a value, largest error 0.0078, exactly 0 only what is 0.
+    BOS is put before a text, and the view says so, but not before tokens. Fewer than 40 tokens are drawn by
+    circuitsvis, more as a compact picture: one byte per value, largest error 0.0078, exactly 0 only what is 0.
+
+    Args:
+        first: the head that the view opens with, by default the first.
+        circuitsvis: True draws up to 128 tokens with circuitsvis, False none.
 
     Raises:
         TypeError, ValueError: a layer or head that does not exist, no prompt, a text without a tokenizer, or more than
@@ -61,7 +70,10 @@ def attention(
     _refuse_too_large(len(tokens), labels)
     found = head_patterns(model, tokens, dict.fromkeys(layers, heads))
     pattern = torch.cat([found[layer].cpu() for layer in layers])
-    return attention_view(token_strings(model, tokens), pattern, labels, title=facts.name)
+    bos = isinstance(text_or_tokens, str) and bos_token(model.tokenizer) is not None
+    opened = None if first is None else _label_of(check_head(first, facts.layers, facts.heads, facts.name), labels)
+    words = token_strings(model, tokens)
+    return _view(words, pattern, labels, title=facts.name, first=opened, circuitsvis=circuitsvis, bos=bos)
 
 
 def attention_view(
@@ -69,11 +81,18 @@ def attention_view(
     pattern: Float[Tensor | np.ndarray, "head query_pos key_pos"],
     labels: Sequence[str],
     title: str = "",
+    *,
+    first: str | None = None,
+    circuitsvis: bool | None = None,
 ) -> View:
     """The view of given patterns. A label such as `1.3 local 16` names each head.
 
     A head has the colour that the kind in its label has in the figures. The `table` of the view has a row for each
     head, query and key that is no later: head, query_pos, query, key_pos, key, attention.
+
+    Args:
+        first: the label, or its first word such as `1.3`, of the head that the view opens with.
+        circuitsvis: True draws up to 128 tokens with circuitsvis, False none; by default fewer than 40.
 
     Raises:
         TypeError: tokens or labels that are not strings, or a pattern that is not numbers.
@@ -95,14 +114,50 @@ def attention_view(
         )
     _refuse_too_large(len(tokens), labels)
     _refuse_no_attention(pattern, labels)
+    return _view(tokens, pattern, labels, title=title, first=first, circuitsvis=circuitsvis)
+
+
+def _view(
+    tokens: list[str],
+    pattern: Tensor,
+    labels: list[str],
+    *,
+    title: str,
+    first: str | None,
+    circuitsvis: Any,
+    bos: bool = False,
+) -> View:
+    """The view of a pattern that was checked; `bos`: the first token was added to a text."""
+    if circuitsvis is not None:
+        check_bool(circuitsvis, "circuitsvis")
+    opened = 0 if first is None else labels.index(_label_of(first, labels))
+    most = LONGEST if circuitsvis else SHORT - 1
+    small = len(tokens) <= most and pattern.numel() <= _AT_ONCE
+    if circuitsvis and not small:
+        raise ValueError(
+            f"circuitsvis does not draw {len(labels)} heads of {len(tokens):,} tokens: pass at most {LONGEST} tokens "
+            f"and {_AT_ONCE // len(tokens) ** 2} heads, or leave out circuitsvis=True"
+        )
     head = f"<style>{asset('views.css')}</style><p>{named(title)}{len(tokens):,} tokens; "
     head += "rows are queries (destination), columns keys (source)"
+    head += "; BOS was added before the text, as token 0" if bos else ""
     table = partial(_table, tokens, pattern, labels)
-    if len(tokens) <= SHORT and pattern.numel() <= _AT_ONCE:
-        body, draw = f"{head}:</p>{numbered(tokens)}", circuits_vis.drawn(tokens, pattern, labels)
+    if small and circuitsvis is not False:
+        order = [opened, *(at for at in range(len(labels)) if at != opened)]
+        drawn = circuits_vis.drawn(tokens, pattern[order], [labels[at] for at in order])
+        body, draw = f"{head}:</p>{numbered(tokens)}", drawn
         return View(body, draw, circuits_vis.bundled_script(), table=table)
     body = f"{head}.</p><details><summary>The tokens</summary>{numbered(tokens)}</details>"
-    return View(body, compact.drawn(tokens, pattern, labels), compact.script(), table=table)
+    return View(body, compact.drawn(tokens, pattern, labels, opened), compact.script(), table=table)
+
+
+def _label_of(head: Any, labels: Sequence[str]) -> str:
+    """The label of a head, which is the label itself, its first word, or (layer, head)."""
+    name = ".".join(map(str, head)) if isinstance(head, tuple) else check_text(head, "first", example=repr(labels[0]))
+    for label in labels:
+        if name in (label, *label.split()[:1]):
+            return label
+    raise ValueError(f"first {shown(name)}: no such head in the view, which has {', '.join(labels[:8])}")
 
 
 def _numbers(pattern: Any) -> Tensor:

@@ -248,6 +248,11 @@ ARGUMENTS = {
         lambda x: figures.ablation_by_distance(of("ablation_by_distance"), window=x),
         [0, *(bad for bad in NO_WHOLE if bad != 10**30)],
     ),
+    ("compact", "figure"): (figures.compact, [None, 3, "x", {}, []]),
+    ("compact", "height"): (
+        lambda x: figures.compact(go.Figure(), x),
+        [0, 159, *(bad for bad in NO_WHOLE if bad != 10**30)],
+    ),
     ("heads_beside", "effects"): (figures.heads_beside, [effects, None, 3, [], {}, {"a": None}, {3: None}]),
     ("distance_kernels", "role"): (
         lambda x: figures.distance_kernels(of("distance_kernels of roles"), x),
@@ -317,6 +322,14 @@ ARGUMENTS = {
         [None, 3, "", "   ", "xyzzy plugh", b"the", [], [1, 2], torch.zeros(0, dtype=torch.long), torch.zeros(3),
          torch.tensor([10**6]), torch.tensor([-1]), drawn.repeats(), torch.tensor(3), {}, NAN, "the \ud800"],
     ),
+    ("attention", "first"): (
+        lambda x: views.attention(drawn.load(LOCAL), drawn.repeats()[0], layers=[1], first=x),
+        ["4.0", "0.0", 3, "x"],
+    ),
+    ("attention", "circuitsvis"): (
+        lambda x: views.attention(drawn.load(LOCAL), drawn.repeats()[0], circuitsvis=x),
+        NO_FLAG[1:],
+    ),
     ("attention", "model"): (lambda x: views.attention(x, torch.tensor([1])), [None, 3, "lab/gpt2", {}]),
     ("attention_view", "tokens"): (
         lambda x: views.attention_view(x, torch.ones(1, 1, 1), ["0.0"]),
@@ -333,6 +346,14 @@ ARGUMENTS = {
         [None, 3, "0", [3], [None], [], {}, ["a", "b"]],
     ),
     ("attention_view", "title"): (lambda x: views.attention_view(["a"], torch.ones(1, 1, 1), ["0.0"], x), NO_TEXT),
+    ("attention_view", "first"): (
+        lambda x: views.attention_view(["a"], torch.ones(1, 1, 1), ["0.0 global"], first=x),
+        [3, "0.1", "global", ["0.0"]],
+    ),
+    ("attention_view", "circuitsvis"): (
+        lambda x: views.attention_view(["a"], torch.ones(1, 1, 1), ["0.0"], circuitsvis=x),
+        NO_FLAG[1:],
+    ),
     ("tokens", "values"): (
         lambda x: views.tokens(x, ["a", "b"]),
         [None, 3, "ab", ["a", "b"], [[1.0], [1.0, 2.0]], {}, torch.zeros(2, dtype=torch.complex64), [math.inf, 1.0],
@@ -374,6 +395,9 @@ ARGUMENTS = {
     ("Figure", "caption"): (lambda x: report.Figure(go.Figure(), x), NO_TEXT),
     ("Folded", "summary"): (lambda x: report.Folded(x, []), NO_TEXT),
     ("Folded", "blocks"): (lambda x: report.Folded("a", x), [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
+    ("Columns", "blocks"): (report.Columns, [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
+    ("Answer", "question"): (lambda x: report.Answer(x, "a"), NO_TEXT),
+    ("Answer", "headline"): (lambda x: report.Answer("a", x), NO_TEXT),
     ("page", "title"): (lambda x: report.page(x, []), NO_TEXT),
     ("page", "blocks"): (lambda x: report.page("a", x), [None, 3, "x", ["x"], {}, [None], report.Code("a")]),
     ("write", "path"): (lambda x: report.write(x, "a"), [None, 3, "", b"a", ".", "a\0", "a" * 300]),
@@ -389,7 +413,14 @@ ARGUMENTS = {
 """Function and argument -> a call with everything else valid, and values that it refuses."""
 
 
-REMEDIES = ("layers are 0 to", "do not fit", "use words of its vocabulary", "with some words", "tokenize with")
+REMEDIES = (
+    "layers are 0 to",
+    "do not fit",
+    "use words of its vocabulary",
+    "no such head in the view",
+    "with some words",
+    "tokenize with",
+)
 
 
 @pytest.mark.parametrize("where", ARGUMENTS, ids=".".join)

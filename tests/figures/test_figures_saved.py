@@ -135,12 +135,12 @@ REFUSED = {
     "many pixels": (
         {"width": 1e9, "scale": 2},
         ValueError,
-        "a picture of 2,000,000,000 x 748 pixels: expected 1 to 16,384 a side; at a scale of 2 a width up to 8,192 wo",
+        "a picture of 2,000,000,000 x 704 pixels: expected 1 to 16,384 a side; at a scale of 2 a width up to 8,192 wo",
     ),
     "one pixel too wide": (
         {"path": "a.svg", "width": 16385},
         ValueError,
-        "a picture of 16,385 x 374 pixels: expected 1 to 16,384 a side; at a scale of 1 a width up to 16,384 would fit",
+        "a picture of 16,385 x 352 pixels: expected 1 to 16,384 a side; at a scale of 1 a width up to 16,384 would fit",
     ),
     "a large scale": (
         {"scale": 1e9},
@@ -152,7 +152,7 @@ REFUSED = {
         ValueError,
         "a picture of 1,000 x 20,000 pixels: .* a figure up to 16,384 high, or a PNG at a smaller scale would fit",
     ),
-    "less than a pixel": ({"width": 0.2}, ValueError, "a picture of 0 x 748 pixels: expected 1 to 16,384 a side"),
+    "less than a pixel": ({"width": 0.2}, ValueError, "a picture of 0 x 704 pixels: expected 1 to 16,384 a side"),
 }
 
 

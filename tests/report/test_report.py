@@ -108,9 +108,13 @@ def test_headings_are_listed_with_links_that_lead_to_them():
 TABLES = {
     "fractions of a column have as many digits": ([12.3456, 3.2, None], ["12.35", "3.20", ""]),
     "whole numbers keep their digits": ([124439808, 7, 0], ["124,439,808", "7", "0"]),
-    "only an exact 0 is 0": ([0.0, 1e-7, 0.25], ["0", "1.0e-07", "0.250"]),
-    "no value is blank": ([float("nan"), 1.5, None], ["", "1.500", ""]),
-    "negative numbers": ([-0.25, -1e-9, 2.0], ["-0.250", "-1.0e-09", "2.000"]),
+    "only an exact 0 is 0": ([0.0, 1e-7, 0.25], ["0", "below 0.01", "0.25"]),
+    "no value is blank": ([float("nan"), 1.5, None], ["", "1.50", ""]),
+    "negative numbers": ([-0.25, -1e-9, 2.0], ["-0.25", "above -0.01", "2.00"]),
+    "three digits where two tell nothing apart": ([0.2512, 0.2533], ["0.251", "0.253"]),
+    "small ones too": ([0.0021, 0.0043], ["0.002", "0.004"]),
+    "two digits where they do": ([0.2512, 0.3], ["0.25", "0.30"]),
+    "large numbers": ([1234.5, 0.25], ["1,234", "0.25"]),
     "mixed columns": (["global", 16, True], ["global", "16", "True"]),
 }
 
@@ -119,6 +123,15 @@ TABLES = {
 def test_numbers_in_a_table_are_written_to_be_compared(column, written):
     table = report.Table(["", "value"], [[str(i), cell] for i, cell in enumerate(column)])
     assert [row[1] for row in cells(table)] == written
+
+
+@pytest.mark.parametrize("header", ["p", "corrected p", "p (Holm)"])
+def test_p_values_have_two_significant_digits_or_are_below_0_001(header):
+    column = [0.034, 0.0002, 0.5, 1.0, 0.0, float("nan")]
+    table = report.Table(["", header], [[str(i), cell] for i, cell in enumerate(column)])
+    assert [row[1] for row in cells(table)] == ["0.034", "below 0.001", "0.5", "1", "below 0.001", ""]
+    other = report.Table(["", "loss up"], [["a", 0.034], ["b", 0.5]])
+    assert [row[1] for row in cells(other)] == ["0.03", "0.50"]
 
 
 def test_a_row_of_another_length_than_the_header_is_refused():

@@ -439,12 +439,13 @@ def test_tables_hold_the_strongest_heads_and_each_kind_beside_its_controls():
 def test_maps_side_by_side_hold_each_heads_effect_on_one_scale():
     found = planted(MIXED, EFFECTS)
     figure = heads_beside({"Beyond": found.heads["beyond"], "Inside": found.heads["inside"]})
-    cells = figure.data[0]
-    np.testing.assert_allclose(cells.z, [[0, 2, np.nan, 0, 0], [0, 0, np.nan, 0.5, 0]], atol=1e-12)
-    assert cells.text.tolist() == [["", "2.00 ●", "", "", ""], ["", "", "", "0.50 ●", ""]]
-    assert cells.zmax == pytest.approx(2) == -cells.zmin
-    assert cells.customdata[1][3][3] == "Inside, head 0"
-    assert figure.layout.xaxis.ticktext == ("0", "1", "0", "1")
+    beyond, inside = figure.data
+    np.testing.assert_allclose(beyond.z, [[0, 2], [0, 0]], atol=1e-12)
+    np.testing.assert_allclose(inside.z, [[0, 0], [0.5, 0]], atol=1e-12)
+    assert [cells.text for cells in (beyond, inside)] == [(["", "2.00 ●"], ["", ""]), (["", ""], ["0.50 ●", ""])]
+    scale = figure.layout.coloraxis
+    assert (scale.cmax, scale.cmin) == (pytest.approx(2), pytest.approx(-2))
+    assert (scale.colorscale[0][1], scale.colorscale[-1][1]) == ("rgb(5,48,97)", "rgb(103,0,31)")  # more loss is red
     assert {"<b>Beyond</b>", "<b>Inside</b>"} <= {note.text for note in figure.layout.annotations}
 
 

@@ -11,6 +11,7 @@ from circuitsvis.attention import attention_heads
 from hypothesis import given
 from hypothesis import strategies as st
 
+import neolens
 from benchmarks.common import alternating, median_ratio
 from neolens import views
 from neolens.figures import GLOBAL_COLOUR, LOCAL_COLOUR, offline
@@ -134,18 +135,52 @@ def test_a_compact_picture_is_built_in_half_of_the_time_of_circuitsviss_at_most(
 
 
 PICTURES = {
-    "short": (128, 20, "CircuitsVis"),
-    "long": (129, 1, "neolensAttention"),
-    "short with many heads": (128, 21, "neolensAttention"),
+    "short": (39, 20, None, "CircuitsVis"),
+    "long": (40, 1, None, "neolensAttention"),
+    "short with many heads": (39, 216, None, "neolensAttention"),
+    "long, by circuitsvis": (128, 20, True, "CircuitsVis"),
+    "short, not by circuitsvis": (3, 1, False, "neolensAttention"),
 }
 
 
-@pytest.mark.parametrize(("length", "heads", "by"), PICTURES.values(), ids=PICTURES)
-def test_circuitsvis_draws_what_it_can_draw_at_once_and_a_compact_picture_the_rest(length, heads, by):
+@pytest.mark.parametrize(("length", "heads", "asked", "by"), PICTURES.values(), ids=PICTURES)
+def test_circuitsvis_draws_a_few_tokens_or_what_it_can_on_request_and_a_compact_picture_the_rest(
+    length, heads, asked, by
+):
     labels = [f"0.{head} global" for head in range(heads)]
-    view = views.attention_view(words(length), random_pattern(heads, length), labels)
+    view = views.attention_view(words(length), random_pattern(heads, length), labels, circuitsvis=asked)
     assert by in view.draw
     assert by in view.script
+
+
+@pytest.mark.parametrize(("length", "heads"), [(129, 1), (128, 21)])
+def test_what_circuitsvis_does_not_draw_is_refused_with_what_it_would(length, heads):
+    labels = [f"0.{head} global" for head in range(heads)]
+    with pytest.raises(ValueError, match="at most 128 tokens and 19 heads|at most 128 tokens and 20 heads"):
+        views.attention_view(words(length), random_pattern(heads, length), labels, circuitsvis=True)
+
+
+@pytest.mark.parametrize("first", ["0.1 global", "0.1"])
+def test_a_view_opens_with_the_head_that_is_asked_for(first):
+    labels, pattern = ["0.0 global", "0.1 global", "0.2 global"], random_pattern(3, 50)
+    data = drawn(views.attention_view(words(50), pattern, labels, first=first))
+    assert data["first"] == 1
+    assert [head["label"] for head in data["heads"]] == labels
+    assert drawn(views.attention_view(words(50), pattern, labels))["first"] == 0
+    short = views.attention_view(words(5), random_pattern(3, 5), labels, first=first).draw
+    assert '"attentionHeadNames":["0.1 global","0.0 global","0.2 global"]' in short
+
+
+def test_a_view_of_a_model_says_whether_bos_was_added_and_opens_with_a_head():
+    model = neolens.load("lab/gpt2")
+    text = views.attention(model, "the the the", layers=[1], first="1.2")
+    assert "BOS was added before the text, as token 0" in text.body
+    assert text.draw.index('"1.2 global"') < text.draw.index('"1.0 global"')
+    tokens = views.attention(model, model.to_tokens("the the the", prepend_bos=True), layers=[1], first=(1, 2))
+    assert "BOS" not in tokens.body
+    assert tokens.draw == text.draw
+    with pytest.raises(ValueError, match=r"first '0\.0': no such head in the view, which has 1\.0 global"):
+        views.attention(model, "the the the", layers=[1], first="0.0")
 
 
 @pytest.mark.parametrize("length", [3, 130], ids=["short", "long"])

@@ -81,9 +81,9 @@ def test_each_metric_has_its_own_scale_and_its_unit():
         "b logit_difference",
     ]
     assert limits(view) == [(0.0, 4.0), (-2.0, 2.0)] * 2
-    assert [choice["unit"] for choice in drawn(view)["choices"]] == ["nats a token", "logits"] * 2
+    assert [choice["unit"] for choice in drawn(view)["choices"]] == ["nats per token", "logits"] * 2
     assert [choice["unit"] for choice in drawn(views.tokens(values, unit="bits"))["choices"]] == ["bits"] * 4
-    assert drawn(views.tokens(values.sel(metric="loss", group="a")))["choices"][0]["unit"] == "nats a token"
+    assert drawn(views.tokens(values.sel(metric="loss", group="a")))["choices"][0]["unit"] == "nats per token"
 
 
 def test_heads_are_named_with_their_kind_as_in_attention_views():
@@ -155,7 +155,7 @@ def test_a_model_reads_a_text_with_bos_before_it_and_names_tokens(lab):
 def test_the_loss_of_an_ablation_is_shown_at_every_token_but_the_last(bridges):
     model, tokens = bridges["gpt-neo"], tiny.tokens(batch=2)
     lost = neolens.ablate(model, tokens, neolens.by_kind(model), progress=False, how="zero")
-    view = views.tokens(lost["baseline"].isel(prompt=0), tokens[0], unit="nats a token")
+    view = views.tokens(lost["baseline"].isel(prompt=0), tokens[0], unit="nats per token")
     logits = model(tokens[:1])[0, :-1].log_softmax(-1)
     truth = -logits.gather(-1, tokens[0, 1:, None])[:, 0]
     *shown, last = drawn(view)["choices"][0]["values"]

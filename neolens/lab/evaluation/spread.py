@@ -52,7 +52,9 @@ def spread(
                 "give a lab model or a folder that `neolens lab train` wrote"
             )
     done = run_tasks(_reached, [(member, prompts, seed) for member in networks], processes)
-    reached = dict(tqdm(done, "networks", len(networks), leave=False, unit="network", disable=not progress))
+    reached = dict(
+        tqdm(done, "networks", len(networks), leave=False, unit="network", disable=None if progress else True)
+    )
     return {name: _of_seeds([reached[member] for member in members]) for name, members in groups.items()}
 
 

@@ -219,7 +219,7 @@ def steps(
     """Train to the end of the recipe, telling after each step, in `state` too, how many are done."""
     seed, began, before = state.terms["seed"], time.perf_counter(), state.seconds
     name = model_name(state.terms)
-    with tqdm(total=recipe.steps, initial=state.step, desc=name, unit="step", position=line) as bar:
+    with tqdm(total=recipe.steps, initial=state.step, desc=name, unit="step", position=line, disable=None) as bar:
         while state.step < recipe.steps:
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * learning_rate(recipe, state.step)

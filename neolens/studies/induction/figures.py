@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from neolens.figures import legends, style
 from neolens.figures.inputs import Results, by_model, check_defined
+from neolens.figures.points import names_of_strongest as strongest
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
 from neolens.near_far import of_results
 from neolens.stats import ALPHA
@@ -31,6 +32,16 @@ SOURCE, COORDS = (
     ("n", "distance", "seed", "layer", "attention_kind", "window"),
 )
 _TITLE = 84  # pixels above a figure without a caption
+_KINDS = ("global", "local")
+_ORDER = (
+    *(name.format(kind) for kind in _KINDS for name in ("best head of a {} layer", "head of a {} layer")),
+    "copied (share of predictions)",
+    *(f"{kind} layer, {where} the window" for kind in _KINDS for where in ("inside", "beyond")),
+    "all induction heads at once",
+    *(f"head of a {kind} layer, alone" for kind in _KINDS),
+    "as many random heads",
+)
+"""Names in legends."""
 _WIDTH = 0.5  # of the points at one n
 
 
@@ -59,7 +70,7 @@ def induction_by_length(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="score, or share", col=1)
     caption = f"{_networks(models)}. A point is a head, first layers left; bands from the lowest seed to the highest."
     title = "<b>Induction score by repeat length</b> (mean attention probability)"
-    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(legends.once(figure, _ORDER), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
 
@@ -123,7 +134,7 @@ def induction_causes(results: Results) -> go.Figure:
     title = (
         "<b>Pattern and cause</b> (effect of ablating a head less that of heads without the pattern, nats per token)"
     )
-    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(legends.once(figure, _ORDER), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
 
@@ -150,7 +161,7 @@ def copying_without(results: Results) -> go.Figure:
     figure.update_yaxes(title_text="nats per token", col=1)
     caption = f"{_networks(models)}. A point is a head that has the pattern, ablated alone."
     title = "<b>Copying without induction heads</b> (added to the loss of the second copy, nats per token)"
-    style.style(legends.once(figure), title, caption, 250 * places[-1]["row"])
+    style.style(legends.once(figure, _ORDER), title, caption, 250 * places[-1]["row"])
     return legends.below(figure)
 
 
@@ -196,12 +207,17 @@ def _points(heads: xr.DataArray, model: str, kind: str, what: str = "head of a {
 
 def _scatter(points: xr.Dataset, model: str, name: str, kind: str, symbol: str) -> go.Scatter:
     marks = [symbol if p < ALPHA else f"{symbol}-open" for p in points["p_adjusted"].values]
+    x, y, heads = points["score"].values, points["more"].values, points["point"].values
+    names = [f"{layer}.{head}" * (symbol == "circle") for _, layer, head in heads]  # the other mark is close by
     return go.Scatter(
-        x=points["score"].values,
-        y=points["more"].values,
-        customdata=[f"{layer}.{head}, seed {seed}" for seed, layer, head in points["point"].values],
+        x=x,
+        y=y,
+        customdata=[f"{layer}.{head}, seed {seed}" for seed, layer, head in heads],
         meta=["head"],
-        mode="markers",
+        text=strongest(x, y, names, 1.03 - PATTERN_SCORE, most=3),
+        textposition="middle left",
+        textfont={"size": 10},
+        mode="markers+text",
         marker={"color": KIND_COLOURS[kind], "symbol": marks, "size": 9, "opacity": 0.8},
         name=name,
         legendgroup=name,

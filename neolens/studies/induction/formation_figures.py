@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.figures import legends, style
+from neolens.figures import legends, points, style
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, TASK_COLOURS, escape
 from neolens.studies.induction.figures import SOURCE
@@ -59,7 +59,7 @@ def formation_by_step(results: Results) -> go.Figure:
         figure.update_xaxes(tickvals=list(range(len(steps))), ticktext=steps, tickangle=-60, showgrid=False, col=col)
     figure.update_xaxes(title_text="training step", row=2 * len(lengths))
     below = [np.asarray(trace.y, float) for at in range(len(lengths), 2 * len(lengths)) for trace in _row(figure, at)]
-    lowest, highest = np.nanmin(np.concatenate([[0, CAUSE], *below])), np.nanmax(np.concatenate([[0, CAUSE], *below]))
+    limits = points.limits(np.concatenate([[CAUSE], *below]), zero=True)
     for number in range(1, len(lengths) + 1):
         for level in (PATTERN_SCORE, COPIES):
             figure.add_hline(level, line=_THRESHOLD, row=number, col="all")
@@ -69,7 +69,7 @@ def formation_by_step(results: Results) -> go.Figure:
             title={"text": "nats per token more", "font": {"size": 11}}, row=number + len(lengths), col=1
         )
         figure.add_hline(CAUSE, line=_THRESHOLD, row=number + len(lengths), col="all")
-        figure.update_yaxes(range=[lowest - 0.3, highest + 0.3], zeroline=True, row=number + len(lengths))
+        figure.update_yaxes(range=limits, zeroline=True, row=number + len(lengths))
     caption = (
         f"{', '.join(map(escape, models))}: one network each; n is the repeat length. Thin dashed lines: what has to "
         "be passed. Below: what ablating all heads that have the pattern adds, less what as many random heads do."

@@ -16,7 +16,6 @@ from typing import Any
 import xarray as xr
 
 from neolens import figures, report, views
-from neolens.figures import style
 from neolens.near_far import of_anatomies
 from neolens.studies import inputs
 from neolens.studies.local_vs_global import findings as attention_findings
@@ -120,7 +119,7 @@ def first_figure(scores: Mapping[str, xr.Dataset]) -> report.Figure | None:
     drawn = {name: scores[name] for name in chosen if name is not None}
     if not drawn:
         return None
-    drawing = style.small(figures.mass_by_distance(drawn), "mean attention probability", "tokens back")
+    drawing = figures.compact(figures.mass_by_distance(drawn))
     return report.Figure(drawing, FIRST)
 
 

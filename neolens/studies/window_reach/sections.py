@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from neolens import figures, report
-from neolens.figures import style
 from neolens.near_far import NearFar, of_anatomies
 from neolens.studies.study import Measured, Summary
 from neolens.studies.window_reach import own_prompts
@@ -67,7 +66,7 @@ def first_figure(found: Mapping[str, Carriers]) -> report.Figure | None:
     if not found:
         return None
     first = min(found.values(), key=lambda one: "local" not in one.kinds)
-    drawing = style.small(figures.recall_by_distance({first.name: first.results}), "share of prompts", "tokens back")
+    drawing = figures.compact(figures.recall_by_distance({first.name: first.results}))
     caption = f"{first.name}: share of prompts in which the answer is the likeliest token, by its distance; mean over "
     caption += f"seeds, 95 % intervals over prompts. Dotted: every layer restricted to {first.near_far.short}."
     return report.Figure(drawing, caption)
