@@ -135,8 +135,8 @@ class Induction:
 
     def values(self, measure: str, n: int) -> xr.DataArray | None:
         """A measure of `MEASURES`, by seed and prompt."""
-        found = MEASURES[check_choice(measure, "measure", tuple(MEASURES))].of(self.result)
-        return None if found is None else found.sel(distance=self._distance(n), drop=True)
+        values = MEASURES[check_choice(measure, "measure", tuple(MEASURES))].of(self.result)
+        return None if values is None else values.sel(distance=self._distance(n), drop=True)
 
     def has_role(self, n: int) -> xr.DataArray:
         """By seed, layer and head, whether a head has the induction pattern."""
@@ -158,11 +158,9 @@ class Induction:
         values = self.values(measure, n)
         if values is None:
             return None
-        found = estimate_all({measure: values})[measure]
-        low, high = (
-            float(np.clip(end, *MEASURES[measure].within)) for end in (found.estimate.low, found.estimate.high)
-        )
-        return replace(found, estimate=replace(found.estimate, low=low, high=high))
+        mean = estimate_all({measure: values})[measure]
+        low, high = (float(np.clip(end, *MEASURES[measure].within)) for end in (mean.estimate.low, mean.estimate.high))
+        return replace(mean, estimate=replace(mean.estimate, low=low, high=high))
 
     @property
     def joined(self) -> xr.Dataset:
@@ -231,16 +229,16 @@ def estimate_all(
     several = {key: one for key, one in values.items() if one.sizes.get("seed", 1) > 1}
     estimates = {key: seeds.mean_ci(one.mean("prompt")) for key, one in several.items()}
     adjusted = seeds.adjust_p_values({str(number): one for number, one in enumerate(estimates.values())})
-    found = {
+    all_means = {
         key: CorrectedEstimate(one, "seeds", p)
         for (key, one), p in zip(estimates.items(), adjusted.values(), strict=True)
     }
     single = {
-        key: one.squeeze("seed") if "seed" in one.dims else one for key, one in values.items() if key not in found
+        key: one.squeeze("seed") if "seed" in one.dims else one for key, one in values.items() if key not in all_means
     }
-    found |= {key: CorrectedEstimate(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
-    found |= _over_prompts({key: one.values.astype(float) for key, one in single.items() if bool(one.notnull().all())})
-    return {key: found[key] for key in values}
+    all_means |= {key: CorrectedEstimate(Estimate(np.nan, np.nan, np.nan, 0), "prompts") for key in single}
+    all_means |= _over_prompts({key: one.values.astype(float) for key, one in single.items() if one.notnull().all()})
+    return {key: all_means[key] for key in values}
 
 
 def _check_values(values: Mapping[Any, xr.DataArray], untested: Mapping[Any, Verdict]) -> None:
@@ -263,7 +261,7 @@ def _over_prompts(values: Mapping[Key, np.ndarray]) -> dict[Key, CorrectedEstima
         return {}
     rows = np.stack(list(values.values()))
     tests = paired_tests(rows)
-    numbers = [its.tolist() for its in (tests.mean, tests.low, tests.high, tests.p, tests.p_adjusted)]
+    numbers = [values.tolist() for values in (tests.mean, tests.low, tests.high, tests.p, tests.p_adjusted)]
     n = rows.shape[1]
     return {
         key: CorrectedEstimate(Estimate(mean, low, high, n, p), "prompts", adjusted)
