@@ -23,8 +23,8 @@ from neolens.lab import folder
 from neolens.lab.language.documents import CONTENT
 from neolens.models.anatomy import AttentionSpan
 from neolens.prompts import random_repeats, repeated
-from neolens.studies import findings as saved_findings
 from neolens.studies import models
+from neolens.studies.finding import read_findings as saved_findings
 from neolens.studies.head_ablation import findings as need_findings
 from neolens.studies.head_ablation import sections
 from neolens.studies.head_ablation import study as job

@@ -20,8 +20,8 @@ from neolens.models.config_facts import from_config
 from neolens.patching import effects
 from neolens.patching.effects import ranked
 from neolens.prompts import PromptPairs, indirect_object
-from neolens.studies import findings as saved_findings
 from neolens.studies import models
+from neolens.studies.finding import read_findings as saved_findings
 from neolens.studies.ioi import published
 from neolens.studies.ioi import study as job
 from neolens.studies.ioi.figures import strongest_heads
