@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neolens.checks import check_choice, check_list, shown
 from neolens.models import Anatomy
 from neolens.models.describe import differences, differences_title, side_by_side
-from neolens.report.blocks import Block, Code, Heading, Paragraph, Table
+from neolens.report.blocks import Block, Code, Folded, Heading, Paragraph, Table
 
 
 def appendix(anatomies: Sequence[Anatomy], command: str, *, question: str = "attention") -> list[Block]:
@@ -24,10 +24,9 @@ def appendix(anatomies: Sequence[Anatomy], command: str, *, question: str = "att
         raise ValueError("anatomies []: expected that of at least one model, such as neolens.anatomy('lab/gpt2')")
     check_choice(question, "question", ("attention", "position"))
     return [
-        Heading("The models side by side"),
-        Table(*side_by_side(several)),
         Heading("What else differs between them"),
         Paragraph("\n\n".join([differences_title(several, question), *differences(several, question)])),
+        Folded("The models side by side", [Table(*side_by_side(several))]),
         Heading("How to repeat this"),
         Code(command),
     ]

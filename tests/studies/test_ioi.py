@@ -434,7 +434,7 @@ def test_the_report_carries_findings_tables_maps_confounds_and_what_to_repeat(do
     listed = saved_findings(done)
     assert listed[0].headline in parsed.text
     assert all(one.claim in parsed.text for one in listed)
-    for heading in ("How well they do the task", "lab/gpt-neo", "lab/pythia", "The models side by side"):
+    for heading in ("How well they do the task", "lab/gpt-neo", "lab/pythia", "What else differs between them"):
         assert f">{heading}</h2>" in page
     assert len([tag for tag in parsed.tags("div") if tag.get("class") == "plot"]) == 1 + 2 * 6
     assert "position: absolute (lab/gpt-neo); rotary" in parsed.text

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from neolens.figures import legends, style
+from neolens.figures import compact, legends, style
 from neolens.figures.inputs import Results, by_model, check_defined
 from neolens.figures.points import names_of_strongest as strongest
 from neolens.figures.style import CONTROL_COLOUR, GREY, INK, KIND_COLOURS, LOCAL_COLOUR, escape
@@ -31,7 +31,6 @@ SOURCE, COORDS = (
     "neolens.studies.induction.summary, joined",
     ("n", "distance", "seed", "layer", "attention_kind", "window"),
 )
-_TITLE = 84  # pixels above a figure without a caption
 _KINDS = ("global", "local")
 _ORDER = (
     *(name.format(kind) for kind in _KINDS for name in ("best head of a {} layer", "head of a {} layer")),
@@ -95,9 +94,8 @@ def scores_and_copying(results: Results) -> go.Figure:
     for col in (1, 2):
         _axis(figure, first, {"row": 1, "col": col}, label=col == 1, lowest=True)
     figure.update_yaxes(range=[-0.05, 1.06])
-    legends.below(style.style(figure, "<b>Induction score and copying</b> (shares)", "", 170))
-    unused = figure.layout.margin.t - _TITLE
-    return figure.update_layout(margin_t=_TITLE, height=figure.layout.height - unused)
+    style.style(figure, "<b>Induction score and copying</b> (shares)", "", 170)
+    return compact(figure, 330)
 
 
 def induction_causes(results: Results) -> go.Figure:
