@@ -142,7 +142,7 @@ def table(findings: Sequence[Finding], *, short: bool = False) -> tuple[list[str
     """Header and one row per finding; `short` is that of the first screen: claim, estimate with interval, verdict."""
     if short:
         return ["claim", "estimate [95 % interval]", "verdict"], [
-            [f"{one.subject}: {one.claim}", value(one), one.verdict] for one in findings
+            [f"{one.subject}: {one.claim}", value(one), _with_p(one)] for one in findings
         ]
     header = ["subject", "claim", "estimate [95 % interval]", "n", "corrected p", "verdict", "figure"]
     rows: list[list[str | float | None]] = [
@@ -150,6 +150,12 @@ def table(findings: Sequence[Finding], *, short: bool = False) -> tuple[list[str
         for one in findings
     ]
     return header, rows
+
+
+def _with_p(finding: Finding) -> str:
+    """The verdict; with p where the interval alone may seem to say otherwise."""
+    p = f" (corrected p = {_p(finding)})" if finding.verdict == "not significant" and finding.comparisons else ""
+    return f"{finding.verdict}{p}"
 
 
 def _p(finding: Finding) -> str:

@@ -100,6 +100,8 @@ def test_the_first_screen_takes_the_first_findings_of_each_question_in_turn():
     several = [named("a", at) for at in range(9)] + [named("b", at) for at in range(2)]
     assert [one.claim for one in leading(several)] == ["a0", "a1", "a2", "b0", "b1"]
     assert [one.claim for one in leading(several[:9])] == ["a0", "a1", "a2", "a3", "a4"]
+    unclear = Finding(claim="c", subject="m", verdict="not significant", estimate=1.0, p=0.0516, comparisons=8)
+    assert table([unclear], short=True)[1][0][2] == "not significant (corrected p = 0.052)"
     header, rows = table(leading(several), short=True)
     assert header[0] == "claim"
     assert len(rows) == 5
