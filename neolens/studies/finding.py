@@ -23,6 +23,9 @@ from neolens.wording import count, interval, two_digits
 
 Sample = Literal["seeds", "prompts"]
 
+SHORT = 40
+"""Characters of a reason that the first screen shows."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet would compute."""
 
@@ -141,10 +144,10 @@ def _test(finding: Finding) -> str:
 def table(findings: Sequence[Finding], *, short: bool = False) -> tuple[list[str], list[list[str | float | None]]]:
     """Header and one row per finding; `short` is that of the first screen: claim, estimate with interval, verdict."""
     if short:
-        return ["claim", "estimate [95 % interval]", "verdict"], [
-            [f"{one.subject}: {one.claim}", value(one), _with_p(one)] for one in findings
+        return ["claim", "estimate [95 % CI]", "verdict"], [
+            [f"{one.subject}: {one.claim}", value(one), _short_verdict(one)] for one in findings
         ]
-    header = ["subject", "claim", "estimate [95 % interval]", "n", "corrected p", "verdict", "figure"]
+    header = ["subject", "claim", "estimate [95 % CI]", "n", "corrected p", "verdict", "figure"]
     rows: list[list[str | float | None]] = [
         [one.subject, one.claim, value(one), _sample(one).removeprefix("n = "), _p(one), verdict(one), one.figure]
         for one in findings
@@ -152,10 +155,11 @@ def table(findings: Sequence[Finding], *, short: bool = False) -> tuple[list[str
     return header, rows
 
 
-def _with_p(finding: Finding) -> str:
-    """The verdict; with p where the interval alone may seem to say otherwise."""
-    p = f" (corrected p = {_p(finding)})" if finding.verdict == "not significant" and finding.comparisons else ""
-    return f"{finding.verdict}{p}"
+def _short_verdict(finding: Finding) -> str:
+    """The verdict; with p or a short reason where the interval alone may seem to say otherwise."""
+    p = f"corrected p = {_p(finding)}" if finding.verdict == "not significant" and finding.comparisons else ""
+    reason = p or (finding.reason if len(finding.reason) <= SHORT else "")
+    return f"{finding.verdict}{f' ({reason})' if reason else ''}"
 
 
 def _p(finding: Finding) -> str:

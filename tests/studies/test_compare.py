@@ -238,7 +238,7 @@ def test_the_headlines_are_short_and_state_both_answers(record):
     headlines = {row["question"]: row["headline"] for row in record["findings"] if row["headline"]}
     assert set(headlines) == {answers.LOCAL, answers.ROTARY}
     assert all(len(headline.split()) <= 25 for headline in headlines.values())
-    assert headlines[answers.LOCAL].startswith("Local layers read only the last 16 tokens: answers from farther back")
+    assert headlines[answers.LOCAL].startswith("Local layers read only the last 16 tokens; answers farther back come")
     assert headlines[answers.ROTARY].startswith("With rotary encoding, shifting every position by 63 changes no predic")
 
 

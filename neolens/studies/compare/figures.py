@@ -42,8 +42,8 @@ def accuracy_by_distance(results: Mapping[str, xr.Dataset], order: Sequence[str]
     figure.update_xaxes(title_text="distance of the answer (tokens)")
     return figure.update_layout(
         template="plotly_white",
-        height=330,
-        margin={"l": 55, "r": 10, "t": 34, "b": 45},
+        height=310,
+        margin={"l": 55, "r": 10, "t": 30, "b": 45},
         title={"text": "<b>Accuracy by distance</b>; dotted: every layer restricted", "font_size": 14, "x": 0.02},
         legend={"orientation": "h", "y": -0.28, "font_size": 11},
     )

@@ -169,8 +169,8 @@ def _about_local_layers(found: Sequence[Found]) -> str:
     sides = [side for side in one.carriers.beyond[TASK] if side.answers]
     trained = two_digits(float(np.mean([side.likeliest for side in sides])))
     without = two_digits(float(np.mean([side.likeliest_all_local for side in sides])))
-    accuracy = f"accuracy {trained}; {without} if every layer is restricted"
-    return f"{start}: answers from farther back come through global layers ({accuracy})."
+    accuracy = f"accuracy {trained}; {without} with every layer restricted to the window"
+    return f"{start}; answers farther back come through global layers ({accuracy})."
 
 
 def _about_rotary(found: Sequence[Found], compared: Sequence[Contrast]) -> str:

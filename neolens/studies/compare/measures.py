@@ -23,8 +23,8 @@ _READ: dict[str, tuple[str, str]] = {
     "distance": ("mean distance of attention on text", "tokens, mean over heads"),
     "share_beyond": ("share of attention {beyond}, on text", "mean over heads"),
     "induction_beyond": ("best induction head, answer {beyond}", "score"),
-    "copied_inside": ("copied, answer {inside}", "share of the second copy"),
-    "copied_beyond": ("copied, answer {beyond}", "share of the second copy"),
+    "copied_inside": ("copy accuracy, answer {inside}", "share"),
+    "copied_beyond": ("copy accuracy, answer {beyond}", "share"),
     "left": ("effect of the source token left, every layer restricted to {short}", "share, induction"),
     "loss_text": ("loss on text", "nats per token"),
 }

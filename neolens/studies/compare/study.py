@@ -29,18 +29,21 @@ from neolens.studies.settings import MODELS, OUT, setting
 from neolens.studies.study import Measured, Prepared, Study, TextConfig
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach.study import plant, wordless
-from neolens.wording import count
+from neolens.wording import count, join
 
 Pairs = TypeVar("Pairs")
 
 
 def context(measured: Measured) -> str:
-    """What was measured, in two sentences."""
+    """What was measured, and which models have local layers and which position encoding, in two sentences."""
     networks = sum(map(len, measured.results.values()))
-    return (
-        f"{count(len(measured.results), 'model')} ({count(networks, 'network')}), each measured on text, on repeated "
-        "sequences, and on answers planted at several distances. Estimates are means over the seeds of a model."
-    )
+    anatomies = [one for one in measured.anatomies if one.name in measured.results]
+    kinds = {"local layers": [one.name for one in anatomies if one.windows]}
+    for kind, title in (("rotary", "rotary"), ("absolute", "learned absolute positions"), ("none", "no positions")):
+        kinds[title] = [one.name for one in anatomies if one.position.kind == kind]
+    which = "; ".join(f"{title}: {join(names)}" for title, names in kinds.items() if names)
+    models = count(len(measured.results), "model")
+    return f"{count(networks, 'network')} of {models}; estimates are means over seeds. {which[0].upper()}{which[1:]}."
 
 
 def limits(measured: Measured) -> list[str]:
