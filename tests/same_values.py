@@ -4,7 +4,7 @@
 
 Both are folders with one folder per study, as `experiments.NAME --out FOLDER/NAME` writes them. Every variable and
 coordinate of every netCDF file is compared under its new name (`RENAMED`), and the findings and warnings of every
-record. Prints one row per study, and ends with exit code 1 where something differs.
+record that has them as data. Prints one row per study, and ends with exit code 1 where something differs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(before: Path, after: Path) -> int:
             for name, equal in compared(path, after / path.relative_to(before)):
                 count += 1
                 differing += [] if equal else [f"{path.relative_to(study)}: {name}"]
-        differing += [f"record.json: {name}" for name in sentences(study, after / study.name)]
+        differing += [f"record.json: {name}" for name in findings(study, after / study.name)]
         print(f"{study.name}: {count} arrays, {len(differing)} differ {', '.join(differing[:8])}".rstrip())
         failed += bool(differing) or not count
     return int(failed > 0)
@@ -59,10 +59,11 @@ def groups(path: Path) -> list[str]:
     return found
 
 
-def sentences(before: Path, after: Path) -> list[str]:
-    """Which of the findings and warnings of two records differ."""
+def findings(before: Path, after: Path) -> list[str]:
+    """Which of the findings and warnings of two records differ; records before findings were data are not compared."""
     one, other = (json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in (before, after))
-    return [name for name in ("findings", "warnings") if one[name] != other[name]]
+    both = [name for name in ("findings", "warnings") if not any(isinstance(row, str) for row in one[name])]
+    return [name for name in both if one[name] != other[name]]
 
 
 if __name__ == "__main__":
