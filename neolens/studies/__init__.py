@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from neolens.checks import check_text, did_you_mean, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from neolens.studies.finding import Finding
     from neolens.studies.study import Study
 
@@ -49,7 +51,7 @@ def find_study(name: str) -> Study:
     return found
 
 
-def findings(folder: str) -> list[Finding]:
+def findings(folder: str | Path) -> list[Finding]:
     """The findings of the study that wrote a folder.
 
     >>> findings("results/nowhere")

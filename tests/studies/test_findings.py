@@ -54,6 +54,7 @@ def test_each_verdict_has_its_words(fields, words, told):
     assert verdict(one).startswith(told)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -114,6 +115,7 @@ def test_findings_of_a_folder_are_those_of_its_record(tmp_path):
     assert (one.claim, one.estimate, math.isnan(one.low)) == ("c", 0.0, True)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     "listed",
     [
@@ -130,6 +132,7 @@ def test_a_record_without_findings_as_data_is_refused_with_a_remedy(listed, tmp_
         findings(tmp_path)
 
 
+@pytest.mark.untyped
 def test_a_warning_without_text_is_refused():
     with pytest.raises(ValueError, match="text"):
         StudyWarning("lab/gpt2", "few prompts", "")
