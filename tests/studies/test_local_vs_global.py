@@ -14,8 +14,8 @@ from neolens import results, views
 from neolens.models import anatomy, load
 from neolens.network import patterns
 from neolens.scores import exact_checks as laws
-from neolens.studies import findings as read_findings
 from neolens.studies import models
+from neolens.studies.finding import read_findings
 from neolens.studies.inputs import source
 from neolens.studies.local_vs_global import study as job
 from neolens.studies.local_vs_global import tables as attention_tables

@@ -15,7 +15,7 @@ import tiny
 from browser import Parsed
 from neolens import figures, report, results
 from neolens.prompts.pairs import PromptPairs
-from neolens.studies import findings as read_findings
+from neolens.studies.finding import read_findings
 from neolens.studies.models import read_models, seed_of
 from neolens.studies.window_reach import measure as reach_measure
 from neolens.studies.window_reach import study as job

@@ -81,7 +81,7 @@ def where_layers_attend(name: str, networks: Sequence[xr.Dataset], window: Size,
     if _fixed(networks, window):
         listed.append(_zero(NONE_FAR.format(**words), name, far["local"], about))
     if "global" in kinds:
-        share = _estimate(far["global"], networks, (0, 1))
+        share = _estimate(far["global"], networks, (0.0, 1.0))
         listed.append(_at_least(MOST, MOST_FAR.format(**words), name, share, about | {"unit": "share"}))
     if len(kinds) == 2:
         difference = _estimate(back["global"] - back["local"], networks)
@@ -105,7 +105,7 @@ def what_is_copied(name: str, networks: Sequence[xr.Dataset], length: Size, spli
     copied = _means(networks, lambda result: result["copied_beyond"])
     share: dict[str, Any] = {"unit": "share"}
     claim = COPIES.format(share=SOLVED, length=length, beyond=split.beyond)
-    listed = [_at_least(SOLVED, claim, name, _estimate(copied, networks, (0, 1)), about | share)]
+    listed = [_at_least(SOLVED, claim, name, _estimate(copied, networks, (0.0, 1.0)), about | share)]
     restricted = None
     if all("copied_beyond_all_local" in result for result in networks):
         restricted = _means(networks, lambda result: result["copied_beyond_all_local"])
