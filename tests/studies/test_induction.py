@@ -26,7 +26,6 @@ from neolens.prompts import random_repeats, repeated
 from neolens.scores import causes
 from neolens.stats import seeds
 from neolens.studies import finding as findings_module
-from neolens.studies import findings as findings_of
 from neolens.studies import models as loading
 from neolens.studies.induction import findings as induction_findings
 from neolens.studies.induction import measure as induction_measure
@@ -836,7 +835,7 @@ def record(done):
 
 @pytest.fixture(scope="module")
 def found(done):
-    return findings_of(done)
+    return findings_module.read_findings(done)
 
 
 def test_it_writes_a_result_a_record_and_a_report(done, result, record):
@@ -1021,7 +1020,7 @@ def test_a_folder_with_checkpoints_of_its_own_is_asked_and_what_was_planted_is_f
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["asked"]["window"] == WINDOW
     assert record["asked"]["checkpoints"] == {"mine": [0, 100, 200]}
-    found = findings_of(tmp_path / "out")
+    found = findings_module.read_findings(tmp_path / "out")
     assert picked(found, "the best head").verdict == "supported"
     assert picked(found, "no local layer").verdict == "exact"
     first = picked(found, "the previous-token head forms first at n = 13")
@@ -1037,7 +1036,7 @@ def test_a_random_network_holds_nothing_and_the_report_says_so(tiny_models, tmp_
         tiny_models["gpt-neo"].save_pretrained(folder / f"step{step}")
     assert call("--models", folder, "--prompts", "8", "--lengths", "4,5", "--out", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "record.json").read_text())
-    found = findings_of(tmp_path / "out")
+    found = findings_module.read_findings(tmp_path / "out")
     assert {one.verdict for one in found if one.claim.startswith("the best head")} == {"contradicted"}
     needed = [one for one in found if one.claim.startswith("ablating")]
     assert {(one.verdict, one.reason) for one in needed} == {("not measured", "no head has the role")}
