@@ -69,6 +69,12 @@ def texts(figure: go.Figure) -> list[str]:
     return [*head, *ticks, *hovers, *rest, *(trace.name for trace in figure.data if trace.name)]
 
 
+@pytest.mark.parametrize(("metric", "largest"), [("loss", "rgb(103,0,31)"), ("logit_difference", "rgb(5,48,97)")])
+def test_an_increase_of_the_loss_is_red_and_one_of_the_logit_difference_blue(metric, largest):
+    (cells,) = figures.ablation_heads(swept((metric,))).data
+    assert (cells.colorscale[0][0], cells.colorscale[-1]) == (0, (1, largest))
+
+
 def test_a_cell_of_the_head_map_is_the_mean_effect_over_prompts_and_a_head_not_ablated_is_blank():
     data = swept()
     (cells,) = figures.ablation_heads(data).data
