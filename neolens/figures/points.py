@@ -48,7 +48,7 @@ def name_rows(figure: go.Figure, labels: Sequence[str]) -> None:
 
 
 def limits(
-    values: Any, *, zero: bool = False, bounds: tuple[float, float] = (-math.inf, math.inf)
+    values: Any, *, zero: bool = False, bounds: tuple[float | int, float | int] = (-math.inf, math.inf)
 ) -> tuple[float, float] | None:
     """The range of an axis for some values, also for a single one; within what is possible, None without a value.
 

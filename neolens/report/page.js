@@ -14,13 +14,16 @@ for (const button of document.querySelectorAll("button.data")) {
 const STEPS = ["tight", "wrapped", "rows"];
 const tables = new ResizeObserver((entries) => entries.forEach(({ target }) => narrow(target)));
 
+const heightOf = (row) => row.getBoundingClientRect().height;
+
 function narrow(box) {
   const width = box.clientWidth;
   if (!width || box.dataset.width === String(width)) return;
   box.dataset.width = width;
   box.classList.remove(...STEPS);
   for (const step of STEPS) {
-    if (box.scrollWidth <= width + 1) return;
+    const tall = step === "rows" && width < 720 && Math.max(...[...box.querySelectorAll("tr")].map(heightOf)) > 160;
+    if (box.scrollWidth <= width + 1 && !tall) return;
     if (step === "rows") labelled(box);
     box.classList.add(step);
   }

@@ -1,5 +1,6 @@
 """How figures look: what is worse is red, axes stay within what is possible, legends in order, no empty map."""
 
+import json
 import math
 
 import numpy as np
@@ -122,9 +123,9 @@ def test_the_heads_of_distance_kernels_are_named_over_their_panels(name):
 
 def test_a_compact_figure_is_a_copy_without_a_caption_as_high_as_asked():
     figure = drawn.figure("mass_by_distance")
-    before = figure.to_json()
+    before = json.loads(figure.to_json())
     small = figures.compact(figure, height=260)
-    assert figure.to_json() == before
+    assert json.loads(figure.to_json()) == before
     assert small.layout.height == 260
     assert not small.layout.title.subtitle.text
     assert small.layout.legend.yanchor == "bottom"
