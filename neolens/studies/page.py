@@ -17,7 +17,7 @@ FIRST = 5
 """Findings in the table of the first screen at most."""
 
 FAILED = 3
-"""Failed checks that the terminal shows at most."""
+"""Failed checks, or warnings where there is no answer, that the terminal shows at most."""
 
 OPEN = 2
 """Warnings up to which they are not folded away."""
@@ -86,6 +86,12 @@ def answers(study: Study, summary: Summary, saved: Mapping[str, Any]) -> Iterato
     for one in headlines:
         yield f"{one.question or study.question}\n  {one.headline}" if len(headlines) > 1 else one.headline
     yield f"{count(len(saved['findings']), 'finding')} and {count(len(saved['warnings']), 'warning')} in the report."
+
+
+def unanswered(summary: Summary, saved: Mapping[str, Any]) -> list[str]:
+    """The first warnings, for the terminal, where no question has an answer."""
+    answered = any(one.headline for one in summary.findings)
+    return [] if answered else [f"Warning: {row['text']}" for row in saved["warnings"][:FAILED]]
 
 
 def leading(findings: Sequence[Finding]) -> list[Finding]:

@@ -27,7 +27,7 @@ from neolens.studies import inputs, models, record, settings, store
 from neolens.studies.digest import digest, source
 from neolens.studies.finding import StudyWarning, as_csv
 from neolens.studies.models import Models
-from neolens.studies.page import answers, failures, page
+from neolens.studies.page import answers, failures, page, unanswered
 from neolens.studies.study import ExactCheck, Measured, Prepared, Study, Summary
 
 PROCESSES = 8
@@ -237,7 +237,7 @@ def _publish(
     else:
         (folder / "result.nc").unlink(missing_ok=True)
     path = report.write(folder / "report.html", written)
-    for line in failures(checks):
+    for line in [*failures(checks), *unanswered(summary, saved)]:
         typer.echo(line, err=True)
     for line in answers(study, summary, saved):
         typer.echo(line)

@@ -450,7 +450,7 @@ def test_the_colours_are_told_apart_with_any_colour_vision():
 def labels(figure: go.Figure) -> list[str]:
     """Every text that plotly reads markup in."""
     layout = figure.layout
-    caption = layout.title.subtitle.text.replace("<br>", " ")  # which may break a line inside a name
+    caption = (layout.title.subtitle.text or "").replace("<br>", " ")  # which may break a line inside a name
     found = [layout.title.text, caption, *(note.text for note in layout.annotations)]
     for axis in [*figure.select_xaxes(), *figure.select_yaxes()]:
         found += [axis.title.text, *(axis.ticktext or ())]

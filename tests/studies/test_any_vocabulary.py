@@ -140,7 +140,7 @@ def test_every_experiment_finishes_with_a_report_that_names_the_prompts_without_
         f"Prompts of {names['BERT']} begin without BOS: its tokenizer has none.",
         f"Prompts of {names['no tokenizer']} begin without BOS: it has no tokenizer.",
     ):
-        assert sentence in record["warnings"]
+        assert sentence in [warning["text"] for warning in record["warnings"]]
         assert sentence in page
     assert {name: one["bos"] for name, one in record["inputs"].items()} == {
         names["33 tokens"]: True,
@@ -173,7 +173,7 @@ def test_parts_that_need_words_are_left_out_by_name(experiment, runs, names):
 def test_what_is_left_out_is_printed(folders, names, tmp_path, capsys):
     assert call("ioi", "--models", folders["no tokenizer"], "--out", tmp_path) == 0
     assert f"{names['no tokenizer']} was not asked for the indirect object: it has no tok" in capsys.readouterr().err
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["record.json", "report.html"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["findings.csv", "record.json", "report.html"]
 
 
 def test_a_model_with_words_is_asked_beside_one_without(folders, names, tmp_path):

@@ -485,7 +485,7 @@ def test_a_page_without_the_indirect_object_says_why(parts, record):
     its = {name: part for name, part in parts["lab/gpt2@1"].items() if name != "circuit"}
     inputs = {"lab/gpt2@1": {"left_out": {"circuit": "too few names are one token"}}}
     text = Parsed(page_of(measured_of({"lab/gpt2@1": its}, inputs), record)[0]).text
-    assert "lab/gpt2@1: the indirect object was not measured: too few names are one token" in text
+    assert "lab/gpt2@1 was not asked for the indirect object: too few names are one token" in text
     assert answers.OBJECT not in re.findall(r"<h2[^>]*>([^<]*)", text)
 
 
@@ -700,8 +700,8 @@ def test_what_a_record_without_inputs_left_out_is_in_the_report(previous):
     (previous / "record.json").write_text(json.dumps(older))
     assert call("--from", previous) == 0
     text = Parsed((previous / "report.html").read_text(encoding="utf-8")).text
-    assert f"{MODELS[3]}: the indirect object was not measured: too few names" in text
-    assert f"{MODELS[3]}: a part of another version was not measured: a reason" in text
+    assert f"{MODELS[3]} was not asked for the indirect object: too few names" in text
+    assert f"{MODELS[3]} was not asked for a part of another version: a reason" in text
 
 
 def fields_of(value, path=()):

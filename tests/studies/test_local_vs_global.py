@@ -17,6 +17,7 @@ from neolens.scores import exact_checks as laws
 from neolens.studies import models
 from neolens.studies.finding import read_findings
 from neolens.studies.inputs import source
+from neolens.studies.local_vs_global import measure as local_measure
 from neolens.studies.local_vs_global import study as job
 from neolens.studies.local_vs_global import tables as attention_tables
 from neolens.studies.local_vs_global.findings import (
@@ -383,7 +384,7 @@ def test_patterns_of_a_long_sequence_are_kept_in_16_bits_and_no_attention_become
     tokens = job.tokenize(model, job.Config(prompts=1), SCOPE)
     beyond = dict(job.score_parts(model, tokens))["beyond"]
     exact = job.inductive_patterns(model, beyond, tokens)
-    monkeypatch.setattr(views, "SHORT", 64)  # and the sequence has 65 tokens
+    monkeypatch.setattr(local_measure, "LONG", 64)  # and the sequence has 65 tokens
     kept = job.inductive_patterns(model, beyond, tokens)
     assert kept["group"].values.tolist() == exact["group"].values.tolist()
     one, other = exact["pattern"].values, kept["pattern"].values

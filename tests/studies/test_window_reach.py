@@ -338,7 +338,10 @@ def test_what_still_comes_within_the_window_or_is_between_is_not_said_to_come_in
     assert verdicts([restricted, hop]) == expected
     assert numbers(restricted) == [1 - left] * 3
     assert numbers(hop) == [1 - between] * 3
-    assert restricted.claim == "recall: restricting every layer to the window removes 90% of the effect or more"
+    assert (
+        restricted.claim
+        == "recall: restricting every layer to the window removes 90% or more of the source token's effect"
+    )
     assert findings([one])[1].headline.endswith(f"; in {2 * (between < 0.1)} it takes one hop.")
 
 
@@ -456,15 +459,15 @@ def test_figures_show_the_shares_of_each_model_layer_and_distance():
     held = {"lab/gpt-neo": made(seeds=2, taken={(0, 2): 1.0, (1, 2): 0.5}), "lab/gpt2": made("lab/gpt2")}
     narrow = figures.narrowing_by_distance(held)
     lines = [trace for trace in narrow.data if trace.name == "layer 2" and trace.xaxis == "x"]
-    assert [list(line.y) for line in lines] == [[0, 1, 1], [0, 0.5, 0.5]]
+    assert [list(line.y) for line in lines if line.mode != "none" and line.line.width] == [[0, 0.75, 0.75]]
     assert not [trace for trace in narrow.data if trace.name == "layer 1" and trace.xaxis == "x"]
     assert narrow.layout.xaxis.ticktext == ("15", "16", "40")
     assert narrow.layout.shapes[0].x0 == 0.5  # between 15 and 16
-    maps = figures.places_by_distance(held).data
-    assert len(maps) == 6
-    np.testing.assert_allclose(maps[0].z, [[1] * 3] * 3 + [[0] * 3])
-    np.testing.assert_allclose(maps[1].z, 0)
-    np.testing.assert_allclose(maps[2].z, [[0] * 3] * 3 + [[1] * 3])
+    places = figures.places_by_distance(held)
+    assert len(places.data) == 4  # the effect between source and query is 0 and has no map
+    np.testing.assert_allclose(places.data[0].z, [[1] * 3] * 3 + [[0] * 3])
+    np.testing.assert_allclose(places.data[1].z, [[0] * 3] * 3 + [[1] * 3])
+    assert "between" in places.layout.title.subtitle.text
     recall = figures.recall_by_distance({name: {"recall": result} for name, result in held.items()})
     assert [list(trace.y) for trace in recall.data[:2]] == [[1, 1, 1], [1, 0, 0]]
     with pytest.raises(ValueError, match=r"results\['wrong'\] without .*result of at_distances"):

@@ -204,7 +204,7 @@ def warnings(found: Sequence[Found], left_out: Mapping[str, Mapping[str, str]]) 
     """
     parts = {"reach": f"{TASK} at several distances", "circuit": "the indirect object"}
     listed = [
-        StudyWarning(model, "does not apply", f"{model}: {parts.get(part, part)} was not measured: {reason}")
+        StudyWarning(model, "does not apply", f"{model} was not asked for {parts.get(part, part)}: {reason}")
         for model, reasons in left_out.items()
         for part, reason in reasons.items()
     ]

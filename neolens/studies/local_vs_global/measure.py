@@ -24,6 +24,9 @@ from neolens.studies.models import Models
 
 TEXT_SCORES = ("previous_token", "sink", "mean_distance", "entropy", "entropy_normalised")
 
+LONG = 128
+"""Tokens of a sequence up to which all heads of a layer are saved, in full precision."""
+
 SMALLEST = np.float16(6e-8)
 """The smallest positive number of 16 bits, so that no attention is rounded to 0."""
 
@@ -128,7 +131,7 @@ def measure_scores(model: Any, tokens: Tokens) -> xr.Dataset:
 def most_heads(tokens: Tokens) -> int:
     """Heads of a layer whose patterns are shown; 0 where one view does not hold the pattern of one."""
     n = tokens.beyond.shape[1]
-    return min(12 if n <= views.SHORT else 4, views.MAX_CELLS // (n * (n + 1) // 2))
+    return min(12 if n <= LONG else 4, views.MAX_CELLS // (n * (n + 1) // 2))
 
 
 def inductive_patterns(model: Any, beyond: xr.Dataset, tokens: Tokens) -> xr.Dataset:
@@ -144,7 +147,7 @@ def inductive_patterns(model: Any, beyond: xr.Dataset, tokens: Tokens) -> xr.Dat
         chosen += [(layer, head) for head in sorted(map(int, best[: most_heads(tokens)]))]
     shown = shown_patterns(model, tokens.beyond[0], chosen)
     shown = shown.assign_coords(layer=("group", [layer for layer, _ in chosen]))
-    if tokens.beyond.shape[1] > views.SHORT:
+    if tokens.beyond.shape[1] > LONG:
         whole = shown["pattern"].values
         rounded = np.where(whole > 0, np.maximum(whole.astype(np.float16), SMALLEST), np.float16(0))
         shown["pattern"] = shown["pattern"].copy(data=rounded.astype(np.float32))
