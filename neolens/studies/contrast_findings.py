@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from neolens.stats import seeds
 from neolens.stats.contrasts import Contrast
 from neolens.stats.seeds import Estimate
-from neolens.stats.verdicts import Status, significance
+from neolens.stats.verdicts import Status, increase
 from neolens.studies.finding import Finding, of_estimate
 
 ORDER: tuple[Status, ...] = ("contradicted", "supported", "exact", "not significant", "not measured")
@@ -52,9 +51,7 @@ def above_zero(claims: Sequence[tuple[str, str, Estimate]], **others: Any) -> li
     tested = sum(p == p for p in adjusted.values())
     findings = []
     for (claim, subject, estimate), p in zip(claims, adjusted.values(), strict=True):
-        verdict = significance(claim, p)
-        if verdict.status == "supported" and estimate.mean < 0:
-            verdict = replace(verdict, status="contradicted")
+        verdict = increase(claim, estimate.mean, p, untested="fewer than two seeds")
         comparisons = tested if p == p else 0
         findings.append(of_estimate(claim, subject, estimate, verdict, p=p, comparisons=comparisons, **others))
     return findings

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from neolens.checks.annotations import Size, checked
 from neolens.near_far import NearFar
 from neolens.scores import share_beyond
-from neolens.stats import ALPHA, seeds
+from neolens.stats import seeds
 from neolens.stats.paired import paired_tests
 from neolens.stats.seeds import Estimate
-from neolens.stats.verdicts import Status, at_least, exact_by_construction
+from neolens.stats.verdicts import Status, at_least, exact_by_construction, increase
 from neolens.studies.finding import Finding, StudyWarning, of_estimate
 from neolens.studies.local_vs_global.tables import Scores, check_scores, split_of
 from neolens.wording import join, percent
@@ -85,7 +85,7 @@ def where_layers_attend(name: str, networks: Sequence[xr.Dataset], window: Size,
         listed.append(_at_least(MOST, MOST_FAR.format(**words), name, share, about | {"unit": "share"}))
     if len(kinds) == 2:
         difference = _estimate(back["global"] - back["local"], networks)
-        finding = of_estimate(FARTHER, name, difference, _increase(difference), unit="tokens", **about)
+        finding = of_estimate(FARTHER, name, difference, _above_0(difference), unit="tokens", **about)
         listed.insert(1, finding)
     if max(int(result["length"].max()) for result in networks) <= window:
         listed = [_not_measured(one, NO_TEXT.format(**words)) for one in listed]
@@ -110,7 +110,7 @@ def what_is_copied(name: str, networks: Sequence[xr.Dataset], length: Size, spli
     if all("copied_beyond_all_local" in result for result in networks):
         restricted = _means(networks, lambda result: result["copied_beyond_all_local"])
         drop, claim = _estimate(copied - restricted, networks), COPIES_LESS.format(short=split.short)
-        listed.append(of_estimate(claim, name, drop, _increase(drop), **about, **share))
+        listed.append(of_estimate(claim, name, drop, _above_0(drop), **about, **share))
     if _fixed(networks, split.tokens) and length > split.tokens:
         scores = _means(networks, lambda result: result["induction_beyond"], "local")
         listed.append(_zero(OUT_OF_REACH.format(beyond=split.beyond), name, scores, about))
@@ -153,11 +153,8 @@ def warnings(scores: Scores, window: Size) -> list[StudyWarning]:
     return listed
 
 
-def _increase(difference: Estimate) -> Status:
-    """The verdict on a claim that a difference is above 0."""
-    if not np.isfinite(difference.p):
-        return "not measured"
-    return "not significant" if difference.p >= ALPHA else "supported" if difference.mean > 0 else "contradicted"
+def _above_0(difference: Estimate) -> Status:
+    return increase("the difference is above 0", difference.mean, difference.p, untested="too few prompts").status
 
 
 def _at_least(least: float, claim: str, name: str, estimate: Estimate, about: Mapping[str, Any]) -> Finding:
@@ -223,6 +220,6 @@ def _corrected(listed: Sequence[Finding]) -> list[Finding]:
     for at, one in enumerate(listed):
         if str(at) in tested:
             estimate = Estimate(one.estimate, one.low, one.high, one.n, adjusted[str(at)])
-            one = replace(one, p=estimate.p, verdict=_increase(estimate), comparisons=len(tested))
+            one = replace(one, p=estimate.p, verdict=_above_0(estimate), comparisons=len(tested))
         findings.append(one if first.get(one.question) == at else replace(one, headline=""))
     return findings
