@@ -19,7 +19,7 @@ from neolens.checks import check_choice, shown
 from neolens.checks.annotations import Probability, Text, check_annotated
 from neolens.stats.seeds import Estimate
 from neolens.stats.verdicts import Status, Verdict
-from neolens.wording import count, interval, two_digits
+from neolens.wording import count, interval, p_value, two_digits
 
 Sample = Literal["seeds", "prompts"]
 
@@ -163,7 +163,7 @@ def _short_verdict(finding: Finding) -> str:
 
 
 def _p(finding: Finding) -> str:
-    return "" if math.isnan(finding.p) else f"{finding.p:.2g}"
+    return "" if math.isnan(finding.p) else p_value(finding.p)
 
 
 def as_csv(findings: Sequence[Finding]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from neolens import figures, report, views
 from neolens.near_far import NearFar
+from neolens.scores import top_head
 from neolens.stats.contrasts import contrast_table, kind, measure_table
 from neolens.studies import inputs
 from neolens.studies.compare.figures import accuracy_by_distance
@@ -169,7 +170,8 @@ def patterns(found: Sequence[Found]) -> Iterator[report.Block]:
     for at, one in enumerate(alternating_first(found)):
         shown = one.first["patterns"]
         labels = [str(name) for name in shown["group"].values]
-        view = views.attention_view(shown["token"].values.tolist(), shown["pattern"].values, labels, title=one.name)
+        tokens, (best, *_) = shown["token"].values.tolist(), top_head(one.first["attention"]["induction"])
+        view = views.attention_view(tokens, shown["pattern"].values, labels, title=one.name, first=best)
         figure = report.Figure(view, f"{one.name}, the first network: {PATTERNS}")
         yield report.Folded(f"{one.name}: attention patterns", [figure]) if at else figure
 

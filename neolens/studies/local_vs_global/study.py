@@ -17,6 +17,7 @@ import xarray as xr
 
 from neolens import figures, report, views
 from neolens.near_far import of_anatomies
+from neolens.scores import top_head
 from neolens.studies import inputs
 from neolens.studies.local_vs_global import findings as attention_findings
 from neolens.studies.local_vs_global import tables as attention_tables
@@ -159,8 +160,9 @@ def patterns(measured: Measured) -> Iterator[report.Figure]:
             heads = shown.isel(group=shown["layer"].values == layer)
             tokens, labels = heads["token"].values.tolist(), heads["group"].values.tolist()
             span, n = measured.anatomy(name).attention[layer], measured.scope["beyond"]
+            best, *_ = top_head(results["beyond"]["induction_beyond"].sel(layer=[layer]))
             yield report.Figure(
-                views.attention_view(tokens, heads["pattern"].values, labels, title=name),
+                views.attention_view(tokens, heads["pattern"].values, labels, title=name, first=best),
                 f"{name}, layer {layer} ({span}): a random sequence of {n} tokens, repeated.",
             )
 
