@@ -13,6 +13,8 @@ import tiny
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # on some processors MKL's last bits depend on where a tensor lies in memory, unless it is told to be reproducible
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 

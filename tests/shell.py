@@ -1,7 +1,11 @@
 """Studies run as from the shell."""
 
+import os
+import select
 import shutil
+import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,25 @@ def call(study: Study, *arguments: object) -> int | str:
     finally:
         torch.set_num_threads(threads)
     return 0
+
+
+def on_terminal(arguments: list[str], **options: Any) -> tuple[subprocess.Popen, int]:
+    """Python with these arguments, and the terminal that is its standard error: only a terminal shows progress."""
+    terminal, its_end = os.openpty()
+    termios.tcsetwinsize(its_end, (24, 80))
+    outputs = {"stdout": subprocess.DEVNULL, "stderr": its_end}
+    process = subprocess.Popen([sys.executable, *arguments], **outputs | options)
+    os.close(its_end)
+    return process, terminal
+
+
+def read(terminal: int, seconds: float) -> str:
+    """What a terminal shows next; nothing at its end, or when it shows nothing for some seconds."""
+    ready, _, _ = select.select([terminal], [], [], seconds)
+    try:
+        return os.read(terminal, 4096).decode() if ready else ""
+    except OSError:  # of a terminal whose other end is closed
+        return ""
 
 
 def refused(run: Callable[..., int | str], arguments: list[str], message: str, folder: Path, capsys: Any) -> Path:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+import shell
 import tiny
 from neolens import cli
 
@@ -54,11 +55,12 @@ def test_lab_check_prints_the_mean_and_the_spread_over_seeds():
 def test_lab_check_shows_its_progress_with_the_time_left_and_gives_in_two_processes_what_one_gives():
     from neolens.lab.evaluation.spread import spread, table
 
-    command = [sys.executable, "-m", "neolens.cli", "lab", "check", "lab/nope@2", "lab/gpt2@1", "--prompts", "3"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = ["-m", "neolens.cli", "lab", "check", "lab/nope@2", "lab/gpt2@1", "--prompts", "3"]
+    process, terminal = shell.on_terminal(command, stdout=subprocess.PIPE, text=True)
+    shown = "".join(iter(lambda: shell.read(terminal, 120), ""))
     expected = table(spread(["lab/nope@2", "lab/gpt2@1"], prompts=3, seed=1, processes=1))
-    assert run.stdout.startswith(expected + "\n")
-    assert re.search(r"networks: +50%.* 1/2 \[\d\d:\d\d<\d\d:\d\d", run.stderr)
+    assert process.communicate()[0].startswith(expected + "\n")
+    assert re.search(r"networks: +50%.* 1/2 \[\d\d:\d\d<\d\d:\d\d", shown)
 
 
 def test_lab_train_trains_arms_side_by_side_into_folders_that_load(tmp_path):

@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import psutil
 import pytest
 
+import shell
 from benchmarks import interrupted
 from neolens.processes import WorkerEndedError, interruptible, remedy, run_tasks, worker_number
 
@@ -88,20 +87,18 @@ def listen_to_signals():
 
 
 def started(arguments, at):
-    """A command, when its standard error holds a text, or after some seconds where `at` is a number."""
-    outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], **outputs, start_new_session=True, preexec_fn=listen_to_signals
-    )
+    """A command and the terminal that is its standard error, since only a terminal shows progress: when it has shown a
+    text, or after some seconds where `at` is a number."""
+    process, terminal = shell.on_terminal(arguments, start_new_session=True, preexec_fn=listen_to_signals)
     if isinstance(at, float):
         time.sleep(at)
-        return process
-    seen = ""
-    while at not in seen:
-        letter = process.stderr.read(1)
-        assert letter, seen
-        seen += letter
-    return process
+        return process, terminal
+    shown = ""
+    while at not in shown:
+        part = shell.read(terminal, 120)
+        assert part, shown
+        shown += part
+    return process, terminal
 
 
 TRAIN = ["-m", "neolens.cli", "lab", "train", "--arm", "gpt2", "--arm", "nope", "--jobs", "2", "--out"]
@@ -130,13 +127,17 @@ def test_a_signal_ends_a_command_in_one_line_without_a_process_left(case, send, 
 def check_interrupted(arguments, at, number, message, send, folder):
     """A signal to all processes of a command, or to the first: one line, the exit code of a signal, no process left."""
     out = [str(folder / "out")] if arguments[-1] == "--out" else []
-    process = started([*arguments, *out], at)
+    process, terminal = started([*arguments, *out], at)
     children = psutil.Process(process.pid).children(recursive=True)
     send(process.pid, number)
+    errors = ""
     try:
-        _, errors = process.communicate(timeout=20)
+        while part := shell.read(terminal, 20):
+            errors += part
+        process.wait(timeout=20)
     finally:
         process.kill()
+        os.close(terminal)
     lines = [line for line in errors.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
     assert process.returncode == 128 + number
     assert len(lines) == 1, errors
