@@ -140,6 +140,7 @@ def _check_logits(metric: Metric, logits: Any, asked: Any) -> None:
     """Check that there are logits of each run, and what the metric compares them with."""
     check_floats(logits, "logits", "[run, pos, column]")
     check_type(asked, "asked", Asked, "a neolens.metrics.Asked, with answers of each run")
+    _check_targets(asked, "run", "[run, pos, d_vocab]")
     if asked.answers.shape != logits.shape[:1]:
         shape = tuple(asked.answers.shape)
         raise ValueError(f"answers of shape {shape} for {len(logits)} runs: expected one token each")
