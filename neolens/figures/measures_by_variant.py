@@ -66,7 +66,7 @@ def measures_by_variant(variants: Sequence[Variant], measures: Mapping[str, Meas
     figure.update_yaxes(type="category", autorange="reversed", automargin=True)
     figure.update_annotations(font={"size": 12, "color": INK}, selector={"showarrow": False})
     kinds = ", ".join(f"{escape(one.name)} ({kind(one.anatomy, question)})" for one in variants)
-    caption = f"{kinds}. Small points: networks, one a seed; large: their mean, with Student's 95 % interval."
+    caption = f"{kinds}. Small points: networks, one per seed; large: their mean, with Student's 95 % interval."
     style.style(figure, f"<b>Variants side by side: {question}</b>", caption, height=height)
     return figure.update_layout(showlegend=False, title_xref="container", title_pad_l=20)
 

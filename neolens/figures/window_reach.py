@@ -30,11 +30,11 @@ _NEEDS = dict.fromkeys(("clean", "corrupted", "all_local"), _BY_PROMPT) | {
     "localised": f"{_BY_PROMPT} layer",
 }
 _RANKS = ("rank", "rank_all_local")
-_LOWEST = -1.5  # share taken away
+_LOWEST = -1.5  # share removed
 _NOTHING = 0.05  # share: a place at which no share is larger has no map
 _FAINT = 0.09  # opacity of the bands of many lines
 _EVERY = -1  # stands for every layer at once
-_MOST = 7  # layers that can be told apart beside every layer at once
+_MOST = 7  # layers that stay distinguishable next to every layer at once
 _APART = 0.14  # tasks at one distance
 
 _TITLES = {"source": "at the source", "source..query": "all between", "query": "at the query"}
@@ -151,9 +151,9 @@ def _map(share: xr.DataArray, x: list[float], layers: list[str]) -> go.Heatmap:
 
 
 def narrowing_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "") -> go.Figure:
-    """The share of what the source makes that is taken away when one layer is held to the window: a panel a model, a
-    colour a layer, the mean over seeds with a band from the lowest to the highest; in ink, every layer held to it. Of
-    models with more than seven layers those that take away most somewhere are drawn, and the caption says so.
+    """The share of the source token's effect that restricting one layer to the window removes: one panel per model, one
+    colour per layer, the mean over seeds with a band from the lowest to the highest; in black, every layer restricted.
+    Of models with more than seven layers those that remove most at some distance are drawn, as the caption states.
 
     Args:
         results: model -> what `at_distances` gave for one task.
@@ -178,16 +178,16 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "") 
                 look = {"colour": INK if layer == _EVERY else colours[layer], "rank": 1 + layer % (deepest + 1)}
                 figure.add_traces(_with_band(axis.x(result), share, label, look), rows=place["row"], cols=place["col"])
         axis.draw(figure, place, label=place == places[0])
-    figure.update_yaxes(title_text="share taken away", col=1)
+    figure.update_yaxes(title_text="share removed", col=1)
     short = of_results(list(models.values())).short
-    title = f"<b>What a layer takes away when it is restricted to {short}</b> ({what and f'{what}, '}share)"
+    title = f"<b>What restricting a layer to {short} removes</b> ({what and f'{what}, '}share)"
     caption = (
-        f"{', '.join(map(escape, models))}: share of what the source makes of the logit difference. A colour a layer, "
-        f"restricted to {short} by itself; ink: every layer at once. Means over seeds, bands from the lowest to the "
-        "highest. Below 0, the network does better so."
+        f"{', '.join(map(escape, models))}: share of the source token's effect on the logit difference. One colour per "
+        f"layer, restricted to {short} by itself; black: every layer at once. Means over seeds, bands from the lowest "
+        "to the highest. Below 0, the restriction raises the logit difference."
     )
     if len(drawn) < deepest:
-        caption += f" Drawn: the {len(drawn)} of {deepest} layers that take away most at some distance."
+        caption += f" Drawn: the {len(drawn)} of {deepest} layers that remove most at some distance."
     lowest = min(float(one.min()) for one in taken.values())
     if lowest < _LOWEST:  # of a network that hardly answers: one line would flatten all the others
         figure.update_yaxes(range=[_LOWEST - 0.1, 1.3])
@@ -197,7 +197,7 @@ def narrowing_by_distance(results: Mapping[str, xr.Dataset], *, what: str = "") 
 
 
 def _taken_away(result: xr.Dataset) -> xr.DataArray:
-    """The share taken away by layer, seed and distance; of every layer at once as layer `_EVERY`."""
+    """The share removed by layer, seed and distance; of every layer at once as layer `_EVERY`."""
     parts = [result["localised"], result["all_local"].expand_dims(layer=[_EVERY])]
     each = xr.concat([part.reset_coords(drop=True) for part in parts], "layer")
     carried = result["clean"] - result["corrupted"]
@@ -205,7 +205,7 @@ def _taken_away(result: xr.Dataset) -> xr.DataArray:
 
 
 def _strongest(taken: Iterable[xr.DataArray]) -> list[int]:
-    """The layers, ascending, that take away most of some model at some distance: as many as can be told apart."""
+    """The layers, ascending, that take away most of some model at some distance: as many as stay distinguishable."""
     most: dict[int, float] = {}
     for share in taken:
         for layer in share["layer"].values.tolist():

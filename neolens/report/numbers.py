@@ -26,7 +26,7 @@ def column(header: str, cells: Sequence[Cell]) -> tuple[bool, list[str]]:
     digits = 2 if top < 100 else 1 if top < 1000 else 0
     texts = [_written(cell, lambda number: _fraction(number, digits)) for cell in cells]
     if len(fractions) > 1 and len({text.lstrip("-") for text in texts if text}) == 1 and top < 10:
-        texts = [_written(cell, lambda number: _fraction(number, 3)) for cell in cells]  # two tell nothing apart
+        texts = [_written(cell, lambda number: _fraction(number, 3)) for cell in cells]  # two digits would be equal
     return numeric, texts
 
 

@@ -112,7 +112,7 @@ def mean_ci(
     except Exception:  # NumPy and torch raise errors of many kinds for what is no array of numbers
         raise TypeError(f"values {shown(values)}: expected an array of numbers, one per seed") from None
     if found.ndim != 1:
-        raise ValueError(f"values have shape {found.shape}: expected one a seed")
+        raise ValueError(f"values have shape {found.shape}: expected one per seed")
     found = found[np.isfinite(found)]
     n = len(found)
     if n == 0:

@@ -33,6 +33,7 @@ _HOMES = {
     "main": "command",
     "of_estimate": "finding",
     "run": "runner",
+    "sentence": "finding",
     "setting": "settings",
 }
 

@@ -52,12 +52,8 @@ def first_screen(
         yield report.Paragraph(context)
     findings = summary.findings
     title = _of(study.title, measured) or study.question
-    asked = {one.question: one.question or study.question for one in findings}
-    headlines = [
-        report.Answer(asked[one.question] if asked[one.question] != title else "", one.headline)
-        for one in findings
-        if one.headline
-    ]
+    answered = [(one.question or study.question, one.headline) for one in findings if one.headline]
+    headlines = [report.Answer(question if question != title else "", headline) for question, headline in answered]
     yield from [report.Columns(headlines)] if len(headlines) == 2 else headlines
     caption = f"{count(len(findings), 'finding')} in all, below."
     if checks:
@@ -124,7 +120,9 @@ def _warnings(warnings: Sequence[str]) -> Iterator[report.Block]:
 def _all_findings(summary: Summary) -> Iterator[report.Block]:
     findings = summary.findings
     if findings:
-        by_question = {one.question: [its for its in findings if its.question == one.question] for one in findings}
+        by_question = {
+            one.question: [other for other in findings if other.question == one.question] for one in findings
+        }
         tables = [report.Table(*finding.table(each), caption=question) for question, each in by_question.items()]
         yield report.Folded(f"All {count(len(findings), 'finding')}", tables)
 
@@ -137,5 +135,5 @@ def _networks(measured: Measured) -> list[report.Block]:
 
 
 def _of(value: Value | Callable[[Measured], Value], measured: Measured) -> Value:
-    """What a study says of all its runs, or of this one."""
+    """A field of a study that is the same for all runs, or a function of this one."""
     return value(measured) if callable(value) else value

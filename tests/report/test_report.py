@@ -111,7 +111,7 @@ TABLES = {
     "only an exact 0 is 0": ([0.0, 1e-7, 0.25], ["0", "below 0.01", "0.25"]),
     "no value is blank": ([float("nan"), 1.5, None], ["", "1.50", ""]),
     "negative numbers": ([-0.25, -1e-9, 2.0], ["-0.25", "above -0.01", "2.00"]),
-    "three digits where two tell nothing apart": ([0.2512, 0.2533], ["0.251", "0.253"]),
+    "three digits where two are equal": ([0.2512, 0.2533], ["0.251", "0.253"]),
     "small ones too": ([0.0021, 0.0043], ["0.002", "0.004"]),
     "two digits where they do": ([0.2512, 0.3], ["0.25", "0.30"]),
     "large numbers": ([1234.5, 0.25], ["1,234", "0.25"]),

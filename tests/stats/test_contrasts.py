@@ -23,7 +23,7 @@ NEO, PLAIN, ROTARY = "lab/gpt-neo", "lab/gpt-neo-global", "lab/pythia"
 
 
 def variant(name, **values):
-    """A variant of made-up numbers, one a seed."""
+    """A variant of made-up numbers, one per seed."""
     seeds = range(len(next(iter(values.values()))))
     return Variant(
         anatomy(name), xr.Dataset({key: ("seed", its) for key, its in values.items()}, {"seed": list(seeds)})

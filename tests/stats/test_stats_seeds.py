@@ -73,7 +73,7 @@ def test_an_estimate_is_written_with_its_interval_and_number():
 
 
 def test_more_than_one_value_a_seed_is_refused():
-    with pytest.raises(ValueError, match=r"shape \(2, 2\): expected one a seed"):
+    with pytest.raises(ValueError, match=r"shape \(2, 2\): expected one per seed"):
         seeds.mean_ci(xr.DataArray(np.zeros((2, 2)), dims=("seed", "layer")))
 
 

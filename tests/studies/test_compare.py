@@ -253,6 +253,22 @@ def test_a_headline_does_not_say_more_than_the_verdicts_of_a_shift(parts):
     assert any(row.headline == "Not measured: no model here has learned absolute positions." for row in headline)
 
 
+def test_a_headline_holds_for_every_model_and_not_for_the_first_alone(parts):
+    rotary, absolute = (Found({1: parts[name]}) for name in ("lab/pythia-sequential@1", "lab/gpt2@1"))
+    made = dict(parts["lab/pythia-sequential@1"])
+    facts = json.loads(made["attention"].attrs["anatomy"]) | {"name": "another"}
+    made["attention"] = made["attention"].assign_attrs(anatomy=json.dumps(facts))
+
+    def headline(*others):
+        listed = answers.findings([rotary, absolute, *others], ([], []))
+        return next(row.headline for row in listed if row.question == answers.ROTARY and row.headline)
+
+    assert headline(Found({1: made})) == headline()
+    assert "changes no prediction" in headline()
+    made["positions"] = made["positions"].assign(shift_exact=made["positions"]["shift_exact"] + 0.1)
+    assert "changes no prediction" not in headline(Found({1: made}))
+
+
 def test_a_shift_is_exact_with_rotary_encoding_and_changes_predictions_of_absolute_positions(record, parts):
     rotary = finding("shifting every position index by 63", record, "lab/pythia-sequential@1")
     assert rotary["verdict"] == "exact"

@@ -47,22 +47,25 @@ def findings(found: Sequence[Found], contrasts: Contrasts) -> list[Finding]:
     on_attention, on_positions = contrasts
     alternating = _alternating(found)
     others = [one for one in found if one not in alternating]
+    attention = [_attention(one) for one in alternating]
+    reach = [_restricted(one) for one in alternating]
+    shifts = _shifts(found, on_positions)
     about = {
         LOCAL: [
-            *(finding for one in alternating for finding in (*_attention(one)[:1], *_restricted(one))),
+            *(finding for first, second in zip(attention, reach, strict=True) for finding in (*first[:1], *second)),
             *of_contrasts(on_attention, first=("copied_beyond",), figure=MEASURES),
-            *(finding for one in alternating for finding in _attention(one)[1:]),
+            *(finding for listed in attention for finding in listed[1:]),
             *(finding for one in others for finding in _restricted(one)),
             *_needed([*alternating, *others]),
             *_without_a_kind(found),
         ],
         ROTARY: [
-            *_shifts(found, on_positions),
+            *shifts,
             *of_contrasts(on_positions, first=("toeplitz_first",), figure=MEASURES),
             *_positions(found),
         ],
     }
-    headlines = {LOCAL: _about_local_layers(found), ROTARY: _about_rotary(found, on_positions)}
+    headlines = {LOCAL: _about_local_layers(alternating, attention, reach), ROTARY: _about_rotary(found, shifts)}
     for question, headline in headlines.items():
         first = about[question] or [Finding(claim="the two differ", subject="all models", verdict="not measured")]
         about[question] = [replace(first[0], headline=headline), *first[1:]]
@@ -75,9 +78,7 @@ def _alternating(found: Sequence[Found]) -> list[Found]:
 
 
 def _attention(one: Found) -> list[Finding]:
-    """How much attention of each kind of layer lies beyond the window, and how far back it is."""
-    if kind(one.anatomy, "attention") != "global and local":
-        return []
+    """How much attention of each kind of layer lies beyond the window, and how far back it is; of a model with both."""
     networks = [parts["attention"] for parts in one.networks.values()]
     return [
         replace(each, figure=ATTENTION) for each in where_layers_attend(one.name, networks, one.window, one.near_far)
@@ -155,44 +156,51 @@ def _indirect_object(found: Sequence[Found]) -> list[Finding]:
     return listed
 
 
-def _about_local_layers(found: Sequence[Found]) -> str:
-    """The headline of the first question."""
-    alternating = _alternating(found)
+def _about_local_layers(
+    alternating: Sequence[Found], attention: Sequence[Sequence[Finding]], reach: Sequence[Sequence[Finding]]
+) -> str:
+    """The headline of the first question, which holds for every model with both kinds of layers.
+
+    Args:
+        attention: of each of them, the findings of `_attention`.
+        reach: of each of them, the findings of `_restricted`.
+    """
     if not alternating:
         return "Not measured: no model here has both local and global layers."
-    one = alternating[0]
-    if _attention(one)[0].verdict == "contradicted":
+    if any(listed[0].verdict == "contradicted" for listed in attention):
         return "Local layers attend beyond their window, which is impossible: see the failed exact checks."
-    start = f"Local layers read only the last {one.window} tokens"
-    if one.carriers is None or restricted(one.carriers, TASK).verdict != "supported":
+    start = f"Local layers read only the last {alternating[0].window} tokens"
+    if not all(listed and listed[0].verdict == "supported" for listed in reach):
         return f"{start}; that answers from farther back need the global layers is not shown for this model."
-    sides = [side for side in one.carriers.beyond[TASK] if side.answers]
+    sides = [side for one in alternating if one.carriers for side in one.carriers.beyond[TASK] if side.answers]
     trained = two_digits(float(np.mean([side.likeliest for side in sides])))
     without = two_digits(float(np.mean([side.likeliest_all_local for side in sides])))
     accuracy = f"accuracy {trained}; {without} with every layer restricted to the window"
     return f"{start}; answers farther back come through global layers ({accuracy})."
 
 
-def _about_rotary(found: Sequence[Found], compared: Sequence[Contrast]) -> str:
-    """The headline of the second question: the rotary and the absolute variant that are compared, or the first."""
-    shifted = {one.subject: one for one in _shifts(found, compared)}
-    kinds = {one.name: one.encoding.kind for one in found}
-    rotary, absolute = (
-        [one for name, one in shifted.items() if kinds[name] == which] for which in ("rotary", "absolute")
-    )
+def _about_rotary(found: Sequence[Found], shifts: Sequence[Finding]) -> str:
+    """The headline of the second question, which holds for every model; the numbers are those of the first of a kind.
+
+    Args:
+        shifts: of `_shifts`.
+    """
+    encodings = {one.name: one.encoding for one in found}
+    by_kind = {kind: [one for one in shifts if encodings[one.subject].kind == kind] for kind in ("rotary", "absolute")}
+    rotary, absolute = by_kind.values()
     if not rotary or not absolute:
         missing = "rotary encoding" if not rotary else "learned absolute positions"
         return f"Not measured: no model here has {missing}."
-    by = int(next(one for one in found if one.name == rotary[0].subject).encoding.result["shift"][-1])
+    by, name = int(encodings[rotary[0].subject].result["shift"][-1]), absolute[0].subject
     divergence = two_digits(absolute[0].estimate)
-    if rotary[0].verdict == "exact" and absolute[0].verdict == "supported":
+    if all(one.verdict == "exact" for one in rotary) and all(one.verdict == "supported" for one in absolute):
         return (
             f"With rotary encoding, shifting every position by {by} changes no prediction; with learned absolute "
-            f"positions it does (KL divergence {divergence} nats per token)."
+            f"positions it does (KL divergence {divergence} nats per token in {name})."
         )
     return (
         f"Shifting every position by {by} changes predictions by a KL divergence of {two_digits(rotary[0].estimate)} "
-        f"nats per token with rotary encoding, {divergence} with absolute positions."
+        f"nats per token in {rotary[0].subject} (rotary), {divergence} in {name} (absolute)."
     )
 
 

@@ -1,4 +1,4 @@
-"""The figure that answers: what ablating the layers of each kind adds to the loss, beside as many random heads."""
+"""The first figure: what ablating the layers of each kind adds to the loss, compared with as many random heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads are needed for, in tables: significant heads, and kinds of layers beside as many random heads.
+"""What heads are needed for, in tables: significant heads, and kinds of layers compared with as many random heads.
 
 For what `neolens.studies.head_ablation.summary` holds; each table has a caption that defines its numbers.
 """
