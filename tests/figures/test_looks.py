@@ -75,7 +75,7 @@ def test_at_most_eight_lines_are_drawn_of_the_layers_that_take_away_most():
     assert len(lines) == 8
     ranks = {line.name: line.legendrank for line in lines}
     assert sorted(ranks, key=ranks.get) == [*(f"layer {at}" for at in range(5, 12)), "every layer"]
-    assert "the 7 of 12 layers that take away most" in figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "the 7 of 12 layers that remove most" in figure.layout.title.subtitle.text.replace("<br>", " ")
     assert "recall" in figure.layout.title.text
     assert "layers that" not in narrowing_by_distance({"shallow": shares(4)}).layout.title.subtitle.text
 
